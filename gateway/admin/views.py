@@ -1,0 +1,143 @@
+"""What the control process knows, as plain data: one snapshot for the API, the CLI, the demo and `/metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from gateway import __version__
+from gateway.errors import ConfigError
+from gateway.release.controller import Controller
+from gateway.release.reconcile import shares_of
+from gateway.telemetry import metrics
+from gateway.telemetry.exposition import Sample
+from gateway.telemetry.status_page import Word
+
+
+@dataclass(slots=True)
+class ReloadStatus:
+    """How the config file on disk relates to the one in use."""
+
+    accepted_at_us: int
+    problems: list[str] = field(default_factory=list)
+    needs_restart: list[str] = field(default_factory=list)
+
+    def refuse(self, error: Exception) -> None:
+        self.problems = [str(p) for p in error.problems] if isinstance(error, ConfigError) else [str(error)]
+
+
+def status(controller: Controller, reload: ReloadStatus, now_us: int) -> dict[str, Any]:
+    """The whole state of the node, JSON-ready."""
+    return {
+        "version": __version__,
+        "config": {
+            "path": str(controller.loaded.path),
+            "digest": controller.loaded.digest,
+            "ok": not reload.problems,
+            "problems": reload.problems,
+            "needs_restart": reload.needs_restart,
+            "accepted_at_us": reload.accepted_at_us,
+        },
+        "plan_revision": controller.plan_revision,
+        "workers": [
+            {
+                "spool": page.word(Word.SPOOL),
+                "pid": page.word(Word.PID),
+                "plan_revision": page.word(Word.PLAN_REVISION),
+                "plan_refused": page.word(Word.PLAN_REFUSED),
+                "draining": bool(page.word(Word.DRAINING)),
+            }
+            for page in controller.living
+        ],
+        "store": {"ok": not controller.store_error, "error": controller.store_error},
+        "step": controller.engine.step_number,
+        "lag_seconds": max(0.0, (now_us - controller.engine.seen_through) / 1e6),
+        "endpoints": {name: _endpoint(controller, name, now_us) for name in controller.loaded.config.endpoints},
+    }
+
+
+def _endpoint(controller: Controller, name: str, now_us: int) -> dict[str, Any]:
+    state = controller.states[name]
+    view: dict[str, Any] = {
+        "status": state.status,
+        "champion": state.champion,
+        "split": {variant: float(share) for variant, share in shares_of(state).items()},
+    }
+    if state.experiment:
+        view["experiment"] = _experiment(controller, name, now_us)
+    return view
+
+
+def _experiment(controller: Controller, name: str, now_us: int) -> dict[str, Any]:
+    state = controller.states[name]
+    run = controller.run(state.experiment)
+    rules = controller.rules(name)
+    return {
+        "id": state.experiment,
+        "challenger": state.challenger,
+        "stage": state.stage,
+        "stages": [{"name": rule.name, "share": float(rule.share)} for rule in rules.stages],
+        "automation": rules.automation,
+        "hold": state.hold,
+        "running_seconds": (now_us - state.started_at_us) / 1e6,
+        "max_duration_seconds": rules.max_duration_us / 1e6,
+        "max_units": rules.max_units,
+        "next": msgspec.to_builtins(run.decision) if run.decision and state.status == "running" else None,
+        "report": msgspec.to_builtins(run.report) if run.report else None,
+        "counters": [
+            {"variant": variant, "name": counter, "value": value}
+            for (variant, counter), value in sorted(controller.store.counters(state.experiment).items())
+        ],
+    }
+
+
+def samples(controller: Controller, reload: ReloadStatus, now_us: int) -> Iterator[Sample]:
+    """The control process's own metrics."""
+    yield metrics.BUILD_INFO, (__version__,), 1
+    yield metrics.WORKERS, (), len(controller.living)
+    for page in controller.living:
+        yield metrics.WORKER_PLAN, (str(page.word(Word.SPOOL)),), page.word(Word.PLAN_REVISION)
+    yield metrics.IN_FLIGHT, (), sum(page.word(Word.IN_FLIGHT) for page in controller.living)
+    yield metrics.PLAN_REVISION, (), controller.plan_revision
+    yield metrics.RELOAD_OK, (), float(not reload.problems)
+    yield metrics.RELOAD_TIME, (), reload.accepted_at_us / 1e6
+    yield metrics.CONFIG_INFO, (controller.loaded.digest,), 1
+    yield metrics.STORE_UP, (), float(not controller.store_error)
+    yield metrics.SPOOL_LAG, (), max(0.0, (now_us - controller.engine.seen_through) / 1e6)
+    for kind, count in sorted(controller.engine.shipped.facts.items()):
+        yield metrics.FACTS, (kind,), count
+    yield metrics.SPOOL_DAMAGE, ("torn",), controller.engine.shipped.torn
+    yield metrics.SPOOL_DAMAGE, ("quarantined",), len(controller.engine.shipped.quarantined)
+    for name in controller.loaded.config.endpoints:
+        for variant, share in shares_of(controller.states[name]).items():
+            yield metrics.SPLIT, (name, variant), float(share)
+        if controller.states[name].experiment:
+            yield from _experiment_samples(controller, name)
+
+
+def _experiment_samples(controller: Controller, name: str) -> Iterator[Sample]:
+    state = controller.states[name]
+    yield metrics.STAGE, (name, state.experiment, f"{state.status}:{state.stage}"), 1
+    yield metrics.HOLD, (state.experiment,), float(bool(state.hold))
+    for kind, count in sorted(controller.decisions_of(state.experiment).items()):
+        yield metrics.DECISIONS, (state.experiment, kind), count
+    report = controller.run(state.experiment).report
+    if report is None:
+        return
+    for test in report.tests:
+        if not test.segment:
+            yield metrics.LOG_EVIDENCE, (state.experiment, test.metric, test.name), test.log_e
+    for estimate in report.estimates:
+        if estimate.segment == "worst":
+            continue
+        labels = state.experiment, estimate.metric, estimate.segment
+        for bound in ("lower", "estimate", "upper"):
+            yield metrics.EFFECT, (*labels, bound), getattr(estimate, bound)
+    objective = controller.engine.evidence[state.experiment].definition.objective
+    estimate_all = report.estimate(objective)
+    if estimate_all is not None:
+        for variant, units in zip((state.champion, state.challenger), estimate_all.units, strict=True):
+            yield metrics.UNITS, (state.experiment, variant), units

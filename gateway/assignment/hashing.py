@@ -1,0 +1,27 @@
+"""Hashes of units: one that draws the variant, one under which the unit is remembered.
+
+Both are keyed BLAKE2b (RFC 7693), which every language has. The assignment hash is keyed with the salt of the
+experiment alone, so any replica, restart or reimplementation draws the same variant; the stored hash is keyed
+with a secret of the installation, so a log cannot be searched for a known user id without it.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+UNIT_BYTES = 16
+
+
+def salt_key(salt: str) -> bytes:
+    """The 32-byte hash key of a salt of any length."""
+    return blake2b(salt.encode(), digest_size=32, person=b"gateway.salt.v1").digest()
+
+
+def bucket(key: bytes, unit: bytes) -> int:
+    """Where a unit falls: an integer uniform on [0, 2**64), big-endian reading of an 8-byte keyed digest."""
+    return int.from_bytes(blake2b(unit, digest_size=8, key=key).digest(), "big")
+
+
+def unit_digest(pepper: bytes, unit: bytes) -> bytes:
+    """The pseudonym (16 bytes) under which a unit id is stored; the id itself is never written down."""
+    return blake2b(unit, digest_size=UNIT_BYTES, key=pepper).digest()

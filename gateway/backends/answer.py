@@ -1,0 +1,177 @@
+"""Bytes of an upstream in, one strictly parsed answer out. No I/O and no clock.
+
+A reader serves one connection: `begin` before each request, `feed` with what arrives, `answer` once that
+returned True. A BackendError from `feed` is final for the connection.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import httptools
+
+from gateway.backends.base import Answer, ProtocolFault
+from gateway.backends.hop import HOP, split
+from gateway.errors import BackendError, BadOutput
+
+if TYPE_CHECKING:
+    from gateway.backends.base import Headers
+
+VERSION = b"HTTP/1."  # llhttp would also take HTTP/0.9, HTTP/2.0, RTSP and ICE
+FRAMED = HOP | {b"content-length"}  # the caller frames the body anew
+MAX_FIELDS = 512
+CHUNKING = 8  # a chunk of one byte takes six on the wire; what exceeds this is head, trailers or extensions
+
+
+class Limits(NamedTuple):
+    """What an answer may take, in bytes."""
+
+    head: int
+    body: int
+
+
+class AnswerReader:
+    __slots__ = (
+        "_bodiless",
+        "_complete",
+        "_fault",
+        "_headers",
+        "_kept",
+        "_limits",
+        "_parser",
+        "_parts",
+        "_persistent",
+        "_size",
+        "_status",
+        "_stray",
+        "_until_eof",
+        "received",
+    )
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._parser = httptools.HttpResponseParser(self)
+        self.begin(bodiless=False)
+
+    def begin(self, *, bodiless: bool) -> None:
+        """Expect an answer. A `bodiless` one (to HEAD) ends with its head, whatever length it declares."""
+        self._headers: Headers = []  # of the message being parsed
+        self._kept: Headers = []  # what of them travels on, once the final head is whole
+        self._parts: list[bytes] = []
+        self._fault: BackendError | None = None
+        self._size = 0
+        self._status = 0  # 0 until the head of the final answer is whole: 1xx heads do not count
+        self._bodiless = bodiless
+        self._persistent = False
+        self._until_eof = False
+        self._complete = False
+        self._stray = False
+        self.received = 0
+
+    def feed(self, data: bytes) -> bool:
+        """Take bytes; True once the answer is whole."""
+        if not self.received and not data.startswith(VERSION[: len(data)]):
+            raise ProtocolFault("the answer does not start with HTTP/1")
+        self.received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self._complete:
+                raise self._fault or ProtocolFault(f"invalid HTTP from the upstream: {error}") from None
+            self._stray = True
+        if self._complete:
+            if self._bodiless and not data.endswith(b"\r\n\r\n"):
+                self._stray = True
+            return True
+        if self.received > self._limits.head + CHUNKING * self._size:
+            raise BadOutput(f"more than {self._limits.head} bytes of head, trailers or chunk framing")
+        return False
+
+    def feed_eof(self) -> bool:
+        """The upstream closed; True if that is how this answer ends."""
+        return self._until_eof
+
+    def answer(self) -> Answer:
+        parts = self._parts
+        return Answer(self._status, self._kept, parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def renew(self) -> bool:
+        """After a whole answer: whether another may follow on this connection. Not if bytes came after it:
+        they would be taken for the next one."""
+        if not self._persistent or self._stray:
+            return False
+        if self._bodiless:
+            self._parser = httptools.HttpResponseParser(self)  # the old one still waits for the body
+        return True
+
+    def dispose(self) -> None:
+        """The parser holds our bound methods: a cycle that only the collector would free."""
+        del self._parser
+
+    @property
+    def progress(self) -> str:
+        if not self.received:
+            return "nothing received"
+        return f"{self._size} bytes of the body received" if self._status else "head unfinished"
+
+    # -- callbacks of httptools.HttpResponseParser; an exception in one stops the parser
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._stray = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self._complete:
+            return  # the head of an answer to nothing
+        status = self._parser.get_status_code()
+        headers = self._headers
+        limit = self._limits.head
+        if self.received > limit and sum(len(name) + len(value) + 4 for name, value in headers) > limit:
+            self._refuse(BadOutput(f"more than {limit} bytes of head"))
+        if len(headers) > MAX_FIELDS:
+            self._refuse(BadOutput(f"more than {MAX_FIELDS} header fields"))
+        if status < 200:
+            if status == 101:
+                self._refuse(ProtocolFault("101 Switching Protocols, which nobody asked for"))
+            return
+        self._status = status
+        self._persistent = self._parser.should_keep_alive()
+        self._kept, removed = split(headers, HOP if self._bodiless or status == 304 else FRAMED)
+        for name, _ in removed:
+            if name == b"transfer-encoding":
+                self._check_codings(removed)
+        if self._bodiless:
+            self._complete = True
+        elif not self._persistent:
+            framing = (b"content-length", b"transfer-encoding")
+            self._until_eof = not any(name in framing for name, _ in headers)
+
+    def _check_codings(self, removed: Headers) -> None:
+        """Chunked alone is understood; any other coding would reach the client undecoded and unnamed, and in
+        an HTTP/1.0 answer the field means that the framing cannot be trusted (RFC 9112 6.1)."""
+        codings = [value.strip().lower() for name, value in removed if name == b"transfer-encoding"]
+        if codings != [b"chunked"] or self._parser.get_http_version() == "1.0":
+            self._refuse(ProtocolFault("a transfer-encoding that cannot be relied on"))
+
+    def on_body(self, body: bytes) -> None:
+        if self._complete:
+            self._stray = True
+            return
+        self._size += len(body)
+        if self._size > self._limits.body:
+            self._refuse(BadOutput(f"more than {self._limits.body} bytes of body"))
+        self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._status:
+            self._complete = True
+        else:
+            self._headers = []
+
+    def _refuse(self, error: BackendError) -> None:
+        """httptools puts an error of its own in the place of ours, so ours is kept aside."""
+        self._fault = error
+        raise error

@@ -1,0 +1,175 @@
+"""Slots and idle connections of one upstream.
+
+A call holds a *slot* from before it has a connection until after it is done with it, and gives it back in
+one synchronous step; there is no moment at which a cancelled call could leave a slot behind. Connections are
+of no account here while they are in use: only idle ones are kept, newest first, so that few stay warm.
+
+Connections open at once never exceed the slots: a new one is opened only by a holder of a slot that found no
+idle one, or whose own has just closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from gateway.backends.connection import Connection
+from gateway.errors import BackendTimeout, BackendUnavailable
+
+if TYPE_CHECKING:
+    from gateway.backends.answer import Limits
+
+
+class Pool:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        limits: Limits,
+        *,
+        connect_timeout: float,
+        max_connections: int,
+        max_waiting: int,
+        max_idle: int,
+        keepalive: float,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._limits = limits
+        self._connect_timeout = connect_timeout
+        self._max_connections = max_connections
+        self._max_waiting = max_waiting
+        self._max_idle = max_idle
+        self._keepalive = keepalive
+        self._idle: list[Connection] = []  # oldest first; those that closed meanwhile are skipped when met
+        self._waiting: deque[asyncio.Future[bool]] = deque()  # True: here is a slot; False: the pool closed
+        self._reaper: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.busy = 0  # slots taken
+        self.opened = 0  # connections since the start
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.busy} busy, {self.idle} idle, {self.waiting} waiting, {self.opened} opened>"
+
+    @property
+    def idle(self) -> int:
+        return sum(not connection.gone for connection in self._idle)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    # -- slots
+
+    def claim(self) -> bool:
+        """Take a slot if one is free. Nobody overtakes: a slot given back while calls wait is never free."""
+        if self.busy >= self._max_connections or self._closed:
+            return False
+        self.busy += 1
+        return True
+
+    def release(self) -> None:
+        """Give a slot back: to the one who has waited longest, if anybody does."""
+        while self._waiting:
+            ticket = self._waiting.popleft()
+            if not ticket.done():
+                ticket.set_result(True)
+                return
+        self.busy -= 1
+
+    async def wait(self, deadline: float) -> None:
+        """Wait in line for a slot; holds one on return, none on an exception."""
+        if self._closed:
+            raise BackendUnavailable("the backend is closed")
+        if len(self._waiting) >= self._max_waiting:
+            raise BackendUnavailable(f"{self._where}: {self._max_waiting} calls wait for a connection")
+        ticket: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append(ticket)
+        try:
+            async with asyncio.timeout_at(deadline):
+                granted = await ticket
+        except TimeoutError:
+            self._withdraw(ticket)
+            raise BackendTimeout(f"{self._where}: no connection was free before the deadline") from None
+        except asyncio.CancelledError:
+            self._withdraw(ticket)
+            raise
+        if not granted:
+            raise BackendUnavailable("the backend was closed")
+
+    def _withdraw(self, ticket: asyncio.Future[bool]) -> None:
+        """Two cases: still in line, so leave it; or granted in the tick in which the wait was cancelled, so
+        the slot is ours to pass on."""
+        if ticket in self._waiting:
+            self._waiting.remove(ticket)
+        elif not ticket.cancelled() and ticket.result():
+            self.release()
+
+    # -- connections, for holders of a slot
+
+    def reuse(self, now: float) -> Connection | None:
+        """The idle connection used last, unless it is too old: then those beneath it are too."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.gone and now - connection.idle_since < self._keepalive:
+                return connection
+            connection.abort()
+        return None
+
+    async def open(self, deadline: float) -> Connection:
+        loop = asyncio.get_running_loop()
+        connection = Connection(loop, self._limits)
+        try:
+            async with asyncio.timeout_at(min(deadline, loop.time() + self._connect_timeout)):
+                await loop.create_connection(lambda: connection, self._host, self._port)
+        except (OSError, UnicodeError) as error:  # refused, unreachable, timed out, not resolved, not a name
+            connection.abort()
+            cause = "connect timed out" if isinstance(error, TimeoutError) else error
+            raise BackendUnavailable(f"{self._where}: {cause}") from error
+        except BaseException:
+            connection.abort()
+            raise
+        self.opened += 1
+        return connection
+
+    def put(self, connection: Connection, now: float) -> None:
+        """Keep a connection for the next call, or close it. The idle limit does not hold while calls wait:
+        they take it in the next tick."""
+        full = len(self._idle) >= self._max_idle and not self._waiting
+        if full or self._closed or not connection.reusable:
+            connection.abort()
+            return
+        connection.idle_since = now
+        self._idle.append(connection)
+        if self._reaper is None:
+            self._reaper = asyncio.get_running_loop().call_later(self._keepalive, self._reap)
+
+    def _reap(self) -> None:
+        """Close what nobody came back for; without this a quiet upstream would keep dead sockets."""
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - self._keepalive
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            if connection.idle_since <= oldest:
+                connection.abort()
+            elif not connection.gone:
+                self._idle.append(connection)
+        self._reaper = loop.call_later(self._keepalive, self._reap) if self._idle else None
+
+    def close(self) -> None:
+        """Turn waiters away and drop what is idle; connections in use close when they are put back."""
+        self._closed = True
+        if self._reaper is not None:
+            self._reaper.cancel()
+            self._reaper = None
+        while self._waiting:
+            ticket = self._waiting.popleft()
+            if not ticket.done():
+                ticket.set_result(False)
+        while self._idle:
+            self._idle.pop().abort()
+
+    @property
+    def _where(self) -> str:
+        return f"{self._host}:{self._port}"

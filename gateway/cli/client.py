@@ -1,0 +1,70 @@
+"""The admin API as the command line calls it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+
+from gateway.config.load import load
+from gateway.errors import GatewayError
+
+TIMEOUT = 10.0  # seconds; the control process answers from a snapshot
+
+
+class AdminError(GatewayError):
+    """The admin port cannot be reached, or it refused."""
+
+    reason = "admin"
+
+
+class Admin:
+    """A running gateway, found by its config."""
+
+    def __init__(self, address: str) -> None:
+        self._base = f"http://{address}"
+
+    @classmethod
+    def of_config(cls, path: Path) -> Admin:
+        """The gateway that serves from this config; the address comes from its data directory (port 0 is allowed)."""
+        config = load(path).config
+        return cls.of_data_dir(config.data_dir)
+
+    @classmethod
+    def of_data_dir(cls, data_dir: Path) -> Admin:
+        try:
+            node = msgspec.json.decode((data_dir / "node.json").read_bytes(), type=dict[str, Any])
+        except (OSError, msgspec.DecodeError) as error:
+            raise AdminError(f"no gateway has run in {data_dir}") from error
+        return cls(node["admin"])
+
+    def status(self) -> dict[str, Any]:
+        return self._call("GET", "/api/status")
+
+    def decisions(self) -> list[dict[str, Any]]:
+        decisions: list[dict[str, Any]] = self._call("GET", "/api/decisions")["decisions"]
+        return decisions
+
+    def command(self, endpoint: str, verb: str, actor: str, reason: str) -> dict[str, Any]:
+        return self._call("POST", f"/api/endpoints/{endpoint}/{verb}", {"actor": actor, "reason": reason})
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        try:
+            answer = httpx.request(
+                method, self._base + path, json=body, timeout=TIMEOUT, trust_env=False, follow_redirects=False
+            )
+        except httpx.HTTPError as error:
+            raise AdminError(f"no gateway answers at {self._base}: {error}") from error
+        if answer.status_code != 200:
+            raise AdminError(_detail(answer))
+        document: dict[str, Any] = answer.json()
+        return document
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"{answer.status_code}: {answer.text[:200]}"

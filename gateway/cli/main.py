@@ -1,0 +1,21 @@
+"""The verbs of `gateway`. Each imports what it needs when it runs, so that `--help` stays quick."""
+
+from __future__ import annotations
+
+import click
+
+from gateway import __version__
+from gateway.cli.check import check, schema
+from gateway.cli.demo import demo
+from gateway.cli.serve import serve
+from gateway.cli.steer import hold, promote, resume, rollback, status
+
+
+@click.group()
+@click.version_option(__version__, prog_name="gateway")
+def main() -> None:
+    """Split traffic between models, measure outcomes, decide, and promote or roll back."""
+
+
+for command in (serve, check, schema, status, demo, hold, resume, promote, rollback):
+    main.add_command(command)

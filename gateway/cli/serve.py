@@ -1,0 +1,48 @@
+"""`gateway serve`: check the config, then hand over to the supervisor."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from gateway.cli.common import config_option, reporting
+
+
+@click.command()
+@config_option
+@click.option(
+    "--shutdown-delay",
+    default=5.0,
+    show_default=True,
+    help="Seconds to go on accepting after `not ready`, so that balancers look elsewhere.",
+)
+def serve(path: Path, shutdown_delay: float) -> None:
+    """Serve from a config until told to stop (SIGTERM or Ctrl+C)."""
+    from gateway.config.load import load
+    from gateway.supervisor import Address, NodeSettings, Supervisor
+    from gateway.telemetry.logging import configure
+
+    configure("supervisor")
+    with reporting():
+        config = load(path).config
+        supervisor = Supervisor(
+            NodeSettings(
+                config=path.absolute(),
+                data_dir=config.data_dir,
+                data=Address(*config.data.listen),
+                admin=Address(*config.admin.listen),
+                metrics=Address(*config.metrics.listen),
+                workers=cores() if config.data.workers == "auto" else config.data.workers,
+                shutdown_delay=shutdown_delay,
+            )
+        )
+        supervisor.start()
+        sys.exit(supervisor.run())
+
+
+def cores() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,129 @@
+"""Where to listen, where to call, where to keep: the values that name a place."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from gateway.config.scalars import shown
+
+if TYPE_CHECKING:
+    from pydantic import ValidationInfo
+
+LISTEN = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})"
+URL = r"http://[^\s/@?#]+(/[^\s?#]*)?"
+STORE = r"sqlite:///[^?#]+"
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?")
+_NUMERIC = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)\.?")  # what the C library reads as an IPv4 address
+_METADATA = frozenset({"metadata.google.internal", "fd00:ec2::254", "100.100.100.200"})
+_WILDCARDS = frozenset({"0.0.0.0", "::"})
+
+
+class Listen(NamedTuple):
+    """A port of ours. Port 0 lets the system choose one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def overlaps(self, other: Listen) -> bool:
+        """Whether the two cannot be open at once."""
+        if self.port != other.port or not self.port:
+            return False
+        hosts = {"127.0.0.1" if host == "localhost" else host for host in (self.host, other.host)}
+        return len(hosts) == 1 or bool(hosts & _WILDCARDS) or "localhost" in (self.host, other.host)
+
+
+def parse_listen(value: Any) -> Listen:
+    match = re.fullmatch(LISTEN, value) if isinstance(value, str) else None
+    if match is None or int(match[2]) > 65535:
+        raise ValueError(f'expected host:port such as 127.0.0.1:8080 or "[::1]:8080", found {shown(value)}')
+    host = match[1].strip("[]").lower()
+    if match[1].startswith("[") or _NUMERIC.fullmatch(host):
+        host = str(_address(host, value))
+    return Listen(host, int(match[2]))
+
+
+def parse_url(value: Any) -> str:
+    """The base URL of an upstream, without a slash at its end."""
+    if not isinstance(value, str) or not re.fullmatch(r"[!-\[\]-~]+", value):
+        raise ValueError(f"expected a URL such as http://host:8000, found {shown(value)}")
+    parts = _split(value)
+    if parts.scheme == "https":
+        raise ValueError("expected http://, found https://: put TLS in front; not supported yet")
+    if parts.scheme != "http" or not parts.hostname:
+        raise ValueError(f"expected a URL such as http://host:8000, found {shown(value)}")
+    if "@" in parts.netloc:
+        raise ValueError("expected a URL without user name and password, found credentials in it")
+    if "?" in value or "#" in value:
+        raise ValueError(f"expected a URL without query and fragment, found {shown(value)}")
+    _refuse_local(parts.hostname, value)
+    return value.rstrip("/")
+
+
+def parse_file(value: Any, info: ValidationInfo) -> Path:
+    """A path, taken from the folder of the config file."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"expected the path of a file, found {shown(value)}")
+    return located(value, info)
+
+
+def parse_folder(value: Any, info: ValidationInfo) -> Path:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"expected the path of a folder, found {shown(value)}")
+    return located(value, info)
+
+
+def parse_store(value: Any, info: ValidationInfo) -> str:
+    """`sqlite:///` and a path; after this the path is absolute: `sqlite:////var/...`."""
+    if isinstance(value, str) and value.startswith(("postgresql", "postgres:")):
+        raise ValueError("expected sqlite:///path, found a PostgreSQL URL: not supported by this version")
+    if not isinstance(value, str) or not re.fullmatch(STORE, value) or value.endswith(("/", ":memory:")):
+        raise ValueError(f"expected sqlite:///path, found {shown(value)}")
+    return f"sqlite:///{located(value.removeprefix('sqlite:///'), info)}"
+
+
+def located(value: str, info: ValidationInfo) -> Path:
+    """`value` from the folder of the config file, which the caller of the validation passes as `base`."""
+    context = info.context or {}
+    joined = Path(context.get("base", Path.cwd())) / value
+    tidy = Path(os.path.normpath(joined))
+    # `..` behind a symbolic link is another place to the system than it is to the eye
+    return tidy if os.path.realpath(tidy) == os.path.realpath(joined) else joined
+
+
+def _split(value: str) -> SplitResult:
+    try:
+        parts = urlsplit(value)
+        if parts.port == 0:
+            raise ValueError("port 0")
+    except ValueError as error:
+        raise ValueError(f"expected a URL with host and port, found {shown(value)} ({error})") from error
+    return parts
+
+
+def _address(host: str, value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError as error:
+        raise ValueError(f"expected an IP address in its usual form, found {shown(value)}") from error
+
+
+def _refuse_local(host: str, value: str) -> None:
+    """Refuse what would let a config reach the machine's own metadata service (credentials live there)."""
+    if ":" in host or _NUMERIC.fullmatch(host):
+        address = _address(host, value)
+        address = getattr(address, "ipv4_mapped", None) or address
+        refused = address.is_link_local or str(address) in _METADATA
+    elif _HOST.fullmatch(host):
+        refused = host.rstrip(".") in _METADATA
+    else:
+        raise ValueError(f"expected a host name in its usual form, found {shown(value)}")
+    if refused:
+        raise ValueError(f"expected an upstream of yours, found the link-local or metadata address {host}")

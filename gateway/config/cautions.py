@@ -1,0 +1,57 @@
+"""What a config may say but seldom means: reported as warnings, never refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.config.scalars import duration_text
+from gateway.config.wording import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gateway.config.document import Steps
+    from gateway.config.schema import Config, Endpoint, Experiment
+
+_EVERYWHERE = ("0.0.0.0", "::")
+_TINY_MARGIN = 0.001
+
+
+def cautions(config: Config) -> Iterator[Finding]:
+    if config.admin.listen.host in _EVERYWHERE:
+        message = f"{config.admin.listen} lets everyone on the network steer the gateway: 127.0.0.1 is safer"
+        yield Finding(("admin", "listen"), message)
+    for name, endpoint in config.endpoints.items():
+        if endpoint.experiment is not None:
+            steps = ("endpoints", name)
+            yield from _windows((*steps, "metrics"), endpoint, endpoint.experiment)
+            yield from _stages((*steps, "experiment", "stages"), endpoint.experiment)
+            yield from _margins((*steps, "experiment", "guardrails"), endpoint.experiment)
+
+
+def _windows(steps: Steps, endpoint: Endpoint, experiment: Experiment) -> Iterator[Finding]:
+    longest = experiment.decision.max_duration
+    for name in (experiment.objective.metric, *(one.metric for one in experiment.guardrails)):
+        window = endpoint.metrics[name].window or 0.0
+        if window >= longest:
+            message = f"no outcome is counted before max_duration ({duration_text(longest)}) ends all"
+            yield Finding((*steps, name, "window"), f"{duration_text(window)}: {message}")
+
+
+def _stages(steps: Steps, experiment: Experiment) -> Iterator[Finding]:
+    decision = experiment.decision
+    duration = sum(stage.min_duration for stage in experiment.stages)
+    if duration >= decision.max_duration:
+        found = f"{duration_text(duration)} in all, max_duration {duration_text(decision.max_duration)}"
+        yield Finding(steps, f"the stages cannot be passed in time ({found}): no promotion is possible")
+    units = sum(stage.min_units for stage in experiment.stages)
+    if decision.max_units is not None and units > decision.max_units:
+        found = f"{units} in all, max_units {decision.max_units}"
+        yield Finding(steps, f"the stages need more units than come ({found}): no promotion is possible")
+
+
+def _margins(steps: Steps, experiment: Experiment) -> Iterator[Finding]:
+    for index, guardrail in enumerate(experiment.guardrails):
+        if guardrail.margin < _TINY_MARGIN:
+            message = f"{guardrail.margin:g} is so small that millions of units are needed to show it kept"
+            yield Finding((*steps, index, "margin"), message)

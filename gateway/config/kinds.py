@@ -1,0 +1,67 @@
+"""The kinds of value that keys of the config take: spelling in, value out, spelling back."""
+
+# No postponed annotations here: pydantic evaluates them.
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+
+from gateway.config import addresses, scalars
+
+_DURATION = PlainSerializer(scalars.duration_text)
+Duration = Annotated[float, scalars.duration("0s"), _DURATION]  # seconds
+Period = Annotated[float, scalars.duration("1ms"), _DURATION]  # seconds, never 0
+Timeout = Annotated[float, scalars.duration("1ms", "10m"), _DURATION]
+
+_PERCENT = PlainSerializer(scalars.percent_text)
+Percent = Annotated[Decimal, scalars.spelled(scalars.parse_percent, scalars.PERCENT), _PERCENT]
+StageShare = Annotated[Decimal, scalars.spelled(scalars.parse_part, scalars.PERCENT), _PERCENT]
+SizeText = Annotated[str, Field(pattern=f"^{scalars.SIZE}$")]
+Size = Annotated[
+    int,
+    PlainValidator(
+        scalars.parse_size, json_schema_input_type=SizeText | Annotated[int, Field(ge=1, le=scalars.MAX_SIZE)]
+    ),
+    PlainSerializer(scalars.size_text),
+]
+
+Name = Annotated[str, scalars.name()]
+EndpointName = Annotated[str, scalars.name(reserved=frozenset({"v1", "v2"}))]
+StageName = Annotated[str, scalars.name(scalars.STAGE)]
+Header = Annotated[
+    str,
+    scalars.spelled(scalars.parse_header, scalars.HEADER),
+    PlainSerializer(lambda header: f"header:{header}"),
+]
+Label = Annotated[str, scalars.spelled(scalars.parse_label, scalars.LABEL)]
+
+Listen = Annotated[addresses.Listen, scalars.spelled(addresses.parse_listen, addresses.LISTEN), PlainSerializer(str)]
+Url = Annotated[str, scalars.spelled(addresses.parse_url, addresses.URL)]
+StoreUrl = Annotated[str, scalars.spelled(addresses.parse_store, addresses.STORE)]
+File = Annotated[Path, PlainValidator(addresses.parse_file, json_schema_input_type=str)]
+Folder = Annotated[Path, PlainValidator(addresses.parse_folder, json_schema_input_type=str)]
+
+WholeNumberOrAuto = Annotated[int, Field(ge=1, le=256)] | Literal["auto"]
+Workers = Annotated[
+    int | Literal["auto"], PlainValidator(scalars.parse_workers, json_schema_input_type=WholeNumberOrAuto)
+]
+Version = Annotated[int, PlainValidator(scalars.parse_version, json_schema_input_type=Literal[1])]
+
+Alpha = Annotated[float, Field(gt=0, le=0.5)]
+Margin = Annotated[float, Field(gt=0, lt=1)]
+Effect = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A part of the file: strict, immutable, no keys but its own."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        serialize_by_alias=True,
+        use_attribute_docstrings=True,
+    )

@@ -1,0 +1,132 @@
+"""What endpoints, their variants and their split must be to one another.
+
+A rule is a function from a draft to findings. Metrics and experiments have theirs in `experiment_rules`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from gateway.config import schema
+from gateway.config.draft import EndpointDraft, endpoint_drafts, mapping, part
+from gateway.config.experiment_rules import experiment_findings, metric_findings
+from gateway.config.scalars import percent_text, shown
+from gateway.config.wording import Finding, closest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from gateway.config.document import Steps, Value
+
+
+def check(raw: Value, base: Path) -> Iterator[Finding]:
+    """All findings that no value has by itself."""
+    yield from _listeners(raw)
+    drafts = list(endpoint_drafts(raw, base))
+    yield from _experiment_ids(drafts)
+    for draft in drafts:
+        yield from _segments(draft)
+        yield from _champion(draft)
+        yield from _models(draft)
+        yield from _split(draft)
+        yield from metric_findings(draft)
+        yield from experiment_findings(draft)
+
+
+def _listeners(raw: Value) -> Iterator[Finding]:
+    kinds: dict[str, type[schema.Data | schema.Admin | schema.Metrics]] = {
+        "data": schema.Data,
+        "admin": schema.Admin,
+        "metrics": schema.Metrics,
+    }
+    sections = ((name, part(kind, mapping(raw).get(name, {}))) for name, kind in kinds.items())
+    open_ports = [(name, section.listen) for name, section in sections if section is not None]
+    for (first, one), (second, other) in itertools.combinations(open_ports, 2):
+        if one.overlaps(other):
+            yield Finding((second, "listen"), f"expected a port of its own, found {other}: {first} has {one}")
+
+
+def _experiment_ids(drafts: list[EndpointDraft]) -> Iterator[Finding]:
+    # the id is the salt of the assignment and the key of the evidence: shared, it would mix two experiments
+    users: dict[str, str] = {}
+    for draft in drafts:
+        experiment = draft.experiment
+        if experiment is None or not isinstance(experiment.id, str):
+            continue
+        first = users.setdefault(experiment.id, str(draft.steps[-1]))
+        if first != draft.steps[-1]:
+            message = f"expected an id of its own, found {shown(experiment.id)}: endpoint {first} has it"
+            yield Finding((*experiment.steps, "id"), message)
+
+
+def _segments(draft: EndpointDraft) -> Iterator[Finding]:
+    for name, segment in draft.segments.items():
+        values = segment.values if segment else ()
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                steps = (*draft.steps, "segments", name, "values", index)
+                yield Finding(steps, f"expected each value once, found {shown(value)} again")
+
+
+def _champion(draft: EndpointDraft) -> Iterator[Finding]:
+    if not draft.roles or any(role not in ("champion", "challenger") for role in draft.roles.values()):
+        return
+    champions = [name for name, role in draft.roles.items() if role == "champion"]
+    if len(champions) != 1:
+        found = f"{len(champions)} ({', '.join(champions)})" if champions else "none"
+        message = f"expected exactly one variant with role: champion, found {found}"
+        yield Finding((*draft.steps, "variants"), message)
+
+
+def _models(draft: EndpointDraft) -> Iterator[Finding]:
+    for name, variant in draft.variants.items():
+        steps = (*draft.steps, "variants", name)
+        if variant is None:
+            continue
+        if (variant.onnx is None) == (variant.url is None):
+            found = "neither" if variant.onnx is None else "both"
+            yield Finding(steps, f"expected exactly one of onnx and url, found {found}")
+        if variant.onnx is not None:
+            yield from _onnx((*steps, "onnx"), variant.onnx, draft)
+
+
+def _onnx(steps: Steps, path: Path, draft: EndpointDraft) -> Iterator[Finding]:
+    if draft.protocol == "http":
+        yield Finding(steps, "expected protocol: oip for an ONNX model, found protocol: http")
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        yield Finding(steps, f"expected an ONNX file, found none at {path} ({error.strerror})")
+        return
+    if not stat.S_ISREG(mode):
+        found = "a folder" if stat.S_ISDIR(mode) else "something else"
+        yield Finding(steps, f"expected an ONNX file, found {found} at {path}")
+
+
+def _split(draft: EndpointDraft) -> Iterator[Finding]:
+    if draft.traffic is not None and draft.experiment is not None:
+        message = "expected traffic or experiment, found both: the stages of an experiment own the split"
+        yield Finding((*draft.steps, "traffic"), message, at_key=True)
+    elif draft.traffic is not None:
+        yield from _traffic((*draft.steps, "traffic"), draft.traffic, draft)
+    elif draft.experiment is None and len(draft.variants) > 1:
+        message = f"expected traffic or experiment to split {len(draft.variants)} variants, found neither"
+        yield Finding(draft.steps, message)
+
+
+def _traffic(steps: Steps, traffic: dict[str, Decimal | None], draft: EndpointDraft) -> Iterator[Finding]:
+    unknown = [name for name in traffic if name not in draft.variants] if draft.variants else []
+    missing = [name for name in draft.variants if name not in traffic]
+    for name in unknown:
+        yield Finding((*steps, name), f"no such variant{closest(name, draft.variants)}", at_key=True)
+    if missing:
+        yield Finding(steps, f"expected a share for every variant, found none for {', '.join(missing)}")
+    shares = [share for share in traffic.values() if share is not None]
+    if traffic and len(shares) == len(traffic) and sum(shares) != 1:
+        total = percent_text(sum(shares, Decimal(0)))
+        yield Finding(steps, f"expected shares of exactly 100% together, found {total}")

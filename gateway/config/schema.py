@@ -1,0 +1,179 @@
+"""What a config may say: the typed form of the file, key by key.
+
+The models check each value by itself; what values must be to one another is checked in `rules`. Only a
+`Config` that came out of `load` has passed both. `model_dump(mode="json")` gives the spelling back.
+The text under each key is its description in the published JSON Schema.
+"""
+
+# No postponed annotations here: pydantic evaluates them.
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic.json_schema import GenerateJsonSchema
+
+from gateway.config import kinds
+from gateway.config.experiment import Decision, Experiment, Guardrail, Metric, Objective, Stage
+from gateway.config.kinds import Section
+
+__all__ = [
+    "EVERY_REQUEST",
+    "Admin",
+    "Config",
+    "Data",
+    "Decision",
+    "Endpoint",
+    "Experiment",
+    "Guardrail",
+    "Metric",
+    "Metrics",
+    "Objective",
+    "Section",
+    "Segment",
+    "Stage",
+    "Unit",
+    "Variant",
+    "json_schema",
+]
+
+
+class Data(Section):
+    """The port that clients call."""
+
+    listen: kinds.Listen = Field("0.0.0.0:8080", validate_default=True)
+    """host:port, or "[::1]:port" in quotes."""
+    workers: kinds.Workers = "auto"
+    """How many processes answer; auto is one for each CPU that the gateway may use."""
+    max_body: kinds.Size = Field("16MiB", validate_default=True)
+    """Largest request body, such as 64KiB, 16MiB or a number of bytes; a larger one is answered 413."""
+
+
+class Admin(Section):
+    """The port that operators and scripts call."""
+
+    listen: kinds.Listen = Field("127.0.0.1:8081", validate_default=True)
+    """host:port, or "[::1]:port" in quotes. Whoever reaches it steers the gateway: keep it on loopback."""
+
+
+class Metrics(Section):
+    """The port that Prometheus reads."""
+
+    listen: kinds.Listen = Field("127.0.0.1:9090", validate_default=True)
+    """host:port, or "[::1]:port" in quotes. Read-only."""
+
+
+class Unit(Section):
+    """What is randomised: all requests of one unit get the same variant."""
+
+    header: kinds.Header = Field(alias="from")
+    """header:<name>, the request header that holds the unit, such as header:x-user-id."""
+    otherwise: Literal["request"] = "request"
+    """What a request without that header is: `request` makes it a unit of its own."""
+
+    @model_serializer(mode="wrap")
+    def _spelling(self, spell: SerializerFunctionWrapHandler) -> Any:
+        return spell(self) if self.header else "request"
+
+
+EVERY_REQUEST = Unit.model_construct(header="", otherwise="request")
+
+
+def _unit(value: Any) -> Any:
+    return EVERY_REQUEST if value == "request" else value
+
+
+class Segment(Section):
+    """A label by which results are cut. A request with another value, or none, counts as "other"."""
+
+    header: kinds.Header = Field(alias="from")
+    """header:<name>, the request header that holds the label, such as header:x-origin."""
+    values: Annotated[tuple[kinds.Label, ...], Field(strict=False, min_length=1, max_length=50)]
+    """The labels to tell apart, at most 50."""
+
+
+def _default_timeout(data: dict[str, Any]) -> str:
+    return "10s" if data["url"] else "1s"
+
+
+class Variant(Section):
+    """One model behind the endpoint: exactly one of `onnx` and `url`."""
+
+    role: Literal["champion", "challenger"]
+    """champion: what serves today, one for each endpoint. challenger: what may replace it."""
+    onnx: kinds.File | None = None
+    """Path of an ONNX file, from the folder of this file; served in the process. Needs protocol oip."""
+    url: kinds.Url | None = None
+    """Base URL of an HTTP upstream, such as http://rank-a:8000."""
+    timeout: kinds.Timeout = Field(default_factory=_default_timeout, validate_default=True)
+    """Time for the whole answer, 1ms to 10m; by default 1s for onnx and 10s for url."""
+    idempotent: bool = False
+    """true where a request to this upstream may be repeated on the champion after a failure."""
+
+
+class Endpoint(Section):
+    """What clients call: variants, and either a fixed split or an experiment."""
+
+    protocol: Literal["oip", "http"]
+    """oip: Open Inference Protocol under /v2. http: plain HTTP under /<endpoint>/."""
+    unit: Annotated[Unit, BeforeValidator(_unit, json_schema_input_type=Unit | Literal["request"])] = Field(
+        "request", validate_default=True
+    )
+    """What is randomised: {from: "header:x-user-id", otherwise: request}, or `request`: each one alone."""
+    segments: Annotated[Mapping[kinds.Name, Segment], Field(max_length=8)] = Field({}, validate_default=True)
+    """Labels by which results are cut, at most 8."""
+    variants: Annotated[Mapping[kinds.Name, Variant], Field(min_length=1)]
+    """The models, by name: one champion, and challengers."""
+    traffic: Mapping[str, kinds.Percent] | None = None
+    """A fixed split: a share for every variant, 100% together. Not beside an experiment."""
+    metrics: Mapping[kinds.Name, Metric] = Field({}, validate_default=True)
+    """What is measured, by name."""
+    experiment: Experiment | None = None
+    """A release by evidence, of one challenger."""
+
+    @property
+    def champion(self) -> str:
+        """The name of the champion."""
+        return next(name for name, variant in self.variants.items() if variant.role == "champion")
+
+    def shares(self) -> dict[str, Decimal]:
+        """The split that the file itself gives: with an experiment, all is the champion's."""
+        whole = {name: Decimal(name == self.champion) for name in self.variants}
+        return whole if self.traffic is None else dict(self.traffic)
+
+
+def _default_store(data: dict[str, Any]) -> str:
+    return f"sqlite:///{data['data_dir'] / 'gateway.db'}"
+
+
+class Config(Section):
+    """The configuration of an A/B-testing gateway."""
+
+    version: kinds.Version
+    """Version of this format: 1."""
+    data: Data = Field({}, validate_default=True)
+    admin: Admin = Field({}, validate_default=True)
+    metrics: Metrics = Field({}, validate_default=True)
+    data_dir: kinds.Folder = Field("var/gateway", validate_default=True)
+    """Folder for what the gateway keeps (facts, plan, keys), from the folder of this file."""
+    store: kinds.StoreUrl = Field(default_factory=_default_store, validate_default=True)
+    """sqlite:///path, from the folder of this file; by default gateway.db in data_dir."""
+    endpoints: Annotated[Mapping[kinds.EndpointName, Endpoint], Field(min_length=1)]
+    """What clients call, by name."""
+
+    @property
+    def store_path(self) -> Path:
+        """The absolute path of the SQLite file."""
+        return Path(self.store.removeprefix("sqlite:///"))
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema 2020-12 of the file as a person writes it, for editors."""
+    schema = Config.model_json_schema()
+    for part in (schema, *schema["$defs"].values()):
+        for key in part["properties"].values():
+            # pydantic leaves it open what becomes of names that match no pattern
+            if "patternProperties" in key:
+                key["additionalProperties"] = False
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema}

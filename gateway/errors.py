@@ -1,0 +1,140 @@
+"""The exception tree. Each class knows the HTTP status it maps to; the mapping happens at one seam
+(`serving.app`), and every message is addressed to the person who can fix the cause.
+
+    GatewayError
+    ├── ConfigError             who edits the file       (never reaches a client)
+    ├── RequestError            400  the client
+    │   ├── UnknownEndpoint     404
+    │   ├── MethodNotAllowed    405
+    │   ├── TokenRejected       403
+    │   ├── ValueRejected       422  well-formed, but the value cannot be taken
+    │   ├── BodyTooLarge        413
+    │   ├── ClientGone          499  nobody is left to be told
+    │   └── NotReady            503  no plan yet, or no longer room
+    ├── BackendError            502  the variant's own attempt failed: counted against it
+    │   ├── BackendTimeout      504
+    │   ├── BackendUnavailable  503  connect failed, or the breaker is open
+    │   └── BadOutput           502  wrong or non-finite output, broken answer
+    ├── StoreError              the operator (control process only)
+    └── SpoolError              503  a fact could not be kept
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """Root of everything this package raises on purpose."""
+
+    status: ClassVar[int] = 500
+    reason: ClassVar[str] = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigProblem:
+    """One thing to mend in a config file. `line` and `column` count from 1; 0 where unknown."""
+
+    file: str
+    line: int
+    key: str
+    message: str
+    column: int = 0
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+
+
+class ConfigError(GatewayError):
+    """A config that cannot be taken, with every problem found in it."""
+
+    reason = "config"
+
+    def __init__(self, problems: list[ConfigProblem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+class RequestError(GatewayError):
+    """The client sent something that cannot be served as asked."""
+
+    status = 400
+    reason = "bad_request"
+
+
+class UnknownEndpoint(RequestError):
+    status = 404
+    reason = "unknown_endpoint"
+
+
+class MethodNotAllowed(RequestError):
+    status = 405
+    reason = "method_not_allowed"
+
+
+class TokenRejected(RequestError):
+    status = 403
+    reason = "token_rejected"
+
+
+class ValueRejected(RequestError):
+    status = 422
+    reason = "value_rejected"
+
+
+class BodyTooLarge(RequestError):
+    status = 413
+    reason = "body_too_large"
+
+
+class ClientGone(RequestError):
+    """The client closed the connection; status as nginx logs it, never sent."""
+
+    status = 499
+    reason = "client_closed"
+
+
+class NotReady(RequestError):
+    status = 503
+    reason = "not_ready"
+
+
+class BackendError(GatewayError):
+    """The attempt of one variant failed. `kind` is the bounded word that logs and metrics use."""
+
+    status = 502
+    reason = "backend_failed"
+    kind: ClassVar[str] = "failed"
+
+
+class BackendTimeout(BackendError):
+    status = 504
+    reason = "backend_timeout"
+    kind = "deadline"
+
+
+class BackendUnavailable(BackendError):
+    status = 503
+    reason = "backend_unavailable"
+    kind = "connect"
+
+
+class BreakerOpen(BackendUnavailable):
+    reason = "breaker_open"
+    kind = "breaker"
+
+
+class BadOutput(BackendError):
+    reason = "bad_output"
+    kind = "output"
+
+
+class StoreError(GatewayError):
+    reason = "store"
+
+
+class SpoolError(GatewayError):
+    status = 503
+    reason = "spool"

@@ -1,0 +1,97 @@
+"""The upward waist: the facts that a worker appends to its spools, and their codec.
+
+A request leaves two facts: an `Assignment` before the backend is called, a `Completion` when the last byte is
+handed over. Outcomes come later. Facts are msgpack arrays with a one-letter tag, so a reader can skip
+what it does not know only by refusing the file's schema version, never by guessing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+SCHEMA = 1
+SEQUENCE_BITS = 40  # a decision id is (spool number << SEQUENCE_BITS) | sequence: 63 bits, ascending per spool
+FORCED = 1  # flag: the variant was named by an authorised caller, so the unit has no vote
+
+End = Literal["answered", "failed", "client_closed", "rejected"]
+
+
+class Assignment(msgspec.Struct, frozen=True, array_like=True, tag="a"):
+    """A unit was given a variant with probability `pi`. Times are microseconds since the epoch."""
+
+    decision: int
+    at: int
+    endpoint: str
+    experiment: str
+    stage: str
+    variant: str
+    pi: float
+    bucket: int  # the 64-bit assignment hash
+    unit: bytes  # keyed hash of the unit id, 16 bytes
+    segments: tuple[str, ...]
+    revision: int  # of the plan that drew the variant
+    flags: int = 0
+
+
+class Completion(msgspec.Struct, frozen=True, array_like=True, tag="c"):
+    """How the request ended. `error` names the failure of the *assigned* variant's own attempt, if any."""
+
+    decision: int
+    at: int
+    served: str
+    end: End
+    status: int
+    first_byte_us: int
+    total_us: int
+    error: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True, array_like=True, tag="o"):
+    """A later fact about an exposure, already checked against its metric."""
+
+    id: str
+    at: int
+    decision: int
+    endpoint: str
+    experiment: str
+    metric: str
+    value: float
+
+
+class Rejection(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+    """An authentic outcome that could not be taken; kept so that it is counted per variant."""
+
+    at: int
+    decision: int
+    endpoint: str
+    experiment: str
+    reason: str
+
+
+class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="h"):
+    """Nothing happened up to `at`: moves the watermark of an idle worker."""
+
+    at: int
+
+
+Fact = Assignment | Completion | Outcome | Rejection | Heartbeat
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Fact] = msgspec.msgpack.Decoder(Fact)
+
+encode = _encoder.encode
+
+
+def decode(payload: bytes | memoryview) -> Fact:
+    """Raises msgspec.DecodeError on anything that is not a fact of this schema."""
+    return _decoder.decode(payload)
+
+
+def decision_id(spool: int, sequence: int) -> int:
+    return (spool << SEQUENCE_BITS) | sequence
+
+
+def spool_of(decision: int) -> int:
+    return decision >> SEQUENCE_BITS

@@ -1,0 +1,144 @@
+"""The downward waist: one immutable snapshot of everything a data-plane worker needs to answer traffic.
+
+The control process compiles a `Plan` from the config and the release state and writes it whole; a worker
+reads it whole and swaps it in between two requests. Nothing else flows down.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from gateway.errors import GatewayError
+
+SCHEMA = 1
+HASH_SPACE = 1 << 64  # assignment hashes are integers in [0, HASH_SPACE)
+
+Role = Literal["champion", "challenger"]
+Protocol = Literal["oip", "http"]
+Source = Literal["gateway", "outcome"]
+MetricType = Literal["binary", "bounded", "latency"]
+
+
+class PlanError(GatewayError):
+    """The plan file cannot be used; the worker keeps the plan it has."""
+
+    reason = "plan"
+
+
+class _Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Common traits of every part of a plan: immutable, strict, built by keyword."""
+
+
+class VariantPlan(_Value, frozen=True, kw_only=True):
+    """One model behind an endpoint. Exactly one of `onnx` and `url` is set."""
+
+    name: str
+    role: Role
+    timeout: float  # seconds for the whole attempt
+    onnx: str = ""  # absolute path of the artifact
+    digest: str = ""  # sha256 of the artifact, hex
+    url: str = ""
+    idempotent: bool = False  # an HTTP request that may be repeated on the champion
+
+
+class SegmentPlan(_Value, frozen=True, kw_only=True):
+    """A bounded label read from a request header; a value not listed becomes "other"."""
+
+    name: str
+    header: str  # lower case
+    values: tuple[str, ...]
+
+
+class MetricPlan(_Value, frozen=True, kw_only=True):
+    """What a worker must know to accept or refuse an outcome."""
+
+    name: str
+    type: MetricType
+    source: Source
+    low: float = 0.0
+    high: float = 1.0
+
+
+class Slot(_Value, frozen=True, kw_only=True):
+    """The hash range [start, start of the next slot) belongs to `variant`; the last ends at 2**64."""
+
+    start: int
+    variant: str
+
+
+class EndpointPlan(_Value, frozen=True, kw_only=True):
+    """One endpoint: who enters, who answers, and with which probability."""
+
+    name: str
+    protocol: Protocol
+    salt: str  # of the assignment hash: experiment id, or endpoint name for a fixed split
+    experiment: str  # "" for a fixed split
+    stage: str  # "" for a fixed split
+    unit_header: str  # lower case; "" when every request is a unit of its own
+    variants: tuple[VariantPlan, ...]
+    slots: tuple[Slot, ...]  # ascending, first starts at 0
+    segments: tuple[SegmentPlan, ...] = ()
+    metrics: tuple[MetricPlan, ...] = ()
+
+    @property
+    def champion(self) -> VariantPlan:
+        return next(variant for variant in self.variants if variant.role == "champion")
+
+
+class SigningKey(_Value, frozen=True, kw_only=True):
+    """A key of decision tokens: the first in the plan signs, all verify."""
+
+    id: int
+    secret: str  # hex
+
+
+class Plan(_Value, frozen=True, kw_only=True):
+    """The whole of what a worker serves from."""
+
+    revision: int
+    config_digest: str
+    as_of: int  # the fold step whose rows this plan was computed from; 0 before the first
+    endpoints: tuple[EndpointPlan, ...]
+    keys: tuple[SigningKey, ...]
+    pepper: str  # hex; keys the stored hash of unit ids
+    max_body: int  # bytes
+    schema: int = SCHEMA
+
+
+def shares(slots: tuple[Slot, ...]) -> dict[str, int]:
+    """Width of the hash space held by each variant, in units of 1 / 2**64 (they sum to 2**64)."""
+    widths: dict[str, int] = {}
+    ends = [slot.start for slot in slots[1:]] + [HASH_SPACE]
+    for slot, end in zip(slots, ends, strict=True):
+        widths[slot.variant] = widths.get(slot.variant, 0) + end - slot.start
+    return widths
+
+
+def encode(plan: Plan) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n"
+
+
+def decode(data: bytes) -> Plan:
+    """Parse a plan; raises PlanError on damage or another schema version."""
+    try:
+        plan = msgspec.json.decode(data, type=Plan)
+    except msgspec.DecodeError as error:
+        raise PlanError(f"plan file is not readable: {error}") from error
+    if plan.schema != SCHEMA:
+        raise PlanError(f"plan file has schema {plan.schema}, this program reads {SCHEMA}")
+    return plan
+
+
+def write(path: Path, plan: Plan) -> None:
+    """Replace the plan file atomically. It holds keys, so only its owner may read it."""
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(encode(plan))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

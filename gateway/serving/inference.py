@@ -1,0 +1,173 @@
+"""The life of a request, read top to bottom.
+
+unit, segments → variant by integer range over the keyed hash → assignment appended → backend under deadline and
+breaker, the champion in its place if a challenger fails → answer with request id and decision token →
+completion appended, status page bumped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from gateway.assignment.hashing import bucket, unit_digest
+from gateway.clock import Clock
+from gateway.errors import BackendError, BreakerOpen, SpoolError
+from gateway.events import Assignment, Completion, End, decision_id
+from gateway.serving.asgi import Exchange
+from gateway.serving.calls import Answer, Call
+from gateway.serving.table import Endpoint, Table, Variant
+from gateway.spool.writer import SpoolWriter
+from gateway.telemetry import metrics
+from gateway.telemetry.status_page import StatusPage
+
+DECISION = b"x-gateway-decision"
+
+
+@dataclass(slots=True)
+class _Served:
+    """How the request went: who answered, and what the assigned variant's own attempt came to."""
+
+    variant: Variant
+    answer: Answer
+    error: str
+
+
+class Inference:
+    """Answers inference requests of one worker and leaves two facts for each."""
+
+    def __init__(self, spool: SpoolWriter, page: StatusPage, clock: Clock) -> None:
+        self._spool = spool
+        self._page = page
+        self._clock = clock
+        self._sequence = 0
+
+    async def serve(self, exchange: Exchange, table: Table, endpoint: Endpoint, call: Call) -> int:
+        """Answer the request; returns the status sent. Raises BackendError if nobody could answer."""
+        variant, assignment = self._assign(exchange, table, endpoint)
+        end: End = "failed"
+        served, status, error, first_byte = variant, 500, "", 0
+        try:
+            result = await self._respond(endpoint, variant, call)
+            served, error = result.variant, result.error
+            status = result.answer.status
+            first_byte = self._elapsed_us(exchange)
+            token = table.signer.sign(endpoint.names, assignment.decision, assignment.at, assignment.bucket)
+            await exchange.answer(status, [*result.answer.headers, (DECISION, token)], result.answer.body)
+            end = "answered"
+            return status
+        except BackendError as failure:
+            status, error = failure.status, error or failure.kind
+            first_byte = self._elapsed_us(exchange)
+            raise
+        except asyncio.CancelledError:
+            end = "client_closed"
+            raise
+        except Exception:
+            error = error or "internal"
+            raise
+        finally:
+            total = self._elapsed_us(exchange)
+            self._complete(assignment, served, end, status, first_byte, total, error)
+            variant.counters.completed(error, total, served is not variant)
+
+    def _assign(self, exchange: Exchange, table: Table, endpoint: Endpoint) -> tuple[Variant, Assignment]:
+        """Draw the variant and append the fact, before any backend hears of the request."""
+        unit = exchange.headers.get(endpoint.unit_header) or exchange.request_id
+        point = bucket(endpoint.key, unit)
+        variant = endpoint.draw(point)
+        self._sequence += 1
+        assignment = Assignment(
+            decision_id(self._spool.number, self._sequence),
+            self._spool.now(),
+            endpoint.plan.name,
+            endpoint.plan.experiment,
+            endpoint.plan.stage,
+            variant.plan.name,
+            variant.pi,
+            point,
+            unit_digest(table.pepper, unit),
+            tuple([segment.read(exchange.headers) for segment in endpoint.segments]),
+            table.plan.revision,
+        )
+        self._keep(assignment)
+        return variant, assignment
+
+    async def _respond(self, endpoint: Endpoint, variant: Variant, call: Call) -> _Served:
+        """Put the call to the assigned variant; if a challenger fails, the champion answers in its place."""
+        if variant is endpoint.champion:
+            answer = await call.attempt(variant, self._deadline(variant))
+            return _Served(variant, answer, answer.failure)
+        failed: Answer | None = None
+        try:
+            answer = await self._guarded(variant, call)
+            if not answer.failure:
+                return _Served(variant, answer, "")
+            failed, error = answer, answer.failure
+        except BackendError as failure:
+            if not self._may_fall_back(variant, call):
+                raise
+            error = failure.kind
+        if failed is not None and not self._may_fall_back(variant, call):
+            return _Served(variant, failed, error)
+        champion = endpoint.champion
+        return _Served(champion, await call.attempt(champion, self._deadline(champion)), error)
+
+    async def _guarded(self, variant: Variant, call: Call) -> Answer:
+        """One attempt of a challenger behind its breaker."""
+        breaker = variant.breaker
+        assert breaker is not None
+        now = self._clock.monotonic()
+        if not breaker.allow(now):
+            raise BreakerOpen("the breaker of this variant is open")
+        try:
+            answer = await call.attempt(variant, self._deadline(variant))
+        except BackendError:
+            self._failed(variant)
+            raise
+        except BaseException:
+            breaker.abandon()
+            raise
+        if answer.failure:
+            self._failed(variant)
+        else:
+            breaker.success()
+        return answer
+
+    def _failed(self, variant: Variant) -> None:
+        assert variant.breaker is not None
+        before = variant.breaker.state
+        variant.breaker.failure(self._clock.monotonic())
+        if variant.breaker.state == "open" and before != "open":
+            variant.counters.breaker_opened()
+
+    def _may_fall_back(self, variant: Variant, call: Call) -> bool:
+        """In-process models have no side effects; an HTTP request is repeated only where that is declared safe."""
+        return not variant.plan.url or call.request.idempotent
+
+    def _deadline(self, variant: Variant) -> float:
+        return asyncio.get_running_loop().time() + variant.plan.timeout
+
+    def _complete(
+        self,
+        assignment: Assignment,
+        served: Variant,
+        end: End,
+        status: int,
+        first_byte: int,
+        total: int,
+        error: str,
+    ) -> None:
+        self._keep(
+            Completion(assignment.decision, self._spool.now(), served.name, end, status, first_byte, total, error)
+        )
+
+    def _keep(self, fact: Assignment | Completion) -> None:
+        """Append; when the disk is full the request goes on and the loss is counted (it freezes promotion)."""
+        try:
+            self._spool.append(fact)
+        except SpoolError:
+            self._page.words[self._page.slot(metrics.SPOOL_FAILURES.name, (self._spool.stream,))] += 1
+
+    def _elapsed_us(self, exchange: Exchange) -> int:
+        return int((self._clock.monotonic() - exchange.started) * 1e6)

@@ -1,0 +1,176 @@
+"""The first half of an outcome's life: token checked, metric and bounds checked, appended, acknowledged.
+
+one    {"decision": "<token>", "metric": "brier", "value": 0.04, "id": "optional"}
+many   a JSON array of these, {"outcomes": [...]}, or one per line as application/x-ndjson
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from gateway.assignment.token import Token
+from gateway.errors import GatewayError, NotReady, RequestError, SpoolError, TokenRejected, ValueRejected
+from gateway.events import Fact, Outcome, Rejection
+from gateway.plan import MetricPlan
+from gateway.serving.asgi import Exchange
+from gateway.serving.table import Table
+from gateway.spool.writer import SpoolWriter
+from gateway.telemetry import metrics
+from gateway.telemetry.status_page import StatusPage
+
+MOST = 10_000  # outcomes in one request
+DURABILITY = "process"  # what was acknowledged survives kill -9 of every process
+_LONGEST_ID = 128
+_JSON = [(b"content-type", b"application/json")]
+_KEYS = frozenset(("decision", "metric", "value", "id"))
+
+
+class Outcomes:
+    """Takes in the outcomes posted to one worker."""
+
+    def __init__(self, spool: SpoolWriter, page: StatusPage) -> None:
+        self._spool = spool
+        self._page = page
+
+    async def serve(self, exchange: Exchange, table: Table) -> None:
+        body = await exchange.body(table.plan.max_body)
+        items, single = _items(body, exchange.headers.get(b"content-type", b""))
+        facts: list[Fact] = []
+        refused: list[tuple[int, GatewayError]] = []
+        for index, item in enumerate(items):
+            try:
+                facts.append(self._accept(table, item))
+            except _Refused as refusal:
+                facts.append(refusal.fact)
+                refused.append((index, refusal.error))
+            except RequestError as error:
+                self._count("", "", error.reason)
+                refused.append((index, error))
+        self._keep(facts)
+        if single and refused:
+            raise refused[0][1]
+        await exchange.answer(*_acknowledge(len(items), refused))
+
+    def _accept(self, table: Table, item: Any) -> Outcome:
+        token, metric, value, identifier = _fields(table, item)
+        known: MetricPlan | None = None
+        try:
+            known = _metric(table, token, metric)
+            number = _value(known, metric, value)
+        except ValueRejected as error:
+            self._count(token.endpoint, metric if known else "", error.reason)
+            rejection = Rejection(self._spool.now(), token.decision, token.endpoint, token.experiment, error.reason)
+            raise _Refused(error, rejection) from error
+        self._count(token.endpoint, metric if known else "", "accepted")
+        return Outcome(
+            identifier,
+            self._spool.now(),
+            token.decision,
+            token.endpoint,
+            token.experiment,
+            metric,
+            number,
+        )
+
+    def _keep(self, facts: list[Fact]) -> None:
+        if not facts:
+            return
+        try:
+            self._spool.append_all(facts)
+        except SpoolError as error:
+            self._page.words[self._page.slot(metrics.SPOOL_FAILURES.name, (self._spool.stream,))] += 1
+            raise NotReady("the outcomes could not be kept; nothing was taken, send them again") from error
+
+    def _count(self, endpoint: str, metric: str, result: str) -> None:
+        self._page.words[self._page.slot(metrics.OUTCOMES.name, (endpoint, metric, result))] += 1
+
+
+class _Refused(Exception):
+    """An authentic outcome that cannot be taken: refused to the client, and kept as a fact of its variant."""
+
+    def __init__(self, error: ValueRejected, fact: Rejection) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.fact = fact
+
+
+def _items(body: bytes, content_type: bytes) -> tuple[Sequence[Any], bool]:
+    """The outcomes of a request, and whether it was a single one."""
+    try:
+        if content_type.split(b";")[0].strip() == b"application/x-ndjson":
+            lines = [line for line in body.splitlines() if line.strip()]
+            documents: Any = [orjson.loads(line) for line in lines]
+        else:
+            documents = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"the body is not valid JSON: {error}") from error
+    if isinstance(documents, dict) and set(documents) == {"outcomes"}:
+        documents = documents["outcomes"]
+    if isinstance(documents, dict):
+        return [documents], True
+    if not isinstance(documents, list) or not documents:
+        raise RequestError("expected an outcome, or a list of at least one outcome")
+    if len(documents) > MOST:
+        raise RequestError(f"at most {MOST} outcomes in one request, got {len(documents)}")
+    return documents, False
+
+
+def _fields(table: Table, item: Any) -> tuple[Token, str, Any, str]:
+    if not isinstance(item, dict):
+        raise RequestError("an outcome is an object")
+    if unknown := sorted(set(item) - _KEYS):
+        raise RequestError(f"unknown keys {unknown}; an outcome has decision, metric, value and optionally id")
+    token, metric, identifier = item.get("decision"), item.get("metric"), item.get("id", "")
+    if not isinstance(token, str):
+        raise RequestError("`decision` must be the token from the answer's x-gateway-decision header")
+    if not isinstance(metric, str) or not metric:
+        raise RequestError("`metric` must be the name of a metric")
+    if not isinstance(identifier, str) or len(identifier) > _LONGEST_ID:
+        raise RequestError(f"`id` must be a string of at most {_LONGEST_ID} characters")
+    if "value" not in item:
+        raise RequestError("`value` is missing")
+    return table.signer.verify(token), metric, item["value"], identifier
+
+
+def _metric(table: Table, token: Token, name: str) -> MetricPlan | None:
+    """The metric's definition, or None when the token's experiment is no longer in the plan.
+
+    Then the outcome is kept all the same: the control process knows past experiments and checks the bounds.
+    """
+    endpoint = table.endpoints.get(token.endpoint)
+    if endpoint is None or endpoint.plan.experiment != token.experiment:
+        return None
+    metric = endpoint.metrics.get(name)
+    if metric is None or metric.source != "outcome":
+        known = sorted(m.name for m in endpoint.metrics.values() if m.source == "outcome")
+        raise ValueRejected(f"unknown metric {name!r}; outcomes of {token.endpoint} are {known}")
+    return metric
+
+
+def _value(metric: MetricPlan | None, name: str, value: Any) -> float:
+    if isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueRejected(f"{name}: the value must be a finite number")
+    if metric is None:
+        return float(value)
+    if metric.type == "binary" and value not in (0, 1):
+        raise ValueRejected(f"{name}: a binary metric takes 0, 1, true or false, not {value}")
+    if not metric.low <= value <= metric.high:
+        raise ValueRejected(f"{name}: {value} lies outside the bounds [{metric.low}, {metric.high}]")
+    return float(value)
+
+
+def _acknowledge(total: int, refused: list[tuple[int, GatewayError]]) -> tuple[int, Any, bytes]:
+    body: dict[str, Any] = {"accepted": total - len(refused), "durability": DURABILITY}
+    if refused:
+        body["rejected"] = [
+            {"index": index, "status": error.status, "reason": error.reason, "detail": str(error)}
+            for index, error in refused
+        ]
+    status = 200 if not refused else 403 if all(isinstance(e, TokenRejected) for _, e in refused) else 422
+    return status, _JSON, orjson.dumps(body)

@@ -1,0 +1,155 @@
+"""What a worker serves from: the plan turned into objects that a request needs no look-ups by name to use.
+
+A table is immutable once built. The next plan builds the next table, taking over backends and breakers of
+variants that did not change; the old table's leftovers are closed when its last request has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.assignment.hashing import salt_key
+from gateway.assignment.segments import SegmentReader
+from gateway.assignment.token import Signer, pack_names
+from gateway.backends.breaker import Breaker
+from gateway.backends.http import HttpBackend
+from gateway.backends.onnx import OnnxModel, Signature
+from gateway.plan import HASH_SPACE, EndpointPlan, MetricPlan, Plan, VariantPlan, shares
+from gateway.serving.counters import VariantCounters
+from gateway.telemetry.status_page import StatusPage
+
+Backend = OnnxModel | HttpBackend
+
+
+@dataclass(slots=True, eq=False)
+class Variant:
+    """A variant ready to answer. The champion has no breaker: there is nobody to answer in its place."""
+
+    plan: VariantPlan
+    backend: Backend
+    breaker: Breaker | None
+    counters: VariantCounters
+    pi: float
+
+    @property
+    def name(self) -> str:
+        return self.plan.name
+
+
+@dataclass(slots=True, eq=False)
+class Endpoint:
+    """An endpoint ready to be called."""
+
+    plan: EndpointPlan
+    champion: Variant
+    variants: dict[str, Variant]
+    signature: Signature | None  # of the endpoint's in-process models, which all share it
+    key: bytes
+    names: bytes  # for tokens
+    unit_header: bytes
+    segments: tuple[SegmentReader, ...]
+    metrics: dict[str, MetricPlan]
+    _starts: list[int]
+    _owners: list[Variant]
+
+    def draw(self, bucket: int) -> Variant:
+        return self._owners[bisect_right(self._starts, bucket) - 1]
+
+
+@dataclass(slots=True, eq=False)
+class Table:
+    """One plan, ready to serve."""
+
+    plan: Plan
+    endpoints: dict[str, Endpoint]
+    signer: Signer
+    pepper: bytes
+    in_flight: int = 0
+
+
+@dataclass(slots=True)
+class Registry:
+    """Backends and breakers that live longer than one plan, by everything that makes them what they are."""
+
+    page: StatusPage
+    _backends: dict[tuple[str, ...], Backend] = field(default_factory=dict)
+    _breakers: dict[tuple[str, ...], Breaker] = field(default_factory=dict)
+
+    async def build(self, plan: Plan) -> Table:
+        """Load what is missing, off the event loop, and build the table.
+
+        Raises ModelError if an artifact cannot be loaded; nothing that serves now is touched then.
+        """
+        for endpoint in plan.endpoints:
+            for variant in endpoint.variants:
+                if _backend_key(endpoint, variant) not in self._backends:
+                    self._backends[_backend_key(endpoint, variant)] = await _load(variant)
+        endpoints = {endpoint.name: self._endpoint(endpoint) for endpoint in plan.endpoints}
+        return Table(plan, endpoints, Signer(plan.keys), bytes.fromhex(plan.pepper))
+
+    async def retire(self, table: Table) -> None:
+        """Close what a table no longer needs; call it with the table that serves now."""
+        needed = {_backend_key(endpoint, variant) for endpoint in table.plan.endpoints for variant in endpoint.variants}
+        for key in [key for key in self._backends if key not in needed]:
+            self._breakers.pop(key, None)
+            await _close(self._backends.pop(key))
+
+    async def close(self) -> None:
+        for backend in self._backends.values():
+            await _close(backend)
+        self._backends.clear()
+
+    def _endpoint(self, plan: EndpointPlan) -> Endpoint:
+        widths = shares(plan.slots)
+        variants = {
+            variant.name: self._variant(plan, variant, widths.get(variant.name, 0) / HASH_SPACE)
+            for variant in plan.variants
+        }
+        models = [v.backend.signature for v in variants.values() if isinstance(v.backend, OnnxModel)]
+        return Endpoint(
+            plan=plan,
+            champion=variants[plan.champion.name],
+            variants=variants,
+            signature=models[0] if models else None,
+            key=salt_key(plan.salt),
+            names=pack_names(plan.name, plan.experiment),
+            unit_header=plan.unit_header.encode(),
+            segments=tuple(SegmentReader.of(segment) for segment in plan.segments),
+            metrics={metric.name: metric for metric in plan.metrics},
+            _starts=[slot.start for slot in plan.slots],
+            _owners=[variants[slot.variant] for slot in plan.slots],
+        )
+
+    def _variant(self, endpoint: EndpointPlan, plan: VariantPlan, pi: float) -> Variant:
+        key = _backend_key(endpoint, plan)
+        breaker = None
+        if plan.role == "challenger":
+            breaker = self._breakers.setdefault(key, Breaker())
+        counters = VariantCounters(self.page, endpoint.name, endpoint.experiment, plan.name)
+        return Variant(plan, self._backends[key], breaker, counters, pi)
+
+
+def _backend_key(endpoint: EndpointPlan, variant: VariantPlan) -> tuple[str, ...]:
+    return endpoint.name, variant.name, variant.digest, variant.onnx, variant.url
+
+
+async def _load(variant: VariantPlan) -> Backend:
+    if variant.url:
+        return HttpBackend(variant.url)
+    return await asyncio.to_thread(_load_model, Path(variant.onnx))
+
+
+def _load_model(path: Path) -> OnnxModel:
+    model = OnnxModel(path)
+    model.warm_up()
+    return model
+
+
+async def _close(backend: Backend) -> None:
+    if isinstance(backend, OnnxModel):
+        backend.close()
+    else:
+        await backend.close()

@@ -1,0 +1,151 @@
+"""What the control process asks of a store. One contract for every engine; rows are plain structs.
+
+All writes of a fold step happen inside one `transaction()`: positions commit with their rows, so every fact is in the
+store exactly once, whatever is killed when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from gateway.events import Assignment, Completion, Outcome
+from gateway.spool.format import Position
+from gateway.spool.reader import StreamId
+
+
+class StreamCursor(msgspec.Struct, frozen=True):
+    """How far a stream was shipped."""
+
+    position: Position = Position()
+    through: int = 0
+    admitted: int = 0
+    finished: bool = False
+
+
+class FoldStep(NamedTuple):
+    """One row of the written order."""
+
+    step: int
+    at: int
+    watermark: int
+    positions: str
+
+
+class Vote(NamedTuple):
+    """A unit as the statistics see it. Field order is the column order of the table."""
+
+    experiment: str
+    ordinal: int
+    decision: int
+    at: int
+    stage: str
+    variant: str
+    challenger: bool
+    pi: float
+    segments: str
+
+
+class GatewayRow(NamedTuple):
+    """A vote joined with how its request ended; `ended` is None while that is unknown."""
+
+    ordinal: int
+    at: int
+    stage: str
+    challenger: bool
+    pi: float
+    segments: str
+    ended: str | None
+    first_byte_us: int | None
+    error: str | None
+
+
+class OutcomeRow(NamedTuple):
+    """A vote joined with its first outcome of one metric; `value` is None without one."""
+
+    ordinal: int
+    at: int
+    stage: str
+    challenger: bool
+    pi: float
+    segments: str
+    value: float | None
+
+
+class LedgerRow(msgspec.Struct, frozen=True):
+    """One decision. `body` holds from, to, actor, reason, evidence and config digest."""
+
+    id: int
+    at: int
+    step: int
+    endpoint: str
+    experiment: str
+    kind: str
+    body: dict[str, Any]
+    hash: str
+
+
+class PlanRow(NamedTuple):
+    revision: int
+    at: int
+    as_of: int
+    config_digest: str
+    shares: str
+
+
+class Store(Protocol):
+    """Raises StoreError when the engine fails; then nothing of the open transaction is kept."""
+
+    def transaction(self) -> AbstractContextManager[None]: ...
+    def close(self) -> None: ...
+
+    # shipping
+    def streams(self) -> dict[StreamId, StreamCursor]: ...
+    def save_stream(self, stream: StreamId, cursor: StreamCursor) -> None: ...
+    def last_step(self) -> FoldStep | None: ...
+    def add_step(self, step: FoldStep) -> None: ...
+    def add_assignments(self, step: int, facts: Iterable[Assignment]) -> None: ...
+    def add_completions(self, step: int, facts: Iterable[Completion]) -> None: ...
+    def add_outcome(self, step: int, ordinal: int, fact: Outcome) -> float | None:
+        """Keep an outcome; returns the value kept before if its id was already there, else None."""
+
+    def variant_of(self, decision: int) -> str | None: ...
+    def assignments_after(self, decision: int, end: int) -> list[Assignment]: ...
+
+    # joining and folding
+    def claim_unit(self, experiment: str, bucket: int, unit: bytes, decision: int) -> bool: ...
+    def add_votes(self, votes: Iterable[Vote]) -> None: ...
+    def vote_count(self, experiment: str) -> int: ...
+    def gateway_rows(self, experiment: str, after: int) -> Iterator[GatewayRow]: ...
+    def outcome_rows(self, experiment: str, metric: str, after: int) -> Iterator[OutcomeRow]: ...
+    def cursors(self, experiment: str) -> dict[str, int]: ...
+    def save_cursor(self, experiment: str, metric: str, ordinal: int) -> None: ...
+    def evidence(self, experiment: str) -> dict[str, bytes]: ...
+    def save_evidence(self, experiment: str, step: int, states: Mapping[str, bytes]) -> None: ...
+    def count(self, experiment: str, variant: str, name: str, more: int = 1) -> None: ...
+    def counters(self, experiment: str) -> dict[tuple[str, str], int]: ...
+
+    # releasing
+    def experiments(self) -> dict[str, tuple[str, str]]:
+        """Definition (JSON) and endpoint of every experiment that ever ran, by id."""
+
+    def add_experiment(self, id: str, endpoint: str, definition: str, at: int) -> None: ...
+    def releases(self) -> dict[str, tuple[int, str]]:
+        """Version and state (JSON) of every endpoint."""
+
+    def save_release(self, endpoint: str, expected: int, state: str) -> int:
+        """Compare-and-set; returns the new version, raises StoreError if another version is stored."""
+
+    def append_ledger(
+        self, at: int, step: int, endpoint: str, experiment: str, kind: str, body: Mapping[str, Any]
+    ) -> LedgerRow: ...
+    def ledger(self, limit: int = 100) -> list[LedgerRow]: ...
+    def decisions_by_kind(self, experiment: str) -> dict[str, int]: ...
+    def last_plan(self) -> PlanRow | None: ...
+    def add_plan(self, plan: PlanRow) -> None: ...
+    def quarantine(self, endpoint: str, artifact: str, experiment: str, at: int) -> None: ...
+    def quarantined(self, endpoint: str, artifact: str) -> str | None: ...
+    def release_from_quarantine(self, endpoint: str, artifact: str) -> None: ...

@@ -1,0 +1,141 @@
+"""Every metric that the gateway exports, in one file: name, kind, labels, meaning.
+
+Workers know only names and labels (they add to slots of their status page); the control process turns the sums into
+the exposition format (`telemetry.exposition`). Labels are bounded: names from the config, words from the code.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    name: str  # without the _total that counters get
+    kind: Literal["counter", "histogram", "gauge"]
+    labels: tuple[str, ...]
+    help: str
+
+
+# Upper bounds in microseconds: what people watch lies between a local model and an upstream's deadline.
+LATENCY_BOUNDS_US = (
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000,
+)  # fmt: skip
+HISTOGRAM_SLOTS = len(LATENCY_BOUNDS_US) + 2  # one per bound, one beyond the last, one for the sum
+
+
+def latency_slot(microseconds: int) -> int:
+    """Which of a histogram's slots an observation falls into."""
+    return bisect_left(LATENCY_BOUNDS_US, microseconds)
+
+
+RESPONSES = Metric(
+    "gateway_responses",
+    "counter",
+    ("endpoint", "code"),
+    "Answers sent to clients, by endpoint and status code.",
+)
+COMPLETIONS = Metric(
+    "gateway_completions",
+    "counter",
+    ("endpoint", "experiment", "variant", "result"),
+    "Finished requests by assigned variant; result is ok, or error if the variant's own attempt failed.",
+)
+ATTEMPT_ERRORS = Metric(
+    "gateway_attempt_errors",
+    "counter",
+    ("endpoint", "variant", "kind"),
+    "Failed attempts of a variant by kind, counted even where the champion answered in its place.",
+)
+FALLBACKS = Metric(
+    "gateway_fallbacks",
+    "counter",
+    ("endpoint", "variant"),
+    "Requests of a variant that the champion answered in its place.",
+)
+DURATION = Metric(
+    "gateway_request_duration_seconds",
+    "histogram",
+    ("endpoint", "variant"),
+    "Time from the request's head to the last byte of the answer, by assigned variant.",
+)
+REJECTED = Metric(
+    "gateway_rejected_requests",
+    "counter",
+    ("reason",),
+    "Requests refused before assignment, by reason.",
+)
+OUTCOMES = Metric(
+    "gateway_outcomes",
+    "counter",
+    ("endpoint", "metric", "result"),
+    "Outcomes received: accepted, or why not.",
+)
+SPOOL_FAILURES = Metric(
+    "gateway_spool_failures", "counter", ("stream",), "Facts that could not be appended to a spool."
+)
+BREAKER_OPENED = Metric(
+    "gateway_breaker_opened", "counter", ("endpoint", "variant"), "Times that a worker's breaker opened."
+)
+
+WORKER_METRICS = {
+    metric.name: metric
+    for metric in (
+        RESPONSES,
+        COMPLETIONS,
+        ATTEMPT_ERRORS,
+        FALLBACKS,
+        DURATION,
+        REJECTED,
+        OUTCOMES,
+        SPOOL_FAILURES,
+        BREAKER_OPENED,
+    )
+}
+
+BUILD_INFO = Metric("gateway_build_info", "gauge", ("version",), "Always 1; the version is a label.")
+WORKERS = Metric("gateway_workers", "gauge", (), "Workers alive on this node.")
+WORKER_PLAN = Metric("gateway_worker_plan_revision", "gauge", ("spool",), "Plan revision that a worker serves from.")
+IN_FLIGHT = Metric("gateway_in_flight_requests", "gauge", (), "Requests being answered now.")
+PLAN_REVISION = Metric("gateway_plan_revision", "gauge", (), "Plan revision last published on this node.")
+SPLIT = Metric("gateway_split_ratio", "gauge", ("endpoint", "variant"), "Share of units that a variant is given.")
+STAGE = Metric(
+    "gateway_experiment_stage_info", "gauge", ("endpoint", "experiment", "stage"), "1 for the present stage."
+)
+UNITS = Metric("gateway_experiment_units", "gauge", ("experiment", "variant"), "Units with a vote so far, by variant.")
+LOG_EVIDENCE = Metric(
+    "gateway_experiment_log_evidence",
+    "gauge",
+    ("experiment", "metric", "test"),
+    "Natural logarithm of an e-process; the threshold for a level alpha is log(1/alpha).",
+)
+EFFECT = Metric(
+    "gateway_experiment_effect",
+    "gauge",
+    ("experiment", "metric", "segment", "bound"),
+    "Estimated effect, challenger minus champion, in units of the metric; bound is lower, estimate or upper.",
+)
+DECISIONS = Metric("gateway_decisions", "counter", ("experiment", "kind"), "Rows of the ledger, by kind.")
+HOLD = Metric("gateway_experiment_hold", "gauge", ("experiment",), "1 while the experiment is held.")
+RELOAD_OK = Metric(
+    "gateway_config_last_reload_successful",
+    "gauge",
+    (),
+    "1 if the config file on disk is the one served from.",
+)
+RELOAD_TIME = Metric(
+    "gateway_config_last_reload_success_timestamp_seconds", "gauge", (), "When a config was last accepted."
+)
+CONFIG_INFO = Metric("gateway_config_info", "gauge", ("digest",), "1 for the digest of the config in use.")
+FACTS = Metric("gateway_facts_shipped", "counter", ("kind",), "Facts moved from spools into the store.")
+SPOOL_LAG = Metric("gateway_spool_lag_seconds", "gauge", (), "Age of the watermark up to which facts are shipped.")
+STORE_UP = Metric("gateway_store_up", "gauge", (), "1 if the last step was committed.")
+SPOOL_DAMAGE = Metric(
+    "gateway_spool_damaged_records", "counter", ("kind",), "Records torn by a kill, or streams quarantined."
+)
+CONTROL_METRICS = (
+    BUILD_INFO, WORKERS, WORKER_PLAN, IN_FLIGHT, PLAN_REVISION, SPLIT, STAGE, UNITS, LOG_EVIDENCE, EFFECT,
+    DECISIONS, HOLD, RELOAD_OK, RELOAD_TIME, CONFIG_INFO, FACTS, SPOOL_LAG, STORE_UP, SPOOL_DAMAGE,
+)  # fmt: skip

@@ -1,0 +1,169 @@
+"""Status pages: the counters of one worker incarnation in a shared-memory file.
+
+A worker adds to 64-bit slots of its page (tens of nanoseconds); the control process reads all pages when it
+is scraped, when it watches the health of a challenger, and when it asks which plan a worker serves from. The file
+is held under `flock` by its writer: an unlocked page belongs to the dead and is folded into a base.
+
+Layout: [magic 8][fixed words][slots][directory length u64][directory]. The directory is one JSON line per series,
+appended when a series is first used; a slot is only ever given to one series.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+
+from gateway.files import create_locked, is_locked
+
+MAGIC = b"ABGPAGE1"
+SLOTS = 4096
+DIRECTORY_BYTES = 512 << 10
+_WORDS = 32  # fixed words, the magic among them
+_DIRECTORY_AT = 8 * (_WORDS + SLOTS)
+PAGE_BYTES = _DIRECTORY_AT + 8 + DIRECTORY_BYTES
+
+Series = tuple[str, tuple[str, ...]]  # metric name, label values in the order of the metric's definition
+
+
+class Word(IntEnum):
+    """The fixed words of a page (word 0 is the magic)."""
+
+    PID = 1
+    SPOOL = 2
+    PLAN_REVISION = 3
+    PLAN_REFUSED = 4  # revision of the last plan that this worker could not take, 0 if none
+    HEARTBEAT_US = 5
+    IN_FLIGHT = 6
+    DRAINING = 7
+    # Updates dropped because slots or directory are used up. Last of the words: a histogram that finds no room
+    # spills over the sixteen words from here on, which nothing else uses.
+    OVERFLOW = 16
+
+
+class StatusPage:
+    """The writer's side. One per worker incarnation; only its own process writes."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = create_locked(path, MAGIC.ljust(PAGE_BYTES, b"\0"))
+        self._map = mmap.mmap(self._descriptor, PAGE_BYTES)
+        self.words = memoryview(self._map)[:_DIRECTORY_AT].cast("Q")
+        self._slots: dict[Series, int] = {}
+        self._next = _WORDS
+        self._directory_used = 0
+
+    def slot(self, name: str, labels: tuple[str, ...], size: int = 1) -> int:
+        """The index into `words` of a series of `size` consecutive slots, given on first use.
+
+        When the page is full, the answer is the overflow word: the update is counted there and nowhere else.
+        """
+        series = (name, labels)
+        known = self._slots.get(series)
+        if known is not None:
+            return known
+        line = json.dumps([self._next, size, name, labels]).encode() + b"\n"
+        if self._next + size > _WORDS + SLOTS or self._directory_used + len(line) > DIRECTORY_BYTES:
+            return Word.OVERFLOW
+        start = _DIRECTORY_AT + 8 + self._directory_used
+        self._map[start : start + len(line)] = line
+        self._directory_used += len(line)
+        # The length moves last: a reader never sees half a line.
+        self._map[_DIRECTORY_AT : _DIRECTORY_AT + 8] = self._directory_used.to_bytes(8, "little")
+        index = self._slots[series] = self._next
+        self._next += size
+        return index
+
+    def close(self) -> None:
+        self.words.release()
+        self._map.close()
+        os.close(self._descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class PageReading:
+    """What a page said at one moment."""
+
+    incarnation: str
+    words: tuple[int, ...]
+    series: dict[Series, tuple[int, ...]] = field(default_factory=dict)
+
+    def word(self, which: Word) -> int:
+        return self.words[which]
+
+
+def read_page(path: Path) -> PageReading | None:
+    """Read a page, or None if the file is not (yet) one. 64-bit words are read whole, never torn."""
+    data = path.read_bytes()
+    if len(data) != PAGE_BYTES or data[:8] != MAGIC:
+        return None
+    words = memoryview(data)[:_DIRECTORY_AT].cast("Q")
+    used = int.from_bytes(data[_DIRECTORY_AT : _DIRECTORY_AT + 8], "little")
+    series: dict[Series, tuple[int, ...]] = {}
+    start = _DIRECTORY_AT + 8
+    for line in data[start : start + used].splitlines():
+        index, size, name, labels = json.loads(line)
+        series[name, tuple(labels)] = tuple(words[index : index + size])
+    return PageReading(path.stem, tuple(words[:_WORDS]), series)
+
+
+class PageSet:
+    """All pages of a node: the living as they are, the dead folded into a base, so that sums never fall."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._base_path = directory / "base.json"
+        self._base: dict[Series, tuple[int, ...]] = {}
+        self._folded: set[str] = set()
+        self._load_base()
+
+    def read(self) -> list[PageReading]:
+        """The living pages. Pages of the dead are folded into the base on the way."""
+        living: list[PageReading] = []
+        for path in sorted(self._directory.glob("*.page")):
+            dead = not is_locked(path)  # asked first: what the dead wrote is complete
+            reading = read_page(path)
+            if dead:
+                self._bury(path, reading)
+            elif reading is not None:
+                living.append(reading)
+        return living
+
+    def totals(self, living: list[PageReading]) -> dict[Series, tuple[int, ...]]:
+        """Every series summed over the living and the dead."""
+        sums = dict(self._base)
+        for reading in living:
+            _add(sums, reading.series)
+        return sums
+
+    def _bury(self, path: Path, reading: PageReading | None) -> None:
+        # The base names the incarnations that it contains, so a crash between the two steps counts none twice.
+        if path.stem not in self._folded and reading is not None:
+            _add(self._base, reading.series)
+            self._folded.add(path.stem)
+            self._save_base()
+        path.unlink(missing_ok=True)
+
+    def _load_base(self) -> None:
+        if not self._base_path.exists():
+            return
+        stored = json.loads(self._base_path.read_text())
+        self._folded = set(stored["folded"])
+        self._base = {(name, tuple(labels)): tuple(values) for name, labels, values in stored["series"]}
+
+    def _save_base(self) -> None:
+        # Only incarnations whose file may still exist need to be remembered.
+        present = {path.stem for path in self._directory.glob("*.page")}
+        self._folded &= present
+        series = [[name, list(labels), list(values)] for (name, labels), values in self._base.items()]
+        temporary = self._base_path.with_suffix(".new")
+        temporary.write_text(json.dumps({"folded": sorted(self._folded), "series": series}))
+        temporary.replace(self._base_path)
+
+
+def _add(sums: dict[Series, tuple[int, ...]], more: dict[Series, tuple[int, ...]]) -> None:
+    for key, values in more.items():
+        before = sums.get(key)
+        sums[key] = values if before is None else tuple(a + b for a, b in zip(before, values, strict=True))
