@@ -254,8 +254,9 @@ def main() -> None:
     configure_logging("control")
     try:
         asyncio.run(_run(settings))
-    except ConfigError as error:
-        log.error("the config was refused:\n%s", error)
+    except GatewayError as error:
+        # Words for whoever starts the node; a traceback would bury them.
+        log.error("the node cannot start:\n%s", error)  # noqa: TRY400
         sys.exit(78)
 
 

@@ -86,7 +86,10 @@ encode = _encoder.encode
 
 def decode(payload: bytes | memoryview) -> Fact:
     """Raises msgspec.DecodeError on anything that is not a fact of this schema."""
-    return _decoder.decode(payload)
+    try:
+        return _decoder.decode(payload)
+    except (UnicodeDecodeError, RecursionError) as error:  # msgspec lets these two through as they are
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def decision_id(spool: int, sequence: int) -> int:

@@ -5,24 +5,27 @@ A lock is the kernel's: it goes with the process, however that ends, and needs n
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import secrets
 from pathlib import Path
 
 
 def create_locked(path: Path, content: bytes) -> int:
     """Create a file that is locked by this process and holds `content` from the first moment it is visible.
 
-    Returns the open descriptor (read and write, append). Raises FileExistsError if the path was ever used, OSError
-    otherwise.
+    Returns the open descriptor (read and write, append). Raises FileExistsError if the path is taken, OSError
+    otherwise; nothing is left behind then.
     """
-    hidden = path.with_name(f".{path.name}.new")
-    descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    # A name of its own: two who race for one path must not share, lock or unlink the same inode.
+    hidden = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.write(descriptor, content) != len(content):
-            raise OSError(28, "short write, is the disk full?")
-        os.link(hidden, path)
+            raise OSError(errno.ENOSPC, "short write, is the disk full?")
+        os.link(hidden, path)  # unlike a rename, refuses a path that exists
     except OSError:
         os.close(descriptor)
         raise

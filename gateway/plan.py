@@ -7,6 +7,7 @@ reads it whole and swaps it in between two requests. Nothing else flows down.
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -123,14 +124,32 @@ def encode(plan: Plan) -> bytes:
 
 
 def decode(data: bytes) -> Plan:
-    """Parse a plan; raises PlanError on damage or another schema version."""
+    """Parse a plan; raises PlanError on damage, another schema version, or a split that cannot be drawn from."""
     try:
         plan = msgspec.json.decode(data, type=Plan)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PlanError(f"plan file is not readable: {error}") from error
     if plan.schema != SCHEMA:
         raise PlanError(f"plan file has schema {plan.schema}, this program reads {SCHEMA}")
+    if not plan.keys:
+        raise PlanError("plan file has no signing key")
+    for endpoint in plan.endpoints:
+        if problem := _problem(endpoint):
+            raise PlanError(f"endpoint {endpoint.name!r}: {problem}")
     return plan
+
+
+def _problem(endpoint: EndpointPlan) -> str:
+    """Why requests could not be drawn from this endpoint's split, or ""."""
+    names = [variant.name for variant in endpoint.variants]
+    starts = [slot.start for slot in endpoint.slots]
+    if len(names) != len(set(names)) or [v.role for v in endpoint.variants].count("champion") != 1:
+        return "needs variants of different names, exactly one of them the champion"
+    if starts[:1] != [0] or starts[-1] >= HASH_SPACE or any(a >= b for a, b in pairwise(starts)):
+        return f"slots must start at 0 and ascend below 2**64, not {starts}"
+    if strangers := {slot.variant for slot in endpoint.slots} - set(names):
+        return f"slots belong to unknown variants {sorted(strangers)}"
+    return ""
 
 
 def write(path: Path, plan: Plan) -> None:

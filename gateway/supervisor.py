@@ -114,6 +114,9 @@ class Supervisor:
     def shutdown(self) -> None:
         """Workers first, so that the control process can ship what they leave."""
         control, *workers = self._children
+        # The workers hold the port until they stop accepting; a copy kept here would let the kernel take
+        # connections that nobody answers.
+        self._sockets.pop("data").close()
         bound = self.settings.shutdown_delay + self.settings.drain + self.settings.grace + 2.0
         _terminate(workers, bound)
         _terminate([control], 10.0)
@@ -194,7 +197,7 @@ def _terminate(children: list[_Child], bound: float) -> None:
         try:
             process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            log.error("process %d did not stop within %.0f s and is killed", process.pid, bound)
+            log.warning("process %d did not stop within %.0f s and is killed", process.pid, bound)
             process.kill()
             process.wait()
 

@@ -126,6 +126,8 @@ class _Server(uvicorn.Server):
         await asyncio.sleep(self._settings.shutdown_delay)
         for server in self.servers:
             server.close()
+        for listener in sockets or []:
+            listener.close()  # else the kernel goes on taking connections that nobody accepts
         # A connection that is kept alive gets time for one more request, whose answer closes it.
         deadline = asyncio.get_running_loop().time() + self._settings.drain
         while self.server_state.connections and asyncio.get_running_loop().time() < deadline:

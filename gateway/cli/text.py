@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 TEST_NAMES = {
-    "promote": "is better",
-    "harm": "is worse",
-    "futility": "cannot be much better",
-    "non_inferior": "is not much worse",
-    "sample_ratio": "the split is wrong",
+    "promote": "{} is better",
+    "harm": "{} is worse",
+    "futility": "{} cannot be much better",
+    "non_inferior": "{} is not much worse",
+    "sample_ratio": "the split is not as configured ({})",
 }
 
 
@@ -27,8 +27,10 @@ def status_view(document: dict[str, Any]) -> RenderableType:
     config = document["config"]
     plan = f"plan {document['plan_revision']}, {len(document['workers'])} workers"
     lines: list[RenderableType] = [Text(f"gateway {document['version']} · {plan} · config {config['digest'][:12]}")]
-    for problem in config["problems"]:
-        lines.append(Text(f"config refused, the last good one stays: {problem}", style="bold red"))
+    lines += [
+        Text(f"config refused, the last good one stays: {problem}", style="bold red")
+        for problem in config["problems"]
+    ]
     if not document["store"]["ok"]:
         lines.append(Text(f"store: {document['store']['error']}", style="bold red"))
     for name, endpoint in document["endpoints"].items():
@@ -62,11 +64,13 @@ def stage_line(experiment: dict[str, Any]) -> str:
 
 
 def estimates_table(report: dict[str, Any]) -> Table:
-    table = Table(title="challenger − champion, with anytime-valid 95 % intervals", title_justify="left", box=None)
+    """Effects: every metric overall, the objective by segment too."""
+    objective = next((test["metric"] for test in report["tests"] if test["name"] == "promote"), "")
+    table = Table(title="challenger minus champion, with anytime-valid 95 % intervals", title_justify="left", box=None)
     for column in ("metric", "segment", "units", "lower", "estimate", "upper", ""):
         table.add_column(column, justify="left" if column in ("metric", "segment", "") else "right")
     for row in report["estimates"]:
-        if row["segment"] == "worst":
+        if row["segment"] == "worst" or (row["segment"] and row["metric"] != objective):
             continue
         better = "higher is better" if row["increase"] else "lower is better"
         table.add_row(
@@ -87,7 +91,7 @@ def tests_table(report: dict[str, Any]) -> Table:
         if test["segment"]:
             continue
         table.add_row(
-            f"{test['metric']} {TEST_NAMES[test['name']]}",
+            TEST_NAMES[test["name"]].format(test["metric"]),
             number(test["log_e"]),
             number(test["needed"]),
             bar(test["log_e"] / test["needed"]),

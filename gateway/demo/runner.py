@@ -13,13 +13,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-import msgspec
+import orjson
 
 from gateway.demo import replay
 from gateway.demo.scenarios import SCENARIOS, assets, write_config
 from gateway.demo.story import Event, Story, StoryError
 
 START_WITHIN = 30.0  # seconds
+WORKERS = 2  # as in the demo's config
 
 
 async def tell(scenario: str, seed: int) -> AsyncIterator[Event]:
@@ -50,22 +51,26 @@ async def tell(scenario: str, seed: int) -> AsyncIterator[Event]:
 async def running_gateway(config: Path) -> AsyncIterator[dict[str, str]]:
     """`gateway serve` as a process of its own; yields the addresses that it listens on."""
     log_path = config.with_name("gateway.log")
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.cli", "serve", "--config", str(config), "--shutdown-delay", "0"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+    process = _start(config, log_path)
     try:
         yield await _addresses(process, config.parent / "data" / "node.json", log_path)
     finally:
         process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.to_thread(process.wait, 20.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        await asyncio.to_thread(_reap, process)
+
+
+def _start(config: Path, log_path: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "gateway.cli", "serve", "--config", str(config), "--shutdown-delay", "0"]
+    with log_path.open("wb") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(20.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 async def _addresses(process: subprocess.Popen[bytes], node: Path, log: Path) -> dict[str, str]:
@@ -73,20 +78,31 @@ async def _addresses(process: subprocess.Popen[bytes], node: Path, log: Path) ->
     deadline = time.monotonic() + START_WITHIN
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise StoryError(f"the gateway ended with {process.returncode}:\n{log.read_text()}")
-        if node.exists():
-            addresses: dict[str, str] = msgspec.json.decode(node.read_bytes(), type=dict[str, str | int])
-            if await _ready(addresses["admin"]):
-                return addresses
+            raise StoryError(f"the gateway ended with {process.returncode}:\n{_words(log)}")
+        addresses = _node(node)
+        if addresses is not None and await _ready(addresses["admin"]):
+            return addresses
         await asyncio.sleep(0.05)
-    raise StoryError(f"the gateway was not ready within {START_WITHIN:.0f} s:\n{log.read_text()}")
+    raise StoryError(f"the gateway was not ready within {START_WITHIN:.0f} s:\n{_words(log)}")
+
+
+def _node(path: Path) -> dict[str, str] | None:
+    try:
+        return {key: str(value) for key, value in orjson.loads(path.read_bytes()).items()}
+    except FileNotFoundError:
+        return None
+
+
+def _words(log: Path) -> str:
+    return log.read_text(errors="replace")
 
 
 async def _ready(admin: str) -> bool:
+    """Whether the release runs and every worker serves its plan."""
     try:
         async with httpx.AsyncClient(base_url=f"http://{admin}", trust_env=False, timeout=1.0) as client:
             status = (await client.get("/api/status")).json()
     except httpx.HTTPError:
         return False
     workers = status["workers"]
-    return len(workers) == 2 and all(worker["plan_revision"] for worker in workers)
+    return len(workers) == WORKERS and all(w["plan_revision"] == status["plan_revision"] for w in workers)

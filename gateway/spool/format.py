@@ -45,6 +45,17 @@ def frame(payload: bytes) -> bytes:
     return FRAME.pack(len(payload), crc32(payload)) + payload
 
 
+def whole_records(data: bytes) -> int:
+    """How many bytes at the start of `data`, which starts with a record of ours, are whole records."""
+    end = 0
+    while end + FRAME.size <= len(data):
+        following = end + FRAME.size + int(FRAME.unpack_from(data, end)[0])
+        if following > len(data):
+            break
+        end = following
+    return end
+
+
 def file_name(spool: int, stream: Stream, segment: int) -> str:
     return f"{spool:08d}.{stream}.{segment:06d}"
 
@@ -52,7 +63,7 @@ def file_name(spool: int, stream: Stream, segment: int) -> str:
 def parse_name(path: Path) -> tuple[int, Stream, int] | None:
     """Spool number, stream and segment of a file, or None for a file that is not a segment."""
     parts = path.name.split(".")
-    if len(parts) != 3 or not (parts[0].isdigit() and parts[2].isdigit()):
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in (parts[0], parts[2])):
         return None
     for stream in STREAMS:
         if parts[1] == stream:
@@ -61,12 +72,15 @@ def parse_name(path: Path) -> tuple[int, Stream, int] | None:
 
 
 def decode_header(payload: bytes, path: Path) -> Header:
+    """The header of the segment at `path`; raises SpoolError if it is none, or another file's."""
     try:
         header = msgspec.msgpack.decode(payload, type=Header)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SpoolError(f"{path}: not a spool segment: {error}") from error
     if header.schema != events.SCHEMA:
         raise SpoolError(f"{path}: schema {header.schema}, this program reads {events.SCHEMA}")
+    if path.name != file_name(header.spool, header.stream, header.segment):
+        raise SpoolError(f"{path}: holds spool {header.spool}, {header.stream}, segment {header.segment}")
     return header
 
 

@@ -14,6 +14,7 @@ from zlib import crc32
 import msgspec
 
 from gateway import events
+from gateway.errors import SpoolError
 from gateway.files import is_locked
 from gateway.spool.format import FRAME, LONGEST, Position, Stream, decode_header, file_name, parse_name
 
@@ -44,27 +45,44 @@ def discover(directory: Path) -> list[StreamId]:
 
 
 def read(directory: Path, stream: StreamId, start: Position, limit: int = CHUNK) -> Batch:
-    """Facts of a stream behind `start`. Reads at most about `limit` bytes and one segment boundary."""
+    """Facts of a stream behind `start`. Reads at most about `limit` bytes and one segment boundary.
+
+    Damage is said in the batch. Raises SpoolError only where the file system refuses to read a file that is there:
+    that may pass, so it is no reason to give up the stream.
+    """
     path = directory / file_name(stream.spool, stream.stream, start.segment)
+    batch = Batch(position=start)
+    try:
+        dead, data, size = _bytes(path, start.offset, limit)
+    except FileNotFoundError:
+        batch.corrupt = f"{path}: the segment is gone"
+        return batch
+    except OSError as error:
+        raise SpoolError(f"{path}: cannot be read: {error.strerror}") from error
+    if start.offset > size:
+        batch.corrupt = f"{path}: shorter than the {start.offset} bytes that were read before"
+        return batch
+    used = _parse(data, path, start, batch)
+    batch.position = Position(start.segment, start.offset + used)
+    if batch.corrupt or not dead or start.offset + len(data) < size:
+        return batch
+    batch.torn = int(used < len(data))
+    if (directory / file_name(stream.spool, stream.stream, start.segment + 1)).exists():
+        batch.position = Position(start.segment + 1, 0)
+    else:
+        batch.finished = True
+    return batch
+
+
+def _bytes(path: Path, offset: int, limit: int) -> tuple[bool, bytes, int]:
+    """Whether the writer is dead, what lies behind the offset, and the size of the file after that was read."""
     # Liveness is asked before the bytes are read: a record that lands in between is seen next time, but a
     # dead file never grows.
     dead = not is_locked(path)
     with path.open("rb") as file:
-        file.seek(start.offset)
+        file.seek(offset)
         data = file.read(limit)
-        at_end = file.tell() == os.fstat(file.fileno()).st_size
-    batch = Batch()
-    used = _parse(data, path, start, batch)
-    batch.position = Position(start.segment, start.offset + used)
-    if batch.corrupt or not at_end:
-        return batch
-    following = directory / file_name(stream.spool, stream.stream, start.segment + 1)
-    if dead and following.exists():
-        batch.position = Position(start.segment + 1, 0)
-    elif dead:
-        batch.finished = True
-        batch.torn = int(used < len(data))
-    return batch
+        return dead, data, os.fstat(file.fileno()).st_size
 
 
 def _parse(data: bytes, path: Path, start: Position, batch: Batch) -> int:
@@ -89,6 +107,9 @@ def _parse(data: bytes, path: Path, start: Position, batch: Batch) -> int:
                 decode_header(bytes(payload), path)
             else:
                 batch.facts.append(events.decode(payload))
+        except SpoolError as error:
+            batch.corrupt = str(error)
+            break
         except msgspec.DecodeError as error:
             batch.corrupt = f"{path}: undecodable record at byte {start.offset + used}: {error}"
             break

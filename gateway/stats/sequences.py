@@ -153,7 +153,7 @@ def _log_gamma_integral(a: NDArray[np.float64], y: NDArray[np.float64]) -> NDArr
     if near.all():
         return np.asarray(direct, dtype=np.float64)
     far = np.log(special.hyp1f1(1.0, np.where(near, 1.0, a) + 1.0, np.where(near, -1.0, x))) - np.log(a)
-    return np.where(near, direct, far)
+    return np.asarray(np.where(near, direct, far), dtype=np.float64)
 
 
 def _log_gamma_height(a: NDArray[np.float64]) -> NDArray[np.float64]:

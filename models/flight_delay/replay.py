@@ -88,10 +88,10 @@ def save(path: Path, replay: Replay) -> None:
 
 def _read_members(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ReplayError(f"{path}: a single array, not a replay archive")
-        with archive:
+        with path.open("rb") as file:  # ours to close: numpy leaves a damaged archive open
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ReplayError(f"{path}: a single array, not a replay archive")
             absent = [name for name in MEMBERS if name not in archive.files]
             if absent:
                 raise ReplayError(f"{path}: not a replay archive, it lacks {', '.join(absent)}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from upstream import GET, Peer, Upstream, answer, echoing, playing, soon
 
 from gateway.backends.base import Answer, Request
+from tests.integration.backends.upstream import GET, Peer, Upstream, answer, echoing, playing, soon
 
 pytestmark = pytest.mark.anyio
 

@@ -6,11 +6,11 @@ import asyncio
 import socket
 
 import pytest
-from upstream import GET, POST, Peer, Upstream, answer, echoing, playing, silent, soon, until
 
 from gateway.backends.base import Answer, Incomplete, ProtocolFault, Request, Unanswered
 from gateway.backends.http import HttpBackend
 from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, BadOutput
+from tests.integration.backends.upstream import GET, POST, Peer, Upstream, answer, echoing, playing, silent, soon, until
 
 pytestmark = pytest.mark.anyio
 

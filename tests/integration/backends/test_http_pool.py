@@ -7,10 +7,10 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from upstream import GET, POST, Peer, Upstream, answer, echoing, silent, soon, until
 
 from gateway.backends.base import Answer, Incomplete
 from gateway.errors import BackendTimeout, BackendUnavailable
+from tests.integration.backends.upstream import GET, POST, Peer, Upstream, answer, echoing, silent, soon, until
 
 if TYPE_CHECKING:
     from gateway.backends.http import HttpBackend

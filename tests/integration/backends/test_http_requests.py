@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from upstream import GET, Upstream, answer, echoing, soon
 
 from gateway.backends.base import Request
 from gateway.backends.http import HttpBackend
+from tests.integration.backends.upstream import GET, Upstream, answer, echoing, soon
 
 pytestmark = pytest.mark.anyio
 

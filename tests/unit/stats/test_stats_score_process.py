@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,7 +152,7 @@ GOOD = ([True, False], [0.5, 0.5], [0.0, 1.0])
         (["a", "b"], *GOOD[1:]),
     ],
 )
-def test_bad_input_is_refused_before_anything_changes(z: list, pi: list, g: list) -> None:
+def test_bad_input_is_refused_before_anything_changes(z: list[Any], pi: list[Any], g: list[Any]) -> None:
     cell = folded(*stream(1, 50))
     before = cell.state()
     with pytest.raises(ValueError, match=r"must|1-d"):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def built(parts: list[tuple[float, int, float]]) -> SampleRatio:
 
 
 @given(counts, counts, counts)
-def test_merging_is_a_commutative_monoid_down_to_the_last_bit(a: list, b: list, c: list) -> None:
+def test_merging_is_a_commutative_monoid_down_to_the_last_bit(a: list[Any], b: list[Any], c: list[Any]) -> None:
     x, y, z = built(a), built(b), built(c)
     assert x.merge(y) == y.merge(x)
     assert x.merge(y).merge(z) == x.merge(y.merge(z))
@@ -35,7 +36,7 @@ def test_merging_is_a_commutative_monoid_down_to_the_last_bit(a: list, b: list, 
 
 
 @given(counts)
-def test_the_state_round_trips_through_json(parts: list) -> None:
+def test_the_state_round_trips_through_json(parts: list[Any]) -> None:
     ratio = built(parts)
     restored = SampleRatio.restore(json.loads(json.dumps(ratio.state())))
     assert restored == ratio

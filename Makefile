@@ -1,0 +1,40 @@
+# Two commands set everything up: `make demo` runs the main job, `make test` passes the tests.
+# A fresh machine needs Python 3.11, pip and make; nothing else, and no compiler.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test check prove lock clean
+
+install: $(STAMP)
+
+# Debian without python3-venv has no ensurepip: the environment is then made without pip, and the pip outside fills it.
+$(STAMP): requirements.lock pyproject.toml
+	@echo "installing the locked dependencies into $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(VENV)
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install
+	$(BIN)/gateway demo $(ARGS)
+
+test: install
+	$(BIN)/python -m pytest $(ARGS)
+
+check: install
+	$(BIN)/ruff check gateway models tests benchmarks
+	$(BIN)/ruff format --check gateway models tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+prove: install
+	$(BIN)/python -m benchmarks.prove $(ARGS)
+
+lock:
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --group dev --no-annotate --no-header pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) dist build
