@@ -20,7 +20,7 @@ _endpoint = click.argument("endpoint")
 def status(path: Path, as_json: bool) -> None:
     """Show what a running gateway serves and where each release stands."""
     from gateway.cli.client import Admin
-    from gateway.cli.text import print_status
+    from gateway.admin.text import print_status
 
     with reporting(as_json):
         document = Admin.of_config(path).status()

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from gateway.cli.text import bar, endpoint_view
+from gateway.admin.text import bar, endpoint_view
 from gateway.demo.story import Event
 
 _VERDICTS = {

@@ -6,9 +6,9 @@ store exactly once, whatever is killed when.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -46,33 +46,29 @@ class Vote(NamedTuple):
     variant: str
     challenger: bool
     pi: float
-    segments: str
+    segments: tuple[str, ...]
 
 
-class GatewayRow(NamedTuple):
-    """A vote joined with how its request ended; `ended` is None while that is unknown."""
+class Claim(NamedTuple):
+    """A decision that would be the first exposure of its unit."""
 
-    ordinal: int
+    experiment: str
+    bucket: int
+    unit: bytes
+    decision: int
+
+
+class Exposure(NamedTuple):
+    """What an outcome needs to know of its assignment."""
+
+    experiment: str
+    variant: str
     at: int
-    stage: str
-    challenger: bool
-    pi: float
-    segments: str
-    ended: str | None
-    first_byte_us: int | None
-    error: str | None
 
 
-class OutcomeRow(NamedTuple):
-    """A vote joined with its first outcome of one metric; `value` is None without one."""
-
-    ordinal: int
-    at: int
-    stage: str
-    challenger: bool
-    pi: float
-    segments: str
-    value: float | None
+# A vote and its value in one metric, as the engine gives it: ordinal, at, stage, challenger (0 or 1), pi, segments
+# (JSON), value. The value is None while nothing is known. A plain tuple, because millions of them pass by.
+Measured: TypeAlias = tuple[int, int, str, int, float, str, float | None]
 
 
 class LedgerRow(msgspec.Struct, frozen=True):
@@ -99,7 +95,9 @@ class PlanRow(NamedTuple):
 class Store(Protocol):
     """Raises StoreError when the engine fails; then nothing of the open transaction is kept."""
 
-    def transaction(self) -> AbstractContextManager[None]: ...
+    def transaction(self, *, durable: bool = False) -> AbstractContextManager[None]:
+        """All or nothing; `durable` returns only when the disk has it."""
+
     def close(self) -> None: ...
 
     # shipping
@@ -109,18 +107,30 @@ class Store(Protocol):
     def add_step(self, step: FoldStep) -> None: ...
     def add_assignments(self, step: int, facts: Iterable[Assignment]) -> None: ...
     def add_completions(self, step: int, facts: Iterable[Completion]) -> None: ...
-    def add_outcome(self, step: int, ordinal: int, fact: Outcome) -> float | None:
-        """Keep an outcome; returns the value kept before if its id was already there, else None."""
+    def add_outcomes(self, step: int, facts: Sequence[Outcome]) -> list[tuple[Outcome, float]]:
+        """Keep outcomes; the first value of an id stays. Returns those that came again, with the value kept."""
 
-    def variant_of(self, decision: int) -> str | None: ...
-    def assignments_after(self, decision: int, end: int) -> list[Assignment]: ...
+    def exposures(self, decisions: Iterable[int]) -> dict[int, Exposure]:
+        """Assignments by decision id, where known."""
+
+    def assignments_after(self, decision: int, end: int) -> list[Assignment]:
+        """Assignments with ids in (decision, end), ascending."""
 
     # joining and folding
-    def claim_unit(self, experiment: str, bucket: int, unit: bytes, decision: int) -> bool: ...
+    def claim_units(self, claims: Sequence[Claim]) -> list[bool]:
+        """Whether each decision is the first exposure of its unit; among equals the earlier in the list wins."""
+
     def add_votes(self, votes: Iterable[Vote]) -> None: ...
     def vote_count(self, experiment: str) -> int: ...
-    def gateway_rows(self, experiment: str, after: int) -> Iterator[GatewayRow]: ...
-    def outcome_rows(self, experiment: str, metric: str, after: int) -> Iterator[OutcomeRow]: ...
+    def request_values(self, experiment: str, after: int, within_us: int, limit_us: int | None) -> Iterator[Measured]:
+        """Votes behind `after` with how their requests ended: 1 for a failure or, with a limit, a slow answer.
+
+        A completion counts if it came within `within_us` of the assignment; otherwise the value is None.
+        """
+
+    def outcome_values(self, experiment: str, metric: str, after: int, within_us: int) -> Iterator[Measured]:
+        """Votes behind `after` with the earliest outcome of a metric that came within `within_us`, or None."""
+
     def cursors(self, experiment: str) -> dict[str, int]: ...
     def save_cursor(self, experiment: str, metric: str, ordinal: int) -> None: ...
     def evidence(self, experiment: str) -> dict[str, bytes]: ...
@@ -142,10 +152,17 @@ class Store(Protocol):
     def append_ledger(
         self, at: int, step: int, endpoint: str, experiment: str, kind: str, body: Mapping[str, Any]
     ) -> LedgerRow: ...
-    def ledger(self, limit: int = 100) -> list[LedgerRow]: ...
+    def ledger(self, limit: int = 100) -> list[LedgerRow]:
+        """The newest rows, oldest of them first."""
+
+    def broken_link(self) -> int | None:
+        """The first row of the ledger that does not follow from the rows before, or None."""
+
     def decisions_by_kind(self, experiment: str) -> dict[str, int]: ...
     def last_plan(self) -> PlanRow | None: ...
     def add_plan(self, plan: PlanRow) -> None: ...
     def quarantine(self, endpoint: str, artifact: str, experiment: str, at: int) -> None: ...
-    def quarantined(self, endpoint: str, artifact: str) -> str | None: ...
+    def quarantined(self, endpoint: str, artifact: str) -> str | None:
+        """The experiment that rolled the artifact back, or None."""
+
     def release_from_quarantine(self, endpoint: str, artifact: str) -> None: ...

@@ -11,6 +11,7 @@ appended when a series is first used; a slot is only ever given to one series.
 from __future__ import annotations
 
 import json
+import logging
 import mmap
 import os
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from enum import IntEnum
 from pathlib import Path
 
 from gateway.files import create_locked, is_locked
+
+log = logging.getLogger(__name__)
 
 MAGIC = b"ABGPAGE1"
 SLOTS = 4096
@@ -35,7 +38,7 @@ class Word(IntEnum):
     PID = 1
     SPOOL = 2
     PLAN_REVISION = 3
-    PLAN_REFUSED = 4  # revision of the last plan that this worker could not take, 0 if none
+    PLAN_REFUSED = 4  # revision of a plan that this worker could not take, 0 once it has taken another
     HEARTBEAT_US = 5
     IN_FLIGHT = 6
     DRAINING = 7
@@ -95,7 +98,7 @@ class PageReading:
 
 
 def read_page(path: Path) -> PageReading | None:
-    """Read a page, or None if the file is not (yet) one. 64-bit words are read whole, never torn."""
+    """Read a page, or None if the file is none. 64-bit words are read whole, never torn."""
     data = path.read_bytes()
     if len(data) != PAGE_BYTES or data[:8] != MAGIC:
         return None
@@ -103,28 +106,38 @@ def read_page(path: Path) -> PageReading | None:
     used = int.from_bytes(data[_DIRECTORY_AT : _DIRECTORY_AT + 8], "little")
     series: dict[Series, tuple[int, ...]] = {}
     start = _DIRECTORY_AT + 8
-    for line in data[start : start + used].splitlines():
-        index, size, name, labels = json.loads(line)
-        series[name, tuple(labels)] = tuple(words[index : index + size])
+    try:
+        for line in data[start : start + used].splitlines():
+            index, size, name, labels = json.loads(line)
+            series[name, tuple(labels)] = tuple(words[index : index + size])
+    except (ValueError, TypeError) as error:
+        log.error("%s: damaged directory: %s", path, error)  # noqa: TRY400 - the line says it all
+        return None
     return PageReading(path.stem, tuple(words[:_WORDS]), series)
 
 
 class PageSet:
-    """All pages of a node: the living as they are, the dead folded into a base, so that sums never fall."""
+    """All pages of a node: the living as they are, the dead folded into a base, so that sums never fall.
+
+    One process owns the base; it alone may hold a PageSet.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._base_path = directory / "base.json"
-        self._base: dict[Series, tuple[int, ...]] = {}
-        self._folded: set[str] = set()
-        self._load_base()
+        self._base, self._folded = self._load_base()
+        self._waiting: list[PageReading] = []  # of the dead, while the base cannot be written
 
     def read(self) -> list[PageReading]:
         """The living pages. Pages of the dead are folded into the base on the way."""
         living: list[PageReading] = []
+        self._waiting.clear()
         for path in sorted(self._directory.glob("*.page")):
-            dead = not is_locked(path)  # asked first: what the dead wrote is complete
-            reading = read_page(path)
+            try:
+                dead = not is_locked(path)  # asked first: what the dead wrote is complete
+                reading = read_page(path)
+            except FileNotFoundError:
+                continue  # somebody cleared the directory
             if dead:
                 self._bury(path, reading)
             elif reading is not None:
@@ -134,36 +147,53 @@ class PageSet:
     def totals(self, living: list[PageReading]) -> dict[Series, tuple[int, ...]]:
         """Every series summed over the living and the dead."""
         sums = dict(self._base)
-        for reading in living:
+        for reading in [*self._waiting, *living]:
             _add(sums, reading.series)
         return sums
 
     def _bury(self, path: Path, reading: PageReading | None) -> None:
         # The base names the incarnations that it contains, so a crash between the two steps counts none twice.
         if path.stem not in self._folded and reading is not None:
-            _add(self._base, reading.series)
-            self._folded.add(path.stem)
-            self._save_base()
+            base = dict(self._base)
+            _add(base, reading.series)
+            # Only incarnations whose file may still exist need to be remembered.
+            folded = {stem for stem in self._folded if path.with_name(f"{stem}.page").exists()} | {path.stem}
+            try:
+                self._save_base(base, folded)
+            except OSError as error:
+                log.warning("%s: cannot be written, the dead page stays: %s", self._base_path, error)
+                self._waiting.append(reading)
+                return
+            self._base, self._folded = base, folded
         path.unlink(missing_ok=True)
 
-    def _load_base(self) -> None:
-        if not self._base_path.exists():
-            return
-        stored = json.loads(self._base_path.read_text())
-        self._folded = set(stored["folded"])
-        self._base = {(name, tuple(labels)): tuple(values) for name, labels, values in stored["series"]}
+    def _load_base(self) -> tuple[dict[Series, tuple[int, ...]], set[str]]:
+        try:
+            stored = json.loads(self._base_path.read_bytes())
+            base = {(name, tuple(labels)): tuple(values) for name, labels, values in stored["series"]}
+            return base, set(stored["folded"])
+        except FileNotFoundError:
+            return {}, set()
+        except (ValueError, KeyError, TypeError):
+            # Counters that start anew are what every scraper copes with; a node that does not start is worse.
+            log.exception("%s: damaged; the counters of dead workers start from zero", self._base_path)
+            return {}, set()
 
-    def _save_base(self) -> None:
-        # Only incarnations whose file may still exist need to be remembered.
-        present = {path.stem for path in self._directory.glob("*.page")}
-        self._folded &= present
-        series = [[name, list(labels), list(values)] for (name, labels), values in self._base.items()]
+    def _save_base(self, base: dict[Series, tuple[int, ...]], folded: set[str]) -> None:
+        series = [[name, list(labels), list(values)] for (name, labels), values in base.items()]
         temporary = self._base_path.with_suffix(".new")
-        temporary.write_text(json.dumps({"folded": sorted(self._folded), "series": series}))
+        with temporary.open("w") as file:
+            json.dump({"folded": sorted(folded), "series": series}, file)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(self._base_path)
 
 
 def _add(sums: dict[Series, tuple[int, ...]], more: dict[Series, tuple[int, ...]]) -> None:
     for key, values in more.items():
         before = sums.get(key)
-        sums[key] = values if before is None else tuple(a + b for a, b in zip(before, values, strict=True))
+        # Another length: the other version of the program had other buckets, which cannot be added.
+        if before is None or len(before) != len(values):
+            sums[key] = values
+        else:
+            sums[key] = tuple(a + b for a, b in zip(before, values, strict=True))

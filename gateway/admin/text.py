@@ -1,4 +1,4 @@
-"""Status and progress as a person reads them in a terminal."""
+"""The views of `admin.views` as a person reads them in a terminal."""
 
 from __future__ import annotations
 
