@@ -57,8 +57,13 @@ class ControlPlane:
             (config.data_dir / folder).mkdir(parents=True, exist_ok=True)
         config.store_path.parent.mkdir(parents=True, exist_ok=True)
         self.store = SqliteStore(config.store_path)
-        keys = load_or_create(config.data_dir / "keys.json")
-        self.controller = Controller(loaded, self.store, config.data_dir, keys, clock)
+        try:
+            keys = load_or_create(config.data_dir / "keys.json")
+            self.controller = Controller(loaded, self.store, config.data_dir, keys, clock)
+        except GatewayError:
+            self.store.close()
+            raise
+        self._waiting: LoadedConfig | None = None  # accepted while the store failed
         self._watcher = ConfigWatcher(loaded.path, loaded, clock)
         self._next_look = clock.monotonic()
         self.reload_status = views.ReloadStatus(clock.wall_us())
@@ -89,7 +94,7 @@ class ControlPlane:
         return self.reload_status.problems
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        pages = self.controller.pages
+        pages = self.controller.health.pages
         totals = pages.totals(pages.read())
         samples = views.samples(self.controller, self.reload_status, self._clock.wall_us())
         return render(GatewayCollector(lambda: (totals, samples)), accept)
@@ -114,15 +119,22 @@ class ControlPlane:
             self._take(change.loaded)
         elif isinstance(change, Refused):
             self.refuse(change.error)
+        elif change is None and self._waiting is not None:
+            self._take(self._waiting)
         elif change is not None:
             self.reload_status.problems = []
             log.info("the config file holds the config in use again")
 
     def _take(self, loaded: LoadedConfig) -> None:
         before = self.controller.loaded
+        self._waiting = None
         try:
             self.controller.take(loaded)
-        except (ConfigError, ModelError, StoreError) as error:
+        except StoreError as error:
+            self._waiting = loaded  # nothing is wrong with the file
+            self.refuse(error)
+            return
+        except (ConfigError, ModelError) as error:
             self.refuse(error)
             return
         self._remember(loaded)
@@ -136,12 +148,17 @@ class ControlPlane:
     def _remember(self, loaded: LoadedConfig) -> None:
         path = self._started_in / LAST_GOOD
         temporary = path.with_suffix(".new")
-        temporary.write_bytes(loaded.text)
-        temporary.replace(path)
+        try:
+            temporary.write_bytes(loaded.text)
+            temporary.replace(path)
+        except OSError as error:
+            log.error("the config could not be kept for a restart: %s", error)  # noqa: TRY400
 
     def refuse(self, error: GatewayError) -> None:
+        known = self.reload_status.problems
         self.reload_status.refuse(error)
-        log.error("the config was refused, the last good one stays:\n%s", error)
+        if self.reload_status.problems != known:
+            log.error("the config was refused, the last good one stays:\n%s", error)
 
 
 class _Process:
@@ -179,10 +196,7 @@ class _Server(uvicorn.Server):
 
 
 async def _run(settings: ControlSettings) -> None:
-    loaded, problem = _load(Path(settings.config), Path(settings.data_dir) / LAST_GOOD)
-    plane = ControlPlane(loaded, SystemClock())
-    if problem is not None:
-        plane.refuse(problem)
+    plane = _plane(Path(settings.config), Path(settings.data_dir) / LAST_GOOD)
     process = _Process(plane)
     servers = [
         (_server(admin_app(process)), socket.socket(fileno=settings.admin_socket)),
@@ -204,14 +218,16 @@ async def _run(settings: ControlSettings) -> None:
     await process.run(plane.close)
 
 
-def _load(path: Path, last_good: Path) -> tuple[LoadedConfig, ConfigError | None]:
-    """The config of the file; after a crash in front of a broken file, the last one that was served from."""
+def _plane(path: Path, last_good: Path) -> ControlPlane:
+    """Serving from the file; after a crash in front of a file that is refused, from the last good one."""
     try:
-        return load(path), None
+        return ControlPlane(load(path), SystemClock())
     except ConfigError as error:
         if not last_good.exists():
             raise
-        return parse(last_good.read_bytes(), path), error
+        plane = ControlPlane(parse(last_good.read_bytes(), path), SystemClock())
+        plane.refuse(error)
+        return plane
 
 
 async def _tick_until(stop: asyncio.Event, process: _Process, plane: ControlPlane) -> None:

@@ -73,6 +73,10 @@ class MethodNotAllowed(RequestError):
     status = 405
     reason = "method_not_allowed"
 
+    def __init__(self, *allowed: str) -> None:
+        self.allowed = ", ".join(allowed)
+        super().__init__(f"only {self.allowed} is answered here")
+
 
 class TokenRejected(RequestError):
     status = 403

@@ -13,24 +13,23 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import uvicorn
 import uvloop
 
-from gateway import plan as plans
-from gateway.backends.onnx import ModelError
 from gateway.clock import Clock, SystemClock
 from gateway.errors import SpoolError
 from gateway.node import WorkerSettings
-from gateway.plan import PlanError
 from gateway.serving.app import DataApp
+from gateway.serving.drain import DrainingServer
+from gateway.serving.follow import PlanFollower
 from gateway.serving.inference import Inference
 from gateway.serving.outcomes import Outcomes
-from gateway.serving.table import Registry, Table
+from gateway.serving.table import Registry
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry.logging import configure as configure_logging
 from gateway.telemetry.status_page import StatusPage, Word
@@ -46,7 +45,6 @@ class Worker:
 
     def __init__(self, data_dir: Path, spool: int, clock: Clock) -> None:
         incarnation = secrets.token_bytes(16)
-        self._plan_path = data_dir / "plan.json"
         self._clock = clock
         self.page = StatusPage(data_dir / "status" / f"{spool:08d}-{incarnation.hex()}.page")
         self.page.words[Word.PID] = os.getpid()
@@ -57,21 +55,24 @@ class Worker:
         self.app = DataApp(
             Inference(self._requests, self.page, clock), Outcomes(self._outcomes, self.page), self.page, clock
         )
-        self._seen: tuple[int, int, int] | None = None
-        self._retired: list[Table] = []
+        self._follower = PlanFollower(data_dir / "plan.json", self._registry, self.app, self.page, clock)
 
     async def poll(self) -> None:
-        """Take a new plan if there is one, tell the reader that time has passed, close what is no longer used."""
-        await self._follow_plan()
+        """One round of everything that a worker does beside answering."""
+        self.beat()
+        await self.follow()
+
+    def beat(self) -> None:
+        """Tell the readers that time has passed."""
         # With a full disk the heartbeats fail too: the watermark stands still, which holds every promotion.
-        with suppress(SpoolError):
-            self._requests.heartbeat()
-            self._outcomes.heartbeat()
+        for spool in (self._requests, self._outcomes):
+            with suppress(SpoolError):
+                spool.heartbeat()
         self.page.words[Word.HEARTBEAT_US] = self._clock.wall_us()
-        if self._retired and all(table.in_flight == 0 for table in self._retired):
-            self._retired.clear()
-            if self.app.table is not None:
-                await self._registry.retire(self.app.table)
+
+    async def follow(self) -> None:
+        """Look at the plan file; raises nothing."""
+        await self._follower.follow()
 
     async def close(self) -> None:
         await self._registry.close()
@@ -79,66 +80,9 @@ class Worker:
         self._requests.close()
         self.page.close()
 
-    async def _follow_plan(self) -> None:
-        try:
-            stat = self._plan_path.stat()
-        except FileNotFoundError:
-            return
-        seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        if seen == self._seen:
-            return
-        self._seen = seen
-        try:
-            plan = plans.decode(self._plan_path.read_bytes())
-        except PlanError:
-            log.exception("the plan was refused; the last good one stays")
-            return
-        try:
-            table = await self._registry.build(plan)
-        except ModelError:
-            log.exception("plan %d was refused; the last good one stays", plan.revision)
-            self.page.words[Word.PLAN_REFUSED] = plan.revision
-            return
-        if self.app.table is not None:
-            self._retired.append(self.app.table)
-        self.app.table = table
-        self.page.words[Word.PLAN_REVISION] = plan.revision
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, with the worker's own way of draining: no connection is closed under a client's hands."""
-
-    def __init__(self, config: uvicorn.Config, worker: Worker, settings: WorkerSettings) -> None:
-        super().__init__(config)
-        self._worker = worker
-        self._settings = settings
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are the composition root's business: uvicorn would raise them again after the drain."""
-        yield
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        app = self._worker.app
-        app.draining = True
-        self._worker.page.words[Word.DRAINING] = 1
-        # Not ready and `Connection: close` first; balancers get `shutdown_delay` to look elsewhere.
-        await asyncio.sleep(self._settings.shutdown_delay)
-        for server in self.servers:
-            server.close()
-        for listener in sockets or []:
-            listener.close()  # else the kernel goes on taking connections that nobody accepts
-        # A connection that is kept alive gets time for one more request, whose answer closes it.
-        deadline = asyncio.get_running_loop().time() + self._settings.drain
-        while self.server_state.connections and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
-        await super().shutdown(sockets)
-
 
 async def _run(settings: WorkerSettings) -> None:
-    clock = SystemClock()
-    worker = Worker(Path(settings.data_dir), settings.spool, clock)
-    await worker.poll()
+    worker = Worker(Path(settings.data_dir), settings.spool, SystemClock())
     listener = socket.socket(fileno=settings.socket)
     config = uvicorn.Config(
         worker.app,
@@ -156,28 +100,46 @@ async def _run(settings: WorkerSettings) -> None:
         timeout_graceful_shutdown=round(settings.grace),
         backlog=2048,
     )
-    server = _Server(config, worker, settings)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, setattr, server, "should_exit", True)
+    server = DrainingServer(config, worker.app, worker.page, settings.shutdown_delay, settings.drain)
     ready = asyncio.Event()
+
+    def leave() -> None:
+        server.should_exit = True
+        ready.set()
+        # Whatever hangs on the way out (a model file on a dead mount, say), the kernel ends it.
+        signal.setitimer(signal.ITIMER_REAL, settings.shutdown_delay + settings.drain + settings.grace + 5.0)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
     async with asyncio.TaskGroup() as group:
-        polling = group.create_task(_poll_forever(worker, ready))
-        orphaned = group.create_task(_await_orphaning(settings.lifeline, server))
+        # A model may take long to load, and meanwhile the readers must hear that this worker lives.
+        beside = [
+            group.create_task(_beat_forever(worker)),
+            group.create_task(_follow_forever(worker, ready)),
+            group.create_task(_await_orphaning(settings.lifeline, leave)),
+        ]
         await ready.wait()  # no connection is accepted before there is a plan to answer from
-        await server.serve(sockets=[listener])
-        polling.cancel()
-        orphaned.cancel()
+        if not server.should_exit:
+            await server.serve(sockets=[listener])
+        for task in beside:
+            task.cancel()
     await worker.close()
 
 
-async def _poll_forever(worker: Worker, ready: asyncio.Event) -> None:
+async def _beat_forever(worker: Worker) -> None:
     while True:
-        await worker.poll()
+        worker.beat()
+        await asyncio.sleep(POLL)
+
+
+async def _follow_forever(worker: Worker, ready: asyncio.Event) -> None:
+    while True:
+        await worker.follow()
         if worker.app.table is not None:
             ready.set()
         await asyncio.sleep(POLL)
 
 
-async def _await_orphaning(lifeline: int, server: uvicorn.Server) -> None:
+async def _await_orphaning(lifeline: int, leave: Callable[[], None]) -> None:
     """End of file on the lifeline: the supervisor is gone, so the worker leaves in an orderly way."""
     loop = asyncio.get_running_loop()
     gone = asyncio.Event()
@@ -187,9 +149,7 @@ async def _await_orphaning(lifeline: int, server: uvicorn.Server) -> None:
     finally:
         loop.remove_reader(lifeline)
     log.warning("the supervisor is gone; draining")
-    if not server.started:
-        os.kill(os.getpid(), signal.SIGKILL)
-    server.should_exit = True
+    leave()
 
 
 def main() -> None:
@@ -198,6 +158,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the supervisor decides
     configure_logging(f"worker {settings.spool}")
     uvloop.run(_run(settings))
+    logging.shutdown()
+    # A model's thread may still be in native code, and that does not survive the end of the interpreter: it aborts.
+    os._exit(0)
 
 
 if __name__ == "__main__":

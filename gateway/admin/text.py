@@ -28,8 +28,7 @@ def status_view(document: dict[str, Any]) -> RenderableType:
     plan = f"plan {document['plan_revision']}, {len(document['workers'])} workers"
     lines: list[RenderableType] = [Text(f"gateway {document['version']} · {plan} · config {config['digest'][:12]}")]
     lines += [
-        Text(f"config refused, the last good one stays: {problem}", style="bold red")
-        for problem in config["problems"]
+        Text(f"config refused, the last good one stays: {problem}", style="bold red") for problem in config["problems"]
     ]
     if not document["store"]["ok"]:
         lines.append(Text(f"store: {document['store']['error']}", style="bold red"))

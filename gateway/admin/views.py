@@ -11,7 +11,7 @@ import msgspec
 from gateway import __version__
 from gateway.errors import ConfigError
 from gateway.release.controller import Controller
-from gateway.release.reconcile import shares_of
+from gateway.release.state import shares_of
 from gateway.telemetry import metrics
 from gateway.telemetry.exposition import Sample
 from gateway.telemetry.status_page import Word
@@ -50,7 +50,7 @@ def status(controller: Controller, reload: ReloadStatus, now_us: int) -> dict[st
                 "plan_refused": page.word(Word.PLAN_REFUSED),
                 "draining": bool(page.word(Word.DRAINING)),
             }
-            for page in controller.living
+            for page in controller.health.living
         ],
         "store": {"ok": not controller.store_error, "error": controller.store_error},
         "step": controller.engine.step_number,
@@ -89,7 +89,7 @@ def _experiment(controller: Controller, name: str, now_us: int) -> dict[str, Any
         "report": msgspec.to_builtins(run.report) if run.report else None,
         "counters": [
             {"variant": variant, "name": counter, "value": value}
-            for (variant, counter), value in sorted(controller.store.counters(state.experiment).items())
+            for (variant, counter), value in sorted(run.counters.items())
         ],
     }
 
@@ -97,10 +97,10 @@ def _experiment(controller: Controller, name: str, now_us: int) -> dict[str, Any
 def samples(controller: Controller, reload: ReloadStatus, now_us: int) -> Iterator[Sample]:
     """The control process's own metrics."""
     yield metrics.BUILD_INFO, (__version__,), 1
-    yield metrics.WORKERS, (), len(controller.living)
-    for page in controller.living:
+    yield metrics.WORKERS, (), len(controller.health.living)
+    for page in controller.health.living:
         yield metrics.WORKER_PLAN, (str(page.word(Word.SPOOL)),), page.word(Word.PLAN_REVISION)
-    yield metrics.IN_FLIGHT, (), sum(page.word(Word.IN_FLIGHT) for page in controller.living)
+    yield metrics.IN_FLIGHT, (), sum(page.word(Word.IN_FLIGHT) for page in controller.health.living)
     yield metrics.PLAN_REVISION, (), controller.plan_revision
     yield metrics.RELOAD_OK, (), float(not reload.problems)
     yield metrics.RELOAD_TIME, (), reload.accepted_at_us / 1e6
@@ -122,22 +122,22 @@ def _experiment_samples(controller: Controller, name: str) -> Iterator[Sample]:
     state = controller.states[name]
     yield metrics.STAGE, (name, state.experiment, f"{state.status}:{state.stage}"), 1
     yield metrics.HOLD, (state.experiment,), float(bool(state.hold))
-    for kind, count in sorted(controller.decisions_of(state.experiment).items()):
+    run = controller.run(state.experiment)
+    for kind, count in sorted(run.decisions.items()):
         yield metrics.DECISIONS, (state.experiment, kind), count
-    report = controller.run(state.experiment).report
+    report = run.report
     if report is None:
         return
     for test in report.tests:
         if not test.segment:
             yield metrics.LOG_EVIDENCE, (state.experiment, test.metric, test.name), test.log_e
     for estimate in report.estimates:
-        if estimate.segment == "worst":
-            continue
         labels = state.experiment, estimate.metric, estimate.segment
         for bound in ("lower", "estimate", "upper"):
             yield metrics.EFFECT, (*labels, bound), getattr(estimate, bound)
     objective = controller.engine.evidence[state.experiment].definition.objective
     estimate_all = report.estimate(objective)
     if estimate_all is not None:
-        for variant, units in zip((state.champion, state.challenger), estimate_all.units, strict=True):
+        definition = controller.engine.evidence[state.experiment].definition
+        for variant, units in zip((definition.champion, definition.challenger), estimate_all.units, strict=True):
             yield metrics.UNITS, (state.experiment, variant), units

@@ -1,8 +1,9 @@
 """Who owns which part of the hash space, and how shares change without moving anybody needlessly.
 
-Every challenger has an origin, a point fixed by its experiment and name. It owns the first stretch clockwise
-from there that is not another challenger's; growing takes only champion space at the far end, shrinking
-gives the far end back. So a ramp 10 → 20 → 10 % moves exactly the band in between, and back.
+Every challenger has an origin, a point fixed by its experiment and name, and takes its space clockwise from
+there: growing takes champion space behind the far end, shrinking gives the far end back. So a ramp 10 → 20 → 10 %
+moves exactly the band in between, and back. Where another challenger is in the way, it is stepped over; when that
+one leaves, nobody moves up: whoever has a variant keeps it unless the shares themselves demand otherwise.
 All arithmetic is in integers; shares are exact decimals.
 """
 
@@ -73,16 +74,24 @@ def _held(pieces: list[_Piece], variant: str) -> int:
 
 
 def _fit(pieces: list[_Piece], champion: str, variant: str, target: int, start: int) -> list[_Piece]:
-    """Walk clockwise from the origin: own and champion space belongs to the variant until `target` is met."""
+    around = _clockwise(pieces, start)
+    more = target - _held(pieces, variant)
+    if more <= 0:
+        return _hand_over(around, variant, target, variant, champion)
+    last = max((index for index, piece in enumerate(around) if piece[2] == variant), default=-1)
+    return _hand_over(around[last + 1 :] + around[: last + 1], champion, more, variant, champion)
+
+
+def _hand_over(around: list[_Piece], source: str, amount: int, near: str, far: str) -> list[_Piece]:
+    """Walk over the pieces of `source`: the first `amount` goes to `near`, the rest to `far`."""
     result: list[_Piece] = []
-    left = target
-    for low, high, held_by in _clockwise(pieces, start):
-        if held_by not in (variant, champion):
+    for low, high, held_by in around:
+        if held_by != source:
             result.append((low, high, held_by))
             continue
-        cut = low + min(left, high - low)
-        left -= cut - low
-        result += [(low, cut, variant), (cut, high, champion)]
+        cut = low + min(amount, high - low)
+        amount -= cut - low
+        result += [(low, cut, near), (cut, high, far)]
     return [piece for piece in result if piece[0] < piece[1]]
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, BadOutput, GatewayError
 
 QUEUE_SIZE = 1024  # requests waiting for one model; beyond that they are refused at once
+WARM_UP = 5.0  # seconds that a model may take for its first run
 
 # ONNX tensor types that the Open Inference Protocol can name and numpy can hold.
 _TYPES: dict[str, tuple[str, type[np.generic]]] = {
@@ -76,6 +77,32 @@ class Signature:
     def __str__(self) -> str:
         takes, gives = (", ".join(map(str, side)) for side in (self.inputs, self.outputs))
         return f"({takes}) -> ({gives})"
+
+
+def load(path: Path, declared: str) -> OnnxModel:
+    """Load and warm up the artifact with this digest ("" for whichever lies there); blocks.
+
+    Raises ModelError if it cannot be loaded or is another file than declared: what is measured under a digest
+    must be what that digest names.
+    """
+    try:
+        before = _identity(path)
+        found = digest(path) if declared else ""
+        if found != declared:
+            raise ModelError(f"{path}: has sha256 {found}, expected {declared}; it was replaced")
+        model = OnnxModel(path)
+        if _identity(path) != before:
+            model.close()
+            raise ModelError(f"{path}: was replaced while it was loaded")
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    model.warm_up()
+    return model
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def digest(path: Path) -> str:
@@ -132,7 +159,7 @@ class OnnxModel:
         self.signature = _signature(self._session, path)
         self._names = [spec.name for spec in self.signature.outputs]
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._waiting = 0
+        self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"onnx {path.stem}", daemon=True)
         self._thread.start()
 
@@ -145,8 +172,14 @@ class OnnxModel:
             spec.name: np.zeros([1 if size < 0 else size for size in spec.shape], spec.dtype)
             for spec in self.signature.inputs
         }
-        with suppress(Exception):
-            self._session.run(None, zeros)
+        options = ort.RunOptions()
+        watchdog = threading.Timer(WARM_UP, setattr, (options, "terminate", True))
+        watchdog.start()
+        try:
+            with suppress(Exception):
+                self._session.run(None, zeros, options)
+        finally:
+            watchdog.cancel()
 
     async def infer(self, inputs: Tensors, deadline: float) -> list[NDArray[Any]]:
         """Outputs in the order of the signature. `deadline` is loop time in seconds.
@@ -154,11 +187,14 @@ class OnnxModel:
         Raises BackendTimeout at the deadline, BackendUnavailable when too many wait, BadOutput on NaN or
         infinity, BackendError when the model raises.
         """
-        if self._waiting >= QUEUE_SIZE:
+        if self._closed:
+            raise BackendUnavailable("the model was unloaded")
+        # What has expired stays in the queue until the thread comes to it, and counts: a model that never
+        # returns must not collect the requests of a whole night.
+        if self._jobs.qsize() >= QUEUE_SIZE:
             raise BackendUnavailable(f"{QUEUE_SIZE} requests already wait for this model")
         loop = asyncio.get_running_loop()
         job = _Job(inputs, loop.create_future(), ort.RunOptions())
-        self._waiting += 1
         timer = loop.call_at(deadline, _expire, job)
         try:
             self._jobs.put(job)
@@ -168,10 +204,10 @@ class OnnxModel:
             raise
         finally:
             timer.cancel()
-            self._waiting -= 1
 
     def close(self) -> None:
-        """Let the thread end after what already waits; does not block."""
+        """Take no more calls and let the thread end after what already waits; does not block."""
+        self._closed = True
         self._jobs.put(None)
 
     def _work(self) -> None:

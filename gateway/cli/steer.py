@@ -19,8 +19,8 @@ _endpoint = click.argument("endpoint")
 @json_option
 def status(path: Path, as_json: bool) -> None:
     """Show what a running gateway serves and where each release stands."""
-    from gateway.cli.client import Admin
     from gateway.admin.text import print_status
+    from gateway.cli.client import Admin
 
     with reporting(as_json):
         document = Admin.of_config(path).status()

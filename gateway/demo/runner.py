@@ -94,7 +94,8 @@ def _node(path: Path) -> dict[str, str] | None:
 
 
 def _words(log: Path) -> str:
-    return log.read_text(errors="replace")
+    """The end of the gateway's log."""
+    return log.read_text(errors="replace")[-3000:]
 
 
 async def _ready(admin: str) -> bool:

@@ -7,6 +7,7 @@ which missing outcomes take the worst value (rule R14).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -48,8 +49,8 @@ class Evidence:
         self.cell(metric, segment).fold(z, pi, g)
         self._changed.add(f"cell/{metric.name}/{segment}")
 
-    def tally(self, stages: list[str], arms: NDArray[np.bool_]) -> None:
-        self.matured.update(zip(stages, arms.astype(int).tolist(), strict=True))
+    def tally(self, stages: Iterable[str], arms: Iterable[int]) -> None:
+        self.matured.update(zip(stages, arms, strict=True))
         self._changed.add("tally")
 
     def count_missing(self, metric: str, champion: int, challenger: int) -> None:

@@ -1,7 +1,7 @@
 """What an experiment is to the statistics, frozen when it starts.
 
-Wealth won with one bet says nothing about another, so whatever is in here changes only with a new experiment id. Stages,
-automation and the split are not in here: they may be edited while it runs.
+Wealth won with one bet says nothing about another, so whatever is in here changes only with a new experiment id.
+Stages, automation and the split are not in here: they may be edited while it runs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from gateway.plan import MetricType, Source
 from gateway.stats import Bet, futility, harm, harm_beyond, non_inferiority, suggested_v_opt, superiority
@@ -36,9 +38,14 @@ class MetricDefinition(msgspec.Struct, frozen=True, kw_only=True):
     def span(self) -> float:
         return self.high - self.low
 
-    def score(self, value: float) -> float:
-        """The value on [0, 1] with bigger better; values lie within the bounds."""
-        g = (value - self.low) / self.span
+    @property
+    def within_us(self) -> int:
+        """How long after the exposure an outcome still counts; then the unit closes."""
+        return self.window_us + self.grace_us
+
+    def score(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values on [0, 1] with bigger better; they lie within the bounds. Shape (n,)."""
+        g = (values - self.low) / self.span
         return g if self.increase else 1.0 - g
 
     def effect(self, tau: float) -> float:
@@ -60,6 +67,8 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     segments: tuple[str, ...]  # names, in the order of the values in an assignment
     segment_values: tuple[tuple[str, ...], ...]
     answer_within_us: int  # a request without completion after this long has failed
+    champion_digest: str = ""  # of the model files, "" for an upstream: other files are other variants
+    challenger_digest: str = ""
 
     def metric(self, name: str) -> MetricDefinition:
         return next(metric for metric in self.metrics if metric.name == name)

@@ -13,11 +13,12 @@ from pathlib import Path
 import msgspec
 
 from gateway.clock import Clock
-from gateway.evidence import ship
 from gateway.evidence.cells import Evidence
 from gateway.evidence.definition import Definition, decode, encode
 from gateway.evidence.fold import fold_metric
 from gateway.evidence.join import Admission
+from gateway.evidence.record import record
+from gateway.evidence.ship import Shipment, Shipper
 from gateway.spool.reader import StreamId
 from gateway.store.base import FoldStep, Store, StreamCursor
 
@@ -30,6 +31,11 @@ class Shipped:
     torn: int = 0
     quarantined: set[str] = field(default_factory=set)
 
+    def add(self, shipment: Shipment) -> None:
+        self.facts.update(type(fact).__name__.lower() for fact in shipment.facts)
+        self.torn += shipment.torn
+        self.quarantined.update(shipment.quarantined)
+
 
 class Engine:
     """Turns spools into evidence. Owned by the control process; not thread-safe."""
@@ -37,7 +43,7 @@ class Engine:
     def __init__(self, spool_directory: Path, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._shipper = ship.Shipper(spool_directory, store, clock)
+        self._shipper = Shipper(spool_directory, store, clock)
         last = store.last_step()
         self.step_number = last.step if last else 0
         self.watermark = last.watermark if last else 0
@@ -50,6 +56,7 @@ class Engine:
             self.evidence[id] = Evidence.restore(decode(definition), store.evidence(id))
             self._metric_cursors[id] = store.cursors(id)
         self.shipped = Shipped()
+        self.damaged = False  # whether a spool could not be read in the last step: the log is not whole
 
     def start(self, definition: Definition) -> None:
         """Begin to count an experiment; call inside a transaction, before its first plan is published."""
@@ -59,9 +66,7 @@ class Engine:
 
     def units(self, experiment: str) -> int:
         """Votes admitted so far."""
-        if experiment not in self._admission.ordinals:
-            self._admission.ordinals[experiment] = self._store.vote_count(experiment)
-        return self._admission.ordinals[experiment]
+        return self._admission.units(self._store, experiment)
 
     def folded(self, experiment: str) -> int:
         """Votes that every metric has folded."""
@@ -81,7 +86,7 @@ class Engine:
         folded = 0
         try:
             with self._store.transaction():
-                assignments = ship.write(self._store, number, shipment.facts)
+                assignments = record(self._store, number, shipment.facts, self.evidence)
                 marks = self._admission.admit(
                     self._store, assignments, self.watermark, shipment.watermark, self.evidence
                 )
@@ -94,15 +99,13 @@ class Engine:
                 self._store.add_step(FoldStep(number, self._clock.wall_us(), shipment.watermark, shipment.positions))
         except _NothingHappened:
             # Time passed and no more: no row. The watermark of record stays that of the last written step.
-            self._shipper.committed(shipment.cursors)
-            self.seen_through = shipment.watermark
-            return 0
+            cursors = shipment.cursors
+        else:
+            self.step_number, self.watermark = number, shipment.watermark
         self._shipper.committed(cursors)
-        self.step_number, self.watermark = number, shipment.watermark
         self.seen_through = shipment.watermark
-        self.shipped.facts.update(type(fact).__name__.lower() for fact in shipment.facts)
-        self.shipped.torn += shipment.torn
-        self.shipped.quarantined.update(shipment.quarantined)
+        self.damaged = bool(shipment.quarantined)
+        self.shipped.add(shipment)
         return folded
 
     def _marked(self, moved: dict[StreamId, StreamCursor], marks: dict[int, int]) -> dict[StreamId, StreamCursor]:

@@ -1,32 +1,27 @@
-"""Spool to store: collect what the workers appended, and write it with the new positions in one transaction.
+"""Spool to store, first half: collect what the workers appended, and know up to which time it is complete.
 
 The watermark is the time up to which every living spool is complete: nothing older can still come, except from
-a spool that was declared dead, whose later facts are late.
+a spool that was declared dead, whose later facts are late. Dead is who lost the lock on the file (the process is
+gone, the rest is read) and who was silent for `MAX_LAG` (it hangs, or its disk is full).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from gateway.clock import Clock
-from gateway.events import (
-    SEQUENCE_BITS,
-    Assignment,
-    Completion,
-    Fact,
-    Heartbeat,
-    Outcome,
-    Rejection,
-    spool_of,
-)
+from gateway.errors import SpoolError
+from gateway.events import Fact, Heartbeat
 from gateway.spool import reader
 from gateway.spool.reader import StreamId
 from gateway.store.base import Store, StreamCursor
 
 SKEW_US = 5_000_000  # how far a worker's clock may be ahead of ours before its times are capped
+MAX_LAG_US = 60_000_000  # a stream that is silent for longer no longer holds up the others
 
 
 @dataclass(slots=True)
@@ -56,64 +51,62 @@ class Shipper:
     def __init__(self, directory: Path, store: Store, clock: Clock) -> None:
         self._directory = directory
         self._clock = clock
+        self._heard: dict[StreamId, int] = {}  # when this process last had something new of a stream
+        self._quarantined: set[StreamId] = set()
         self.cursors = store.streams()
 
     def collect(self, watermark: int) -> Shipment:
         """Read what is new in every stream. `watermark` is the last one: it never falls."""
         shipment = Shipment()
         # A spool that appears after this moment holds only later facts, so the watermark may not pass it.
-        through = [self._clock.wall_us()]
-        latest = through[0] + SKEW_US
+        now = self._clock.wall_us()
+        through = [now]
         for stream in reader.discover(self._directory):
             cursor = self.cursors.get(stream, StreamCursor())
-            if cursor.finished:
-                continue
-            batch = reader.read(self._directory, stream, cursor.position)
-            shipment.torn += batch.torn
-            if batch.corrupt:
-                shipment.quarantined.append(batch.corrupt)
-            newest = min(batch.facts[-1].at, latest) if batch.facts else cursor.through
-            moved = StreamCursor(batch.position, newest, cursor.admitted, batch.finished)
-            if moved != cursor:
-                shipment.cursors[stream] = moved
-                shipment.facts += batch.facts
-            if not batch.finished and not batch.corrupt:
-                through.append(newest)
+            if not cursor.finished:
+                through += self._read(shipment, stream, cursor, now)
         shipment.watermark = max(watermark, min(through))
         return shipment
 
     @property
     def everything_read(self) -> bool:
         """No living spool is left, and nothing of the dead ones is unread."""
-        return all(self.cursors.get(stream, StreamCursor()).finished for stream in reader.discover(self._directory))
+        return all(
+            self.cursors.get(stream, StreamCursor()).finished or stream in self._quarantined
+            for stream in reader.discover(self._directory)
+        )
 
     def committed(self, cursors: dict[StreamId, StreamCursor]) -> None:
         """The store has the shipment: go on from there."""
         self.cursors |= cursors
 
+    def _read(self, shipment: Shipment, stream: StreamId, cursor: StreamCursor, now: int) -> Iterable[int]:
+        """Add what is new in one stream; returns the time up to which it is complete, if it counts."""
+        try:
+            batch = reader.read(self._directory, stream, cursor.position)
+        except SpoolError as error:
+            # It may pass (too many open files), so until then nothing is complete beyond this stream.
+            shipment.quarantined.append(str(error))
+            return [cursor.through]
+        if batch.corrupt:
+            self._quarantined.add(stream)
+            shipment.quarantined.append(batch.corrupt)
+        shipment.torn += batch.torn
+        facts = _capped(batch.facts, now + SKEW_US)
+        newest = facts[-1].at if facts else cursor.through
+        moved = StreamCursor(batch.position, newest, cursor.admitted, batch.finished)
+        if moved != cursor:
+            shipment.cursors[stream] = moved
+            shipment.facts += facts
+        if facts or stream not in self._heard:
+            self._heard[stream] = now
+        if batch.finished or batch.corrupt or now - self._heard[stream] > MAX_LAG_US:
+            return []
+        return [newest]
 
-def write(store: Store, step: int, facts: list[Fact]) -> list[Assignment]:
-    """Write facts inside the caller's transaction; returns the assignments among them."""
-    assignments = [fact for fact in facts if isinstance(fact, Assignment)]
-    store.add_assignments(step, assignments)
-    store.add_completions(step, (fact for fact in facts if isinstance(fact, Completion)))
-    ordinal = 0
-    for fact in facts:
-        if isinstance(fact, Outcome):
-            ordinal += 1
-            kept = store.add_outcome(step, ordinal, fact)
-            if kept is not None:
-                _count(store, fact, "duplicate" if kept == fact.value else "conflict")
-        elif isinstance(fact, Rejection):
-            _count(store, fact, "rejected")
-    return assignments
 
-
-def _count(store: Store, fact: Outcome | Rejection, name: str) -> None:
-    # An outcome can overtake its assignment (another worker, another spool): then it is counted without variant.
-    store.count(fact.experiment, store.variant_of(fact.decision) or "", name)
-
-
-def end_of_spool(decision: int) -> int:
-    """The first id beyond those of the decision's spool."""
-    return (spool_of(decision) + 1) << SEQUENCE_BITS
+def _capped(facts: list[Fact], latest: int) -> list[Fact]:
+    """Facts with no time beyond `latest` (rule R4). Times in a stream ascend, so mostly one look is enough."""
+    if not facts or facts[-1].at <= latest:
+        return facts
+    return [msgspec.structs.replace(fact, at=latest) if fact.at > latest else fact for fact in facts]

@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.evidence.cells import ASSIGNED, OVERALL, WORST, Evidence
 from gateway.evidence.definition import FUTILITY, HARM, NON_INFERIOR, PROMOTE, MetricDefinition
+from gateway.stats import ScoreCell
 
 Word = Literal["better", "worse", "undecided", "invalid"]
 CONFIDENCE_ALPHA = 0.05  # of the intervals, two-sided
@@ -26,13 +27,17 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Test(msgspec.Struct, frozen=True, kw_only=True):
-    """One hypothesis: its evidence and the level that it must reach, as natural logarithms."""
+    """One hypothesis: its evidence and the level that it must reach, as natural logarithms.
+
+    `log_e` is what decides: for harm the highest value so far (it latches, rule R16), else the present one.
+    """
 
     metric: str
     segment: str
     name: str
     log_e: float
     needed: float
+    now: float  # the present value: a suspicion may pass
 
     @property
     def met(self) -> bool:
@@ -91,16 +96,11 @@ def judge(evidence: Evidence, thresholds: Thresholds, units: int, folded: int) -
     objective = definition.metric(definition.objective)
     missing = _missing(evidence, objective)
     tests = (*_tests(evidence, thresholds), *_segment_tests(evidence, objective, thresholds))
+    # Where a missing outcome means zero, who has one is the result itself, and no sign of a broken split.
     ratios = [
-        Test(
-            metric=name,
-            segment=OVERALL,
-            name="sample_ratio",
-            log_e=ratio.log_e(),
-            needed=-math.log(thresholds.alpha_srm),
-        )
+        _threshold(name, OVERALL, "sample_ratio", ratio.log_e(), thresholds.alpha_srm)
         for name, ratio in sorted(evidence.ratios.items())
-        if name == ASSIGNED or definition.metric(name).source == "outcome"
+        if name == ASSIGNED or definition.metric(name).missing == "exclude"
     ]
     alarm = any(test.met for test in ratios)
     estimates = tuple(
@@ -129,21 +129,20 @@ def judge(evidence: Evidence, thresholds: Thresholds, units: int, folded: int) -
 
 
 def _tests(evidence: Evidence, thresholds: Thresholds) -> list[Test]:
-    """Evidence on whole metrics. Promotion, non-inferiority and futility use current values; harm latches (R16)."""
+    """Evidence on whole metrics: those with a role that can decide."""
     tests: list[Test] = []
     for metric in evidence.definition.metrics:
         if metric.name != evidence.definition.objective and metric.margin is None:
             continue
         cell = evidence.cells.get((metric.name, OVERALL))
-        for name in evidence.definition.bets(metric):
-            log_e = 0.0
-            if cell is not None:
-                log_e = cell.peak_log_e(name) if name == HARM else cell.log_e(name)
-            tests.append(_test(metric, OVERALL, name, log_e, thresholds))
-    worst = evidence.cells.get((evidence.definition.objective, WORST))
+        tests += [
+            _test(metric, OVERALL, name, cell, _alpha(metric, name, thresholds))
+            for name in evidence.definition.bets(metric)
+        ]
+    objective = evidence.definition.metric(evidence.definition.objective)
+    worst = evidence.cells.get((objective.name, WORST))
     if worst is not None:
-        objective = evidence.definition.metric(evidence.definition.objective)
-        tests.append(_test(objective, WORST, PROMOTE, worst.log_e(PROMOTE), thresholds))
+        tests.append(_test(objective, WORST, PROMOTE, worst, thresholds.alpha))
     return tests
 
 
@@ -152,26 +151,31 @@ def _segment_tests(evidence: Evidence, objective: MetricDefinition, thresholds: 
     # Every declared value and "other" count, seen or not: the family is fixed before the data.
     family = sum(len(values) + 1 for values in evidence.definition.segment_values)
     return [
-        Test(
-            metric=objective.name,
-            segment=segment,
-            name=HARM,
-            log_e=evidence.cells[objective.name, segment].peak_log_e(HARM),
-            needed=math.log(family / thresholds.alpha_rollback),
-        )
+        _test(objective, segment, HARM, evidence.cells[objective.name, segment], thresholds.alpha_rollback / family)
         for segment in evidence.segments_of(objective)
     ]
 
 
-def _test(metric: MetricDefinition, segment: str, name: str, log_e: float, thresholds: Thresholds) -> Test:
+def _test(metric: MetricDefinition, segment: str, name: str, cell: ScoreCell | None, alpha: float) -> Test:
+    if cell is None:
+        return _threshold(metric.name, segment, name, 0.0, alpha)
+    now = cell.log_e(name)
+    return _threshold(metric.name, segment, name, cell.peak_log_e(name) if name == HARM else now, alpha, now)
+
+
+def _threshold(metric: str, segment: str, name: str, log_e: float, alpha: float, now: float | None = None) -> Test:
+    present = log_e if now is None else now
+    return Test(metric=metric, segment=segment, name=name, log_e=log_e, needed=-math.log(alpha), now=present)
+
+
+def _alpha(metric: MetricDefinition, name: str, thresholds: Thresholds) -> float:
     errors = metric.type == "binary" and metric.source == "gateway"
-    alpha = {
+    return {
         PROMOTE: thresholds.alpha,
         HARM: thresholds.alpha_errors if errors else thresholds.alpha_rollback,
         NON_INFERIOR: thresholds.alpha_guardrail,
         FUTILITY: thresholds.futility,
     }[name]
-    return Test(metric=metric.name, segment=segment, name=name, log_e=log_e, needed=-math.log(alpha))
 
 
 def _estimate(evidence: Evidence, metric: MetricDefinition, segment: str) -> Estimate:

@@ -1,6 +1,6 @@
 """From what a person wrote to what the machine needs: definition, rules, thresholds and the plan.
 
-Pure but for one thing: artifacts are digested and their signatures read (`Artifacts`), once per change.
+Pure but for one thing: artifacts are digested and their signatures read (`Artifacts`), when a config is taken.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.backends.onnx import Signature, digest, inspect
-from gateway.config.schema import Config, Endpoint, Metric
+from gateway.config.schema import Config, Endpoint, Metric, Variant
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.evidence.verdict import Thresholds
 from gateway.plan import EndpointPlan, MetricPlan, Plan, SegmentPlan, SigningKey, VariantPlan
@@ -20,35 +20,55 @@ _GRACE_US = 1_000_000  # for a completion, beyond the deadlines of both attempts
 
 
 class Artifacts:
-    """Digests and signatures of model files, remembered while a file does not change on disk."""
+    """Digests and signatures of a config's model files, as they were when it was taken.
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[Path, int, int, int], tuple[str, Signature]] = {}
+    Between two configs no file is looked at: a rollback must not fail because somebody has deleted the loser's file,
+    and a promotion must not bring in a file that was changed on the way.
+    """
+
+    def __init__(self, before: Artifacts | None = None) -> None:
+        # A file that has not changed on disk is not read again for the next config.
+        self._read: dict[tuple[Path, int, int, int], tuple[str, Signature]] = dict(before._read) if before else {}
+        self._pinned: dict[Path, tuple[str, Signature]] = {}
 
     def read(self, path: Path) -> tuple[str, Signature]:
-        """Digest and signature; raises ModelError if the file cannot be served."""
+        """Digest and signature of the file as it is now; raises ModelError or OSError if it cannot be served."""
         stat = path.stat()
         key = path, stat.st_ino, stat.st_mtime_ns, stat.st_size
-        if key not in self._known:
-            self._known[key] = digest(path), inspect(path)
-        return self._known[key]
+        if key not in self._read:
+            self._read[key] = digest(path), inspect(path)
+        self._pinned[path] = self._read[key]
+        return self._read[key]
+
+    def digest(self, variant: Variant) -> str:
+        """The digest of a variant's file, "" for an upstream."""
+        if variant.onnx is None:
+            return ""
+        if variant.onnx not in self._pinned:
+            self.read(variant.onnx)
+        return self._pinned[variant.onnx][0]
+
+    def name(self, variant: Variant) -> str:
+        """What a quarantine remembers: the digest of the file, or the URL."""
+        return self.digest(variant) or str(variant.url)
 
 
 def micros(seconds: float | None) -> int:
     return round((seconds or 0.0) * 1e6)
 
 
-def definition(endpoint_name: str, endpoint: Endpoint, champion: str) -> Definition:
+def definition(endpoint_name: str, endpoint: Endpoint, champion: str, artifacts: Artifacts) -> Definition:
     """What the statistics freeze when the experiment starts."""
     experiment = endpoint.experiment
     assert experiment is not None
     margins = {guardrail.metric: guardrail.margin for guardrail in experiment.guardrails}
     timeouts = sum(variant.timeout for variant in endpoint.variants.values())
+    challenger = next(name for name in endpoint.variants if name != champion)
     return Definition(
         id=experiment.id,
         endpoint=endpoint_name,
         champion=champion,
-        challenger=next(name for name in endpoint.variants if name != champion),
+        challenger=challenger,
         metrics=tuple(_metric(name, m, margins.get(name)) for name, m in endpoint.metrics.items()),
         objective=experiment.objective.metric,
         expected_effect=experiment.objective.expected_effect,
@@ -56,6 +76,8 @@ def definition(endpoint_name: str, endpoint: Endpoint, champion: str) -> Definit
         segments=tuple(endpoint.segments),
         segment_values=tuple(segment.values for segment in endpoint.segments.values()),
         answer_within_us=micros(timeouts) + _GRACE_US,
+        champion_digest=artifacts.digest(endpoint.variants[champion]),
+        challenger_digest=artifacts.digest(endpoint.variants[challenger]),
     )
 
 
@@ -112,21 +134,19 @@ def rules(endpoint: Endpoint) -> Rules:
     )
 
 
-def plan(
+def compile_plan(
     config: Config,
     config_digest: str,
     states: Mapping[str, ReleaseState],
     artifacts: Artifacts,
     keys: tuple[SigningKey, ...],
     pepper: str,
-    revision: int,
-    as_of: int,
 ) -> Plan:
-    """The whole plan; raises ModelError if an artifact cannot be read."""
+    """The whole plan, without a revision; raises ModelError if an artifact that was never read cannot be."""
     return Plan(
-        revision=revision,
+        revision=0,
         config_digest=config_digest,
-        as_of=as_of,
+        as_of=0,
         endpoints=tuple(
             _endpoint(name, endpoint, states[name], artifacts) for name, endpoint in config.endpoints.items()
         ),
@@ -143,7 +163,7 @@ def _endpoint(name: str, endpoint: Endpoint, state: ReleaseState, artifacts: Art
             role="champion" if variant_name == state.champion else "challenger",
             timeout=variant.timeout,
             onnx=str(variant.onnx or ""),
-            digest=artifacts.read(variant.onnx)[0] if variant.onnx else "",
+            digest=artifacts.digest(variant),
             url=variant.url or "",
             idempotent=variant.idempotent,
         )

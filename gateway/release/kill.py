@@ -23,19 +23,21 @@ class KillRule:
 
     def observe(self, champion: tuple[int, int], challenger: tuple[int, int]) -> str:
         """Take (requests, errors) of both variants; returns why the challenger must stop, or ""."""
-        first_look = self._challenger is None
-        before = self._challenger or (0, 0)
-        self._challenger = challenger
-        if first_look and challenger[0] > LAST:
-            return ""  # a restart in mid-experiment: older requests are not "the last"
+        before, self._challenger = self._challenger, challenger
+        if before is None:
+            # A restart in mid-experiment: many requests are not "the last", a few are.
+            before = (0, 0) if challenger[0] <= LAST else challenger
+        elif challenger[0] < before[0]:
+            self._window.clear()  # the counts were lost, so what they say begins anew
+            before = challenger
         requests, errors = challenger[0] - before[0], challenger[1] - before[1]
         if requests:
             self._window.append((requests, errors))
+        # Within one look nobody knows the order, so a look with more than 50 requests is judged as a whole.
         while len(self._window) > 1 and sum(n for n, _ in self._window) - self._window[0][0] >= LAST:
             self._window.popleft()
-        seen, failed = (sum(column) for column in zip(*self._window, strict=True)) if self._window else (0, 0)
-        needed = max(FEWEST, SHARE * seen)
+        seen, failed = sum(n for n, _ in self._window), sum(n for _, n in self._window)
         champion_share = champion[1] / champion[0] if champion[0] else 0.0
-        if failed >= needed and failed / seen >= TIMES * champion_share:
+        if failed >= max(FEWEST, SHARE * seen) and failed / seen >= TIMES * champion_share:
             return f"{failed} of the challenger's last {seen} requests failed"
         return ""

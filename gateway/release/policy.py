@@ -1,6 +1,7 @@
 """From evidence to decision: a pure function, read top to bottom.
 
-Rollback beats everything, futility beats promotion, no data is never a win (statistics.md 1.3, R7, R11-R13, R16).
+Rollback beats everything, a person's hold beats the rest, futility beats promotion, no data is never a win
+(rules R7, R11-R13, R16). Promotion comes out of the last stage only: whoever writes stages wants every one of them.
 """
 
 from __future__ import annotations
@@ -65,6 +66,15 @@ def _rollback(view: View) -> Decision | None:
     return None
 
 
+def _held(view: View) -> Decision | None:
+    """A person must resume first; also where the config no longer has the stage (then the split is kept)."""
+    if view.state.hold:
+        return Decision(kind="hold", reason="held", text=view.state.hold)
+    if view.state.stage not in (stage.name for stage in view.rules.stages):
+        return Decision(kind="hold", reason="held", text=f"the config has no stage {view.state.stage}")
+    return None
+
+
 def _futility(view: View) -> Decision | None:
     """Only in the last stage, and never ahead of a growing suspicion of harm."""
     last = view.rules.stages[-1].name
@@ -121,7 +131,7 @@ def _hold(view: View) -> Decision | None:
         return Decision(
             kind="hold",
             reason=f"suspicion_{suspicion.metric}",
-            text=f"{suspicion.metric} may be worse (E = {_e(suspicion)}, hold at {view.rules.hold_at:g})",
+            text=f"{suspicion.metric} may be worse (E = {_exp(suspicion.now)}, hold at {view.rules.hold_at:g})",
         )
     return None
 
@@ -140,6 +150,7 @@ def _advance(view: View) -> Decision | None:
 
 _RULES: tuple[Callable[[View], Decision | None], ...] = (
     _rollback,
+    _held,
     _futility,
     _promote,
     _exhausted,
@@ -151,7 +162,9 @@ _RULES: tuple[Callable[[View], Decision | None], ...] = (
 def _blockers(view: View) -> list[str]:
     """What still stands between the challenger and promotion, in words."""
     report, objective = view.report, view.definition.objective
-    blockers: list[str] = []
+    blockers = _stage_needs(view)
+    if (following := _next_stage(view)) is not None:
+        blockers.append(f"the stage {following.name}")
     promote = report.test(objective, PROMOTE)
     if promote is None or not promote.met:
         blockers.append(f"evidence for {objective} {_of(promote)}")
@@ -160,7 +173,7 @@ def _blockers(view: View) -> list[str]:
         blockers.append(f"evidence for {objective} with the worst value for missing outcomes {_of(worst)}")
     estimate = report.estimate(objective)
     if estimate is None or not estimate.better:
-        blockers.append(f"the interval of {objective} excludes no effect")
+        blockers.append(f"the interval of {objective} includes no effect")
     for guardrail in view.definition.guardrails:
         test = report.test(guardrail.name, NON_INFERIOR)
         if test is None or not test.met:
@@ -198,10 +211,10 @@ def _what_is_missing(view: View) -> str:
 
 
 def _suspicion(view: View) -> Test | None:
-    """The strongest sign of harm, if it is strong enough to hold."""
+    """The strongest present sign of harm, if it is strong enough to hold; unlike proof, a suspicion may pass."""
     level = math.log(view.rules.hold_at)
-    signs = [test for test in view.report.tests if test.name == HARM and not test.segment and test.log_e >= level]
-    return max(signs, key=lambda test: test.log_e, default=None)
+    signs = [test for test in view.report.tests if test.name == HARM and not test.segment and test.now >= level]
+    return max(signs, key=lambda test: test.now, default=None)
 
 
 def _stage(view: View) -> StageRule:
@@ -219,8 +232,12 @@ def _of(test: Test | None) -> str:
 
 
 def _e(test: Test) -> str:
-    return f"{math.exp(min(test.log_e, 50.0)):.3g}"
+    return _exp(test.log_e)
 
 
 def _needed(test: Test) -> str:
-    return f"{math.exp(test.needed):.3g}"
+    return _exp(test.needed)
+
+
+def _exp(log: float) -> str:
+    return f"{math.exp(min(log, 50.0)):.3g}"

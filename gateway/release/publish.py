@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from gateway import plan as plans
 from gateway.clock import Clock
 from gateway.config.load import LoadedConfig
+from gateway.errors import StoreError
 from gateway.plan import Plan, PlanError
-from gateway.release import compile as compiled
+from gateway.release.compile import Artifacts, compile_plan
 from gateway.release.keys import Keys
 from gateway.release.state import ReleaseState
 from gateway.store.base import PlanRow, Store
@@ -21,39 +22,64 @@ from gateway.store.base import PlanRow, Store
 class Publisher:
     """Writes one node's plan file. Every published revision is also a row in the store, written first."""
 
-    def __init__(self, path: Path, store: Store, keys: Keys, artifacts: compiled.Artifacts, clock: Clock) -> None:
+    def __init__(self, path: Path, store: Store, keys: Keys, clock: Clock) -> None:
         self._path = path
         self._store = store
         self._keys = keys
-        self._artifacts = artifacts
         self._clock = clock
+        self._announced: Plan | None = None  # has its row, but not yet its file
         self.current = _on_disk(path)
 
-    def compile(self, loaded: LoadedConfig, states: Mapping[str, ReleaseState]) -> Plan:
-        """The plan that config and states ask for, without a revision; raises ModelError."""
-        return compiled.plan(
-            loaded.config, loaded.digest, states, self._artifacts, self._keys.signing, self._keys.pepper, 0, 0
-        )
+    @property
+    def lost(self) -> bool:
+        """Whether somebody has removed the file: a worker that starts now would have nothing to serve from."""
+        return not self._path.exists()
 
-    def publish(self, wanted: Plan, as_of: int) -> Plan:
-        """Make `wanted` the plan on disk, under a new revision if it differs from what is there."""
-        if self.current is not None and replace(self.current, revision=0, as_of=0) == wanted:
+    def publish(
+        self, loaded: LoadedConfig, artifacts: Artifacts, states: Mapping[str, ReleaseState], as_of: int
+    ) -> Plan:
+        """Make what config and states ask for the plan on disk, under a new revision if it differs from what is there.
+
+        Raises StoreError if the row or the file cannot be written; call again, no revision is used twice.
+        """
+        wanted = compile_plan(loaded.config, loaded.digest, states, artifacts, self._keys.signing, self._keys.pepper)
+        if _same(self.current, wanted):
+            assert self.current is not None
+            if self.lost:
+                self._write(self.current)
             return self.current
-        last = self._store.last_plan()
-        plan = replace(wanted, revision=last.revision + 1 if last else 1, as_of=as_of)
+        if self._announced is None or not _same(self._announced, wanted):
+            self._announced = self._announce(wanted, as_of)
+        self._write(self._announced)
+        self.current, self._announced = self._announced, None
+        return self.current
+
+    def _announce(self, wanted: Plan, as_of: int) -> Plan:
+        # The file counts too: a store that fell back, or was replaced, must not send the workers back in time.
+        row = self._store.last_plan()
+        last = max(row.revision if row else 0, self.current.revision if self.current else 0)
+        plan = replace(wanted, revision=last + 1, as_of=as_of)
         with self._store.transaction():
             self._store.add_plan(
                 PlanRow(plan.revision, self._clock.wall_us(), as_of, plan.config_digest, _shares(plan))
             )
-        plans.write(self._path, plan)
-        self.current = plan
         return plan
+
+    def _write(self, plan: Plan) -> None:
+        try:
+            plans.write(self._path, plan)
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror}") from error
+
+
+def _same(plan: Plan | None, wanted: Plan) -> bool:
+    return plan is not None and replace(plan, revision=0, as_of=0) == wanted
 
 
 def _on_disk(path: Path) -> Plan | None:
     try:
         return plans.decode(path.read_bytes())
-    except (FileNotFoundError, PlanError):
+    except (OSError, PlanError):
         return None
 
 

@@ -1,14 +1,13 @@
 """What a config means for what has already happened: start, keep, adapt, hold or refuse. Pure.
 
 The file says what may happen, the store what has happened. An edit never moves a release by itself: where both
-disagree the split is kept and a person decides.
+disagree the split is kept and a person decides. A fixed split has no history that could disagree: it is the file's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 from msgspec.structs import replace
 
@@ -17,16 +16,23 @@ from gateway.config.schema import Config, Endpoint
 from gateway.errors import ConfigError, ConfigProblem
 from gateway.evidence.definition import Definition
 from gateway.release import compile as compiled
+from gateway.release.compile import Artifacts
 from gateway.release.stages import enter, split
 from gateway.release.state import ReleaseState
+
+Quarantined = Callable[[str, str], str | None]  # of (endpoint, artifact): the experiment that rolled it back
+
+_DIGESTS = {"champion_digest": "the champion's model file", "challenger_digest": "the challenger's model file"}
+_FREE = {"answer_within_us"}  # only bounds waiting
 
 
 @dataclass(slots=True)
 class Reconciled:
-    """The states to serve from, and the experiments to begin."""
+    """The states to serve from, the experiments to begin, and those that the file has dropped in mid-run."""
 
     states: dict[str, ReleaseState] = field(default_factory=dict)
     starts: list[Definition] = field(default_factory=list)
+    withdrawn: list[ReleaseState] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -37,7 +43,13 @@ class _Case:
     name: str
     endpoint: Endpoint
     state: ReleaseState | None
+    artifacts: Artifacts
     now_us: int
+
+    @property
+    def released(self) -> ReleaseState | None:
+        """The state, if an experiment made it."""
+        return self.state if self.state is not None and self.state.experiment else None
 
     def refuse(self, key: str, message: str) -> ConfigError:
         return ConfigError([ConfigProblem(self.file, 0, f"endpoints.{self.name}{key}", message)])
@@ -48,54 +60,52 @@ def reconcile(
     config: Config,
     states: Mapping[str, ReleaseState],
     definitions: Mapping[str, Definition],
-    quarantined: Callable[[str, Endpoint, str], str | None],
+    artifacts: Artifacts,
+    quarantined: Quarantined,
     now_us: int,
 ) -> Reconciled:
-    """Raises ConfigError where the file contradicts what has happened.
-
-    `quarantined` tells which experiment rolled back the artifact of a variant, if one did.
-    """
+    """Raises ConfigError where the file contradicts what has happened."""
     result = Reconciled()
     for name, endpoint in config.endpoints.items():
-        case = _Case(file, name, endpoint, states.get(name), now_us)
-        if case.state is not None and case.state.champion not in endpoint.variants:
-            raise case.refuse(".variants", f"{case.state.champion} is the champion now and must stay in the file")
+        case = _Case(file, name, endpoint, states.get(name), artifacts, now_us)
+        before = case.released
+        if before is not None and before.champion not in endpoint.variants:
+            raise case.refuse(".variants", f"{before.champion} is the champion now and must stay in the file")
         if endpoint.experiment is None:
             result.states[name] = _fixed(case)
-            continue
-        known = definitions.get(endpoint.experiment.id)
-        if known is None:
-            definition, state = _start(case, quarantined)
-            result.starts.append(definition)
-            result.states[name] = state
+        elif endpoint.experiment.id in definitions:
+            result.states[name] = _continue(case, definitions[endpoint.experiment.id])
         else:
-            result.states[name] = _continue(case, known)
+            definition, result.states[name] = _start(case, quarantined)
+            result.starts.append(definition)
+        if before is not None and before.status == "running" and result.states[name].experiment != before.experiment:
+            result.withdrawn.append(before)
     return result
 
 
 def _fixed(case: _Case) -> ReleaseState:
     """A fixed split, straight from the file; the file's champion is the champion."""
     champion = case.endpoint.champion
-    slots = case.state.slots if case.state and not case.state.experiment else whole(champion)
-    shares = case.endpoint.shares()
+    before = case.released
+    if before is not None and before.status == "promoted" and before.champion != champion:
+        # Most likely the roles were never edited: dropping the experiment would silently undo the promotion.
+        raise _says_otherwise(case, before)
+    slots = whole(champion) if case.state is None or before is not None else case.state.slots
     return ReleaseState(
         endpoint=case.name,
         champion=champion,
-        slots=split(slots, case.name, champion, shares),
+        slots=split(slots, case.name, champion, case.endpoint.shares()),
         status="fixed",
     )
 
 
-def _start(case: _Case, quarantined: Callable[[str, Endpoint, str], str | None]) -> tuple[Definition, ReleaseState]:
+def _start(case: _Case, quarantined: Quarantined) -> tuple[Definition, ReleaseState]:
     experiment = case.endpoint.experiment
     assert experiment is not None
     champion = case.endpoint.champion
-    if case.state is not None and case.state.champion != champion:
-        raise case.refuse(
-            f".variants.{case.state.champion}.role",
-            f"{case.state.champion} was promoted and is the champion now: a new experiment must say so",
-        )
-    definition = compiled.definition(case.name, case.endpoint, champion)
+    if case.released is not None and case.released.champion != champion:
+        raise _says_otherwise(case, case.released)
+    definition = compiled.definition(case.name, case.endpoint, champion, case.artifacts)
     state = ReleaseState(
         endpoint=case.name,
         champion=champion,
@@ -106,7 +116,7 @@ def _start(case: _Case, quarantined: Callable[[str, Endpoint, str], str | None])
         started_at_us=case.now_us,
     )
     first = compiled.rules(case.endpoint).stages[0]
-    before = quarantined(case.name, case.endpoint, definition.challenger)
+    before = quarantined(case.name, case.artifacts.name(case.endpoint.variants[definition.challenger]))
     if before is not None:
         return definition, replace(
             state,
@@ -121,32 +131,37 @@ def _continue(case: _Case, known: Definition) -> ReleaseState:
     """The experiment of this id has begun: its statistics are frozen, its stages may be edited."""
     experiment = case.endpoint.experiment
     assert experiment is not None
-    if case.state is None or case.state.experiment != experiment.id:
+    state = case.state
+    if state is None or state.experiment != experiment.id:
         raise case.refuse(".experiment.id", f"{experiment.id} has been used; a re-run needs a new id")
-    changed = _frozen_changes(known, compiled.definition(case.name, case.endpoint, known.champion))
-    if changed:
+    if {known.champion, known.challenger} != set(case.endpoint.variants):
+        raise case.refuse(".variants", f"{experiment.id} has begun with {known.champion} and {known.challenger}")
+    wanted = compiled.definition(case.name, case.endpoint, known.champion, case.artifacts)
+    if changed := _frozen_changes(known, wanted, running=state.status == "running"):
         raise case.refuse(
             ".experiment", f"{experiment.id} has begun, so {', '.join(changed)} may not change: use a new id"
         )
-    if case.state.status != "running" or case.state.hold:
-        return case.state
-    stage = next((rule for rule in compiled.rules(case.endpoint).stages if rule.name == case.state.stage), None)
-    if stage is None or stage.share != case.state.stage_share:
-        return replace(case.state, hold=f"config changed: stage {case.state.stage} is not what it was")
-    return case.state
+    if state.status != "running" or state.hold:
+        return state
+    stage = next((rule for rule in compiled.rules(case.endpoint).stages if rule.name == state.stage), None)
+    if stage is None or stage.share != state.stage_share:
+        return replace(state, hold=f"config changed: stage {state.stage} is not what it was")
+    return state
 
 
-def _frozen_changes(known: Definition, wanted: Definition) -> list[str]:
-    """Fields of the definition that differ. The deadline may change: it only bounds waiting."""
+def _says_otherwise(case: _Case, state: ReleaseState) -> ConfigError:
+    how = "was promoted and is the champion now" if state.status == "promoted" else "is the champion now"
+    return case.refuse(
+        f".variants.{state.champion}.role",
+        f"{state.champion} {how}: the file must say so (to go back, roll back first)",
+    )
+
+
+def _frozen_changes(known: Definition, wanted: Definition, *, running: bool) -> list[str]:
+    """What differs in the definition, in words. Files matter only while evidence about them is being collected."""
+    free = _FREE if running else _FREE | set(_DIGESTS)
     return [
-        name
+        _DIGESTS.get(name, name)
         for name in known.__struct_fields__
-        if name != "answer_within_us" and getattr(known, name) != getattr(wanted, name)
+        if name not in free and getattr(known, name) != getattr(wanted, name)
     ]
-
-
-def shares_of(state: ReleaseState) -> dict[str, Decimal]:
-    """The realised split of a state, in shares that sum to 1 (rounded to 2**-64)."""
-    from gateway.plan import HASH_SPACE, shares
-
-    return {name: Decimal(width) / HASH_SPACE for name, width in shares(state.slots).items()}

@@ -55,14 +55,24 @@ def move(
         raise IllegalMove(f"{state.endpoint} is {state.status}: {decision.kind} is not possible")
     if step.split == "keep":
         return replace(state, hold=decision.text)
+    if decision.kind == "resume":
+        return _resume(state, stages, now_us)
     if step.split == "stage":
-        name = decision.stage or state.stage
-        stage = next((rule for rule in stages if rule.name == name), None)
+        stage = next((rule for rule in stages if rule.name == decision.stage), None)
         if stage is None:
-            raise IllegalMove(f"there is no stage {name!r}; the config has {[rule.name for rule in stages]}")
+            raise IllegalMove(f"there is no stage {decision.stage!r}; the config has {[rule.name for rule in stages]}")
         return enter(state, stage, now_us)
     champion = state.challenger if step.split == "all" else former_champion
     return replace(state, status=step.to, champion=champion, slots=whole(champion), hold="")
+
+
+def _resume(state: ReleaseState, stages: tuple[StageRule, ...], now_us: int) -> ReleaseState:
+    """Take up the stage as the config has it now; if it is gone, the last one that does not raise the share."""
+    if not state.hold:
+        raise IllegalMove(f"{state.endpoint} is not held, there is nothing to resume")
+    named = [rule for rule in stages if rule.name == state.stage]
+    lower = [rule for rule in stages if rule.share <= state.stage_share]
+    return enter(state, (named or lower[-1:] or [stages[0]])[0], now_us)
 
 
 def enter(state: ReleaseState, stage: StageRule, now_us: int) -> ReleaseState:

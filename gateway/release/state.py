@@ -7,10 +7,10 @@ from typing import Literal
 
 import msgspec
 
-from gateway.plan import Slot
+from gateway.plan import HASH_SPACE, Slot, shares
 
 Status = Literal["fixed", "running", "promoted", "rolled_back", "inconclusive"]
-Kind = Literal["start", "continue", "hold", "resume", "advance", "promote", "rollback", "inconclusive"]
+Kind = Literal["start", "continue", "hold", "resume", "advance", "promote", "rollback", "inconclusive", "withdraw"]
 
 
 class StageRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +46,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     reason: str  # a bounded word
     text: str
     stage: str = ""  # where to go, for advance
+
+
+def shares_of(state: ReleaseState) -> dict[str, Decimal]:
+    """The realised split of a state, in shares that sum to 1 (rounded to 2**-64)."""
+    return {name: Decimal(width) / HASH_SPACE for name, width in shares(state.slots).items()}
 
 
 def encode(state: ReleaseState) -> str:

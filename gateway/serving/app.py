@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+from urllib.parse import unquote
 
 from gateway.clock import Clock
 from gateway.errors import (
-    BackendError,
     ClientGone,
     GatewayError,
     MethodNotAllowed,
@@ -24,7 +24,7 @@ from gateway.telemetry import metrics
 from gateway.telemetry.status_page import StatusPage, Word
 
 log = logging.getLogger(__name__)
-_VERBS = ("infer", "ready", "")
+_READ = ("GET", "HEAD")
 
 
 class DataApp:
@@ -46,7 +46,7 @@ class DataApp:
         if table is not None:
             table.in_flight += 1
         try:
-            exchange = Exchange(scope, receive, send, self._clock.monotonic(), self.draining)
+            exchange = Exchange(scope, receive, send, self._clock.monotonic(), self)
             await self._route(exchange, table)
         except ClientGone:
             self._count(metrics.REJECTED.name, (ClientGone.reason,))
@@ -61,18 +61,17 @@ class DataApp:
                 table.in_flight -= 1
 
     async def _route(self, exchange: Exchange, table: Table | None) -> None:
-        path: str = exchange.scope["path"]
-        head, _, rest = path[1:].partition("/")
-        if head == "v2":
-            await self._open_inference(exchange, table, rest)
-        elif path == "/v1/outcomes":
-            _only(exchange, "POST")
-            await self._outcomes.serve(exchange, _served(table))
-        else:
-            await self._plain(exchange, _served(table), head)
+        match _segments(exchange.scope["raw_path"]):
+            case ["v2", *rest]:
+                await self._open_inference(exchange, table, rest)
+            case ["v1", "outcomes"]:
+                _only(exchange, "POST")
+                await self._outcomes.serve(exchange, _served(table))
+            case [name, *rest]:
+                await self._plain(exchange, _served(table), name, rest)
 
-    async def _open_inference(self, exchange: Exchange, table: Table | None, rest: str) -> None:
-        match rest.split("/"):
+    async def _open_inference(self, exchange: Exchange, table: Table | None, rest: list[str]) -> None:
+        match rest:
             case ["models", name, "infer"] | ["models", name, "versions", _, "infer"]:
                 _only(exchange, "POST")
                 table = _served(table)
@@ -81,32 +80,41 @@ class DataApp:
                     raise UnknownEndpoint(f"there is no model {name!r}")
                 await self._infer(exchange, table, endpoint, exchange.scope["raw_path"])
             case ["models", name] | ["models", name, "versions", _]:
+                _only(exchange, *_READ)
                 await health.model(exchange, _served(table), name, only_ready=False)
             case ["models", name, "ready"] | ["models", name, "versions", _, "ready"]:
+                _only(exchange, *_READ)
                 await health.model(exchange, _served(table), name, only_ready=True)
             case ["health", "live"]:
+                _only(exchange, *_READ)
                 await health.live(exchange)
             case ["health", "ready"]:
+                _only(exchange, *_READ)
                 await health.ready(exchange, table)
-            case [""]:
+            case [] | [""]:
+                _only(exchange, *_READ)
                 await health.server(exchange)
             case _:
-                raise UnknownEndpoint(f"there is nothing at /v2/{rest}")
+                raise UnknownEndpoint(f"there is nothing at /v2/{'/'.join(rest)}")
 
-    async def _plain(self, exchange: Exchange, table: Table, name: str) -> None:
+    async def _plain(self, exchange: Exchange, table: Table, name: str, rest: list[str]) -> None:
         endpoint = table.endpoints.get(name)
         if endpoint is None or endpoint.plan.protocol != "http":
             raise UnknownEndpoint(f"there is no endpoint {name!r}")
-        target: bytes = exchange.scope["raw_path"][1 + len(name) :] or b"/"
-        await self._infer(exchange, table, endpoint, target)
+        # The bytes go on as they came, so an upstream that resolves dots would leave its own prefix.
+        if any(part in (".", "..") for segment in rest for part in segment.replace("\\", "/").split("/")):
+            raise RequestError("the path must not contain the segments . and ..")
+        raw: bytes = exchange.scope["raw_path"]
+        await self._infer(exchange, table, endpoint, raw[raw.find(b"/", 1) :] if rest else b"/")
 
     async def _infer(self, exchange: Exchange, table: Table, endpoint: Endpoint, target: bytes) -> None:
         body = await exchange.body(table.plan.max_body)
         call = prepare(exchange, endpoint, target, body)
         try:
             status = await self._inference.serve(exchange, table, endpoint, call)
-        except BackendError as error:
-            self._count(metrics.RESPONSES.name, (endpoint.plan.name, str(error.status)))
+        except Exception as error:
+            status = error.status if isinstance(error, GatewayError) else GatewayError.status
+            self._count(metrics.RESPONSES.name, (endpoint.plan.name, str(status)))
             raise
         self._count(metrics.RESPONSES.name, (endpoint.plan.name, str(status)))
 
@@ -117,11 +125,19 @@ class DataApp:
             self._count(metrics.REJECTED.name, (error.reason,))
         if exchange is None:  # the request id itself was refused: answer under a fresh one
             headers = [header for header in scope["headers"] if header[0] != REQUEST_ID]
-            exchange = Exchange({**scope, "headers": headers}, receive, send, self._clock.monotonic(), self.draining)
+            exchange = Exchange({**scope, "headers": headers}, receive, send, self._clock.monotonic(), self)
+        if exchange.answered:
+            return  # half an answer is out; the server cuts the connection, which tells the client
         await exchange.answer(*problem.render(error, scope["path"], exchange.request_id))
 
     def _count(self, name: str, labels: tuple[str, ...]) -> None:
         self._words[self._page.slot(name, labels)] += 1
+
+
+def _segments(raw_path: bytes) -> list[str]:
+    """The path's segments, each decoded by itself: an encoded slash is part of a name, not a boundary."""
+    segments = raw_path[1:].decode("latin-1").split("/")
+    return [unquote(segment) for segment in segments] if b"%" in raw_path else segments
 
 
 def _served(table: Table | None) -> Table:
@@ -130,6 +146,6 @@ def _served(table: Table | None) -> Table:
     return table
 
 
-def _only(exchange: Exchange, method: str) -> None:
-    if exchange.scope["method"] != method:
-        raise MethodNotAllowed(f"only {method} is answered here")
+def _only(exchange: Exchange, *methods: str) -> None:
+    if exchange.scope["method"] not in methods:
+        raise MethodNotAllowed(*methods)

@@ -23,8 +23,8 @@ async def live(exchange: Exchange) -> None:
 
 async def ready(exchange: Exchange, table: Table | None) -> None:
     """Ready when a plan is served and the worker is not draining."""
-    if table is None or exchange.closing:
-        raise NotReady("draining" if exchange.closing else "no plan yet")
+    if table is None or exchange.draining:
+        raise NotReady("draining" if exchange.draining else "no plan yet")
     await exchange.answer(200, oip.JSON, b'{"ready":true}')
 
 

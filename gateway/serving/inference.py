@@ -25,12 +25,14 @@ DECISION = b"x-gateway-decision"
 
 
 @dataclass(slots=True)
-class _Served:
-    """How the request went: who answered, and what the assigned variant's own attempt came to."""
+class _Course:
+    """How a request goes: who answers, how it ends, and what the assigned variant's own attempt came to."""
 
-    variant: Variant
-    answer: Answer
-    error: str
+    served: Variant
+    end: End = "failed"
+    status: int = 500
+    error: str = ""  # of the *assigned* variant, whoever answered in the end
+    first_byte_us: int | None = None
 
 
 class Inference:
@@ -45,31 +47,28 @@ class Inference:
     async def serve(self, exchange: Exchange, table: Table, endpoint: Endpoint, call: Call) -> int:
         """Answer the request; returns the status sent. Raises BackendError if nobody could answer."""
         variant, assignment = self._assign(exchange, table, endpoint)
-        end: End = "failed"
-        served, status, error, first_byte = variant, 500, "", 0
+        course = _Course(variant)
         try:
-            result = await self._respond(endpoint, variant, call)
-            served, error = result.variant, result.error
-            status = result.answer.status
-            first_byte = self._elapsed_us(exchange)
+            answer = await self._respond(endpoint, variant, call, course)
+            course.status = answer.status
+            course.first_byte_us = self._elapsed_us(exchange)
             token = table.signer.sign(endpoint.names, assignment.decision, assignment.at, assignment.bucket)
-            await exchange.answer(status, [*result.answer.headers, (DECISION, token)], result.answer.body)
-            end = "answered"
-            return status
+            await exchange.answer(answer.status, [*answer.headers, (DECISION, token)], answer.body)
+            course.end = "answered"
+            return answer.status
         except BackendError as failure:
-            status, error = failure.status, error or failure.kind
-            first_byte = self._elapsed_us(exchange)
+            course.status = failure.status
+            course.error = course.error or failure.kind
             raise
         except asyncio.CancelledError:
-            end = "client_closed"
+            course.end = "client_closed"
             raise
         except Exception:
-            error = error or "internal"
+            course.error = course.error or "internal"
             raise
         finally:
-            total = self._elapsed_us(exchange)
-            self._complete(assignment, served, end, status, first_byte, total, error)
-            variant.counters.completed(error, total, served is not variant)
+            self._complete(exchange, assignment, course)
+            variant.counters.completed(course.error, self._elapsed_us(exchange), course.served is not variant)
 
     def _assign(self, exchange: Exchange, table: Table, endpoint: Endpoint) -> tuple[Variant, Assignment]:
         """Draw the variant and append the fact, before any backend hears of the request."""
@@ -93,25 +92,26 @@ class Inference:
         self._keep(assignment)
         return variant, assignment
 
-    async def _respond(self, endpoint: Endpoint, variant: Variant, call: Call) -> _Served:
+    async def _respond(self, endpoint: Endpoint, variant: Variant, call: Call, course: _Course) -> Answer:
         """Put the call to the assigned variant; if a challenger fails, the champion answers in its place."""
-        if variant is endpoint.champion:
+        champion = endpoint.champion
+        if variant is champion:
             answer = await call.attempt(variant, self._deadline(variant))
-            return _Served(variant, answer, answer.failure)
-        failed: Answer | None = None
+            course.error = answer.failure
+            return answer
         try:
             answer = await self._guarded(variant, call)
-            if not answer.failure:
-                return _Served(variant, answer, "")
-            failed, error = answer, answer.failure
         except BackendError as failure:
+            course.error = failure.kind
             if not self._may_fall_back(variant, call):
                 raise
-            error = failure.kind
-        if failed is not None and not self._may_fall_back(variant, call):
-            return _Served(variant, failed, error)
-        champion = endpoint.champion
-        return _Served(champion, await call.attempt(champion, self._deadline(champion)), error)
+        else:
+            course.error = answer.failure
+            if not answer.failure or not self._may_fall_back(variant, call):
+                return answer
+        answer = await call.attempt(champion, self._deadline(champion))
+        course.served = champion
+        return answer
 
     async def _guarded(self, variant: Variant, call: Call) -> Answer:
         """One attempt of a challenger behind its breaker."""
@@ -148,18 +148,19 @@ class Inference:
     def _deadline(self, variant: Variant) -> float:
         return asyncio.get_running_loop().time() + variant.plan.timeout
 
-    def _complete(
-        self,
-        assignment: Assignment,
-        served: Variant,
-        end: End,
-        status: int,
-        first_byte: int,
-        total: int,
-        error: str,
-    ) -> None:
+    def _complete(self, exchange: Exchange, assignment: Assignment, course: _Course) -> None:
+        total = self._elapsed_us(exchange)
         self._keep(
-            Completion(assignment.decision, self._spool.now(), served.name, end, status, first_byte, total, error)
+            Completion(
+                assignment.decision,
+                self._spool.now(),
+                course.served.name,
+                course.end,
+                course.status,
+                total if course.first_byte_us is None else course.first_byte_us,  # no byte came: at least as long
+                total,
+                course.error,
+            )
         )
 
     def _keep(self, fact: Assignment | Completion) -> None:

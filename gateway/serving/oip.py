@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from gateway.backends.onnx import Signature, Tensors, TensorSpec
 from gateway.errors import RequestError
 
 JSON = [(b"content-type", b"application/json")]
-_KINDS = {"b": "bool", "i": "integers", "u": "integers", "f": "numbers"}
+_KINDS = {"b": "booleans", "i": "integers", "u": "integers", "f": "numbers"}
+_LEAVES: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def _name(item: Any) -> str:
 
 def _tensor(item: dict[str, Any], spec: TensorSpec) -> NDArray[Any]:
     if item.get("datatype") != spec.datatype:
-        raise RequestError(f"input {spec.name!r}: expected datatype {spec.datatype}, got {item.get('datatype')!r}")
+        raise RequestError(f"input {spec.name!r}: expected datatype {spec.datatype}, got {_shown(item, 'datatype')}")
     shape = _shape(item.get("shape"), spec)
     data = item.get("data")
     if not isinstance(data, list):
@@ -123,21 +125,35 @@ def _shape(given: Any, spec: TensorSpec) -> tuple[int, ...]:
 
 def _array(data: list[Any], spec: TensorSpec) -> NDArray[Any]:
     kind = np.dtype(spec.dtype).kind
-    wrong = RequestError(f"input {spec.name!r}: `data` must hold {_KINDS[kind]} for datatype {spec.datatype}")
+    # Types first: numpy would parse strings, take null for NaN, and give every string the room of the longest.
+    if not _leaf_types(data, len(spec.shape)) <= _LEAVES[kind]:
+        raise RequestError(f"input {spec.name!r}: `data` must hold {_KINDS[kind]} for datatype {spec.datatype}")
     try:
-        raw = np.array(data)
-    except (ValueError, OverflowError) as error:
-        raise wrong from error
-    allowed = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[kind]
-    if raw.dtype.kind not in allowed:
-        raise wrong
-    with np.errstate(over="ignore"):
-        values = raw.astype(spec.dtype)
-    if kind in "iu" and not np.array_equal(values, raw):
-        raise RequestError(f"input {spec.name!r}: a value does not fit {spec.datatype}")
+        with np.errstate(over="ignore"):
+            values = np.array(data, dtype=spec.dtype)
+    except OverflowError as error:
+        raise RequestError(f"input {spec.name!r}: a value does not fit {spec.datatype}") from error
+    except ValueError as error:
+        raise RequestError(f"input {spec.name!r}: the rows of `data` differ in length or depth") from error
     if kind == "f" and not np.isfinite(values).all():
         raise RequestError(f"input {spec.name!r}: a value is too large for {spec.datatype}")
     return values
+
+
+def _leaf_types(data: list[Any], depth: int) -> set[type]:
+    """The types at the bottom of a list that is nested at most `depth` deep (`list` itself if it is deeper)."""
+    types = set(map(type, data))
+    while types == {list} and depth > 1:
+        data = list(chain.from_iterable(data))
+        types = set(map(type, data))
+        depth -= 1
+    return types
+
+
+def _shown(item: dict[str, Any], key: str) -> str:
+    """What the client sent, if that is something to quote."""
+    value = item.get(key)
+    return repr(value) if isinstance(value, str) else "no string"
 
 
 def _outputs(asked: Any, signature: Signature) -> tuple[str, ...] | None:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.assignment.token import Token
-from gateway.errors import GatewayError, NotReady, RequestError, SpoolError, TokenRejected, ValueRejected
+from gateway.errors import GatewayError, NotReady, RequestError, SpoolError, ValueRejected
 from gateway.events import Fact, Outcome, Rejection
 from gateway.plan import MetricPlan
 from gateway.serving.asgi import Exchange
@@ -25,8 +25,12 @@ from gateway.telemetry.status_page import StatusPage
 MOST = 10_000  # outcomes in one request
 DURABILITY = "process"  # what was acknowledged survives kill -9 of every process
 _LONGEST_ID = 128
+_LONGEST_NAME = 128
 _JSON = [(b"content-type", b"application/json")]
 _KEYS = frozenset(("decision", "metric", "value", "id"))
+
+
+Counted = tuple[str, str, str]  # labels of the counter: endpoint, metric, result
 
 
 class Outcomes:
@@ -41,40 +45,38 @@ class Outcomes:
         items, single = _items(body, exchange.headers.get(b"content-type", b""))
         facts: list[Fact] = []
         refused: list[tuple[int, GatewayError]] = []
+        counts: list[Counted] = []
         for index, item in enumerate(items):
             try:
-                facts.append(self._accept(table, item))
+                fact, counted = self._accept(table, item)
+                facts.append(fact)
             except _Refused as refusal:
                 facts.append(refusal.fact)
                 refused.append((index, refusal.error))
+                counted = refusal.counted
             except RequestError as error:
-                self._count("", "", error.reason)
                 refused.append((index, error))
+                counted = ("", "", error.reason)
+            counts.append(counted)
         self._keep(facts)
+        for counted in counts:
+            self._page.words[self._page.slot(metrics.OUTCOMES.name, counted)] += 1
         if single and refused:
             raise refused[0][1]
         await exchange.answer(*_acknowledge(len(items), refused))
 
-    def _accept(self, table: Table, item: Any) -> Outcome:
-        token, metric, value, identifier = _fields(table, item)
-        known: MetricPlan | None = None
+    def _accept(self, table: Table, item: Any) -> tuple[Outcome, Counted]:
+        token, name, value, identifier = _fields(table, item)
+        metric: MetricPlan | None = None
+        now = self._spool.now()
         try:
-            known = _metric(table, token, metric)
-            number = _value(known, metric, value)
+            metric = _metric(table, token, name)
+            number = _value(metric, name, value)
         except ValueRejected as error:
-            self._count(token.endpoint, metric if known else "", error.reason)
-            rejection = Rejection(self._spool.now(), token.decision, token.endpoint, token.experiment, error.reason)
-            raise _Refused(error, rejection) from error
-        self._count(token.endpoint, metric if known else "", "accepted")
-        return Outcome(
-            identifier,
-            self._spool.now(),
-            token.decision,
-            token.endpoint,
-            token.experiment,
-            metric,
-            number,
-        )
+            rejection = Rejection(now, token.decision, token.endpoint, token.experiment, error.reason)
+            raise _Refused(error, rejection, (token.endpoint, metric.name if metric else "", error.reason)) from error
+        outcome = Outcome(identifier, now, token.decision, token.endpoint, token.experiment, name, number)
+        return outcome, (token.endpoint, metric.name if metric else "", "accepted")
 
     def _keep(self, facts: list[Fact]) -> None:
         if not facts:
@@ -83,40 +85,47 @@ class Outcomes:
             self._spool.append_all(facts)
         except SpoolError as error:
             self._page.words[self._page.slot(metrics.SPOOL_FAILURES.name, (self._spool.stream,))] += 1
-            raise NotReady("the outcomes could not be kept; nothing was taken, send them again") from error
-
-    def _count(self, endpoint: str, metric: str, result: str) -> None:
-        self._page.words[self._page.slot(metrics.OUTCOMES.name, (endpoint, metric, result))] += 1
+            # Some may be kept all the same: sent again they are recognised by their id.
+            raise NotReady("the outcomes could not be kept; send all of them again") from error
 
 
 class _Refused(Exception):
     """An authentic outcome that cannot be taken: refused to the client, and kept as a fact of its variant."""
 
-    def __init__(self, error: ValueRejected, fact: Rejection) -> None:
+    def __init__(self, error: ValueRejected, fact: Rejection, counted: Counted) -> None:
         super().__init__(str(error))
         self.error = error
         self.fact = fact
+        self.counted = counted
 
 
 def _items(body: bytes, content_type: bytes) -> tuple[Sequence[Any], bool]:
     """The outcomes of a request, and whether it was a single one."""
-    try:
-        if content_type.split(b";")[0].strip() == b"application/x-ndjson":
-            lines = [line for line in body.splitlines() if line.strip()]
-            documents: Any = [orjson.loads(line) for line in lines]
-        else:
-            documents = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the body is not valid JSON: {error}") from error
+    if content_type.split(b";")[0].strip().lower() == b"application/x-ndjson":
+        lines = enumerate(body.split(b"\n"), start=1)
+        documents: Any = [_json(line, f"line {number}") for number, line in lines if line.strip()]
+        return _counted(documents), False
+    documents = _json(body, "the body")
     if isinstance(documents, dict) and set(documents) == {"outcomes"}:
         documents = documents["outcomes"]
     if isinstance(documents, dict):
         return [documents], True
+    return _counted(documents), False
+
+
+def _json(text: bytes, where: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"{where} is not valid JSON: {error}") from error
+
+
+def _counted(documents: Any) -> list[Any]:
     if not isinstance(documents, list) or not documents:
         raise RequestError("expected an outcome, or a list of at least one outcome")
     if len(documents) > MOST:
         raise RequestError(f"at most {MOST} outcomes in one request, got {len(documents)}")
-    return documents, False
+    return documents
 
 
 def _fields(table: Table, item: Any) -> tuple[Token, str, Any, str]:
@@ -127,7 +136,7 @@ def _fields(table: Table, item: Any) -> tuple[Token, str, Any, str]:
     token, metric, identifier = item.get("decision"), item.get("metric"), item.get("id", "")
     if not isinstance(token, str):
         raise RequestError("`decision` must be the token from the answer's x-gateway-decision header")
-    if not isinstance(metric, str) or not metric:
+    if not isinstance(metric, str) or not 0 < len(metric) <= _LONGEST_NAME:
         raise RequestError("`metric` must be the name of a metric")
     if not isinstance(identifier, str) or len(identifier) > _LONGEST_ID:
         raise RequestError(f"`id` must be a string of at most {_LONGEST_ID} characters")
@@ -172,5 +181,7 @@ def _acknowledge(total: int, refused: list[tuple[int, GatewayError]]) -> tuple[i
             {"index": index, "status": error.status, "reason": error.reason, "detail": str(error)}
             for index, error in refused
         ]
-    status = 200 if not refused else 403 if all(isinstance(e, TokenRejected) for _, e in refused) else 422
+    # Partly taken, or refused for different reasons: 422, and the list says which and why.
+    kinds = {error.status for _, error in refused}
+    status = 200 if not refused else kinds.pop() if len(refused) == total and len(kinds) == 1 else 422
     return status, _JSON, orjson.dumps(body)

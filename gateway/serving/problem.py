@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import orjson
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, MethodNotAllowed
 from gateway.serving import oip
 from gateway.serving.asgi import Headers
 
 _PROBLEM: Headers = [(b"content-type", b"application/problem+json")]
+_LONGEST = 1000  # characters of a message: it may quote what the client sent
 
 
 def render(error: GatewayError, path: str, request_id: bytes) -> tuple[int, Headers, bytes]:
     """Status, headers and body of an error: OIP's own form below /v2, RFC 9457 elsewhere."""
-    if path.startswith("/v2/"):
-        return error.status, oip.JSON, oip.error_body(str(error))
+    message = str(error)[:_LONGEST]
+    if path == "/v2" or path.startswith("/v2/"):
+        return error.status, [*oip.JSON, *_hints(error)], oip.error_body(message)
     body = orjson.dumps(
         {
             "type": f"urn:gateway:{error.reason}",
             "title": error.reason.replace("_", " "),
             "status": error.status,
-            "detail": str(error),
+            "detail": message,
             "request_id": request_id.decode(),
         }
     )
-    return error.status, _PROBLEM, body
+    return error.status, [*_PROBLEM, *_hints(error)], body
+
+
+def _hints(error: GatewayError) -> Headers:
+    """What the client can do about it, for its software."""
+    if isinstance(error, MethodNotAllowed):
+        return [(b"allow", error.allowed.encode())]
+    if error.status == 503:
+        return [(b"retry-after", b"1")]
+    return []

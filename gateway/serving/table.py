@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from gateway.assignment.segments import SegmentReader
 from gateway.assignment.token import Signer, pack_names
 from gateway.backends.breaker import Breaker
 from gateway.backends.http import HttpBackend
-from gateway.backends.onnx import OnnxModel, Signature
+from gateway.backends.onnx import ModelError, OnnxModel, Signature, load
 from gateway.plan import HASH_SPACE, EndpointPlan, MetricPlan, Plan, VariantPlan, shares
 from gateway.serving.counters import VariantCounters
 from gateway.telemetry.status_page import StatusPage
@@ -47,6 +48,7 @@ class Endpoint:
     champion: Variant
     variants: dict[str, Variant]
     signature: Signature | None  # of the endpoint's in-process models, which all share it
+    forwards: bool  # some variant is an HTTP upstream
     key: bytes
     names: bytes  # for tokens
     unit_header: bytes
@@ -81,7 +83,8 @@ class Registry:
     async def build(self, plan: Plan) -> Table:
         """Load what is missing, off the event loop, and build the table.
 
-        Raises ModelError if an artifact cannot be loaded; nothing that serves now is touched then.
+        Raises ModelError if an artifact cannot be loaded, or whatever else a plan can be wrong with; nothing that
+        serves now is touched then.
         """
         for endpoint in plan.endpoints:
             for variant in endpoint.variants:
@@ -90,9 +93,14 @@ class Registry:
         endpoints = {endpoint.name: self._endpoint(endpoint) for endpoint in plan.endpoints}
         return Table(plan, endpoints, Signer(plan.keys), bytes.fromhex(plan.pepper))
 
-    async def retire(self, table: Table) -> None:
-        """Close what a table no longer needs; call it with the table that serves now."""
-        needed = {_backend_key(endpoint, variant) for endpoint in table.plan.endpoints for variant in endpoint.variants}
+    async def retire(self, in_use: Iterable[Table]) -> None:
+        """Close what none of the tables in use needs."""
+        needed = {
+            _backend_key(endpoint, variant)
+            for table in in_use
+            for endpoint in table.plan.endpoints
+            for variant in endpoint.variants
+        }
         for key in [key for key in self._backends if key not in needed]:
             self._breakers.pop(key, None)
             await _close(self._backends.pop(key))
@@ -108,12 +116,12 @@ class Registry:
             variant.name: self._variant(plan, variant, widths.get(variant.name, 0) / HASH_SPACE)
             for variant in plan.variants
         }
-        models = [v.backend.signature for v in variants.values() if isinstance(v.backend, OnnxModel)]
         return Endpoint(
             plan=plan,
             champion=variants[plan.champion.name],
             variants=variants,
-            signature=models[0] if models else None,
+            forwards=any(variant.url for variant in plan.variants),
+            signature=_shared_signature(plan.name, variants.values()),
             key=salt_key(plan.salt),
             names=pack_names(plan.name, plan.experiment),
             unit_header=plan.unit_header.encode(),
@@ -136,16 +144,22 @@ def _backend_key(endpoint: EndpointPlan, variant: VariantPlan) -> tuple[str, ...
     return endpoint.name, variant.name, variant.digest, variant.onnx, variant.url
 
 
+def _shared_signature(endpoint: str, variants: Iterable[Variant]) -> Signature | None:
+    """Of the endpoint's in-process models: a request is checked once, then put to any of them."""
+    shared: Signature | None = None
+    for variant in variants:
+        if isinstance(variant.backend, OnnxModel):
+            signature = variant.backend.signature
+            if shared is not None and signature != shared:
+                raise ModelError(f"{endpoint}: {variant.name} is {signature}, the others are {shared}")
+            shared = signature
+    return shared
+
+
 async def _load(variant: VariantPlan) -> Backend:
     if variant.url:
         return HttpBackend(variant.url)
-    return await asyncio.to_thread(_load_model, Path(variant.onnx))
-
-
-def _load_model(path: Path) -> OnnxModel:
-    model = OnnxModel(path)
-    model.warm_up()
-    return model
+    return await asyncio.to_thread(load, Path(variant.onnx), variant.digest)
 
 
 async def _close(backend: Backend) -> None:

@@ -31,8 +31,8 @@ class StreamId:
 class Batch:
     """What one read of one stream gave."""
 
+    position: Position
     facts: list[events.Fact] = field(default_factory=list)
-    position: Position = Position()
     finished: bool = False  # the writer is dead and everything was read
     torn: int = 0  # records cut short by the writer's death
     corrupt: str = ""  # why the stream is quarantined, "" if it is sound
@@ -51,7 +51,7 @@ def read(directory: Path, stream: StreamId, start: Position, limit: int = CHUNK)
     that may pass, so it is no reason to give up the stream.
     """
     path = directory / file_name(stream.spool, stream.stream, start.segment)
-    batch = Batch(position=start)
+    batch = Batch(start)
     try:
         dead, data, size = _bytes(path, start.offset, limit)
     except FileNotFoundError:

@@ -16,10 +16,12 @@ P(Z=z | y)/P(Z=z), the growth-rate-optimal e-value of Turner, Ly & Grunwald 2024
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+
+from gateway.stats.moments import Scores
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -27,10 +29,10 @@ if TYPE_CHECKING:
 MAX_LOSS: Final = 0.9
 """The largest share of its wealth that a bet may lose on one unit: every factor stays >= 0.1."""
 
-_EFFECT_MULTIPLES: Final = (0.5, 0.71, 1.0, 1.41, 2.0, 4.0)
-_EFFECT_WEIGHTS: Final = (0.15, 0.2, 0.3, 0.15, 0.1, 0.1)
-_GENERIC_SIZES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-_GENERIC_WEIGHTS: Final = (1 / 6,) * 6
+EFFECT_MULTIPLES: Final = (0.5, 0.71, 1.0, 1.41, 2.0, 4.0)
+EFFECT_WEIGHTS: Final = (0.15, 0.2, 0.3, 0.15, 0.1, 0.1)
+GENERIC_SIZES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+GENERIC_WEIGHTS: Final = (1 / 6,) * 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Bet:
     @property
     def weights(self) -> NDArray[np.float64]:
         """Prior weights of the K simultaneous stakes; they sum to 1. Shape (K,)."""
-        return np.array(_GENERIC_WEIGHTS if self.effect is None else _EFFECT_WEIGHTS)
+        return np.array(GENERIC_WEIGHTS if self.effect is None else EFFECT_WEIGHTS)
 
     def cap(self, pi: ArrayLike, m: ArrayLike) -> NDArray[np.float64]:
         """The largest kappa allowed at propensity ``pi`` and guess ``m``, both in (0, 1); they broadcast.
@@ -87,9 +89,9 @@ class Bet:
         ``pi``, ``m`` and ``variance`` (of g) have shape (n,) and must be known before each unit's coin.
         """
         if self.effect is None:
-            sizes, unit = np.array(_GENERIC_SIZES), np.sqrt(variance)
+            sizes, unit = np.array(GENERIC_SIZES), np.sqrt(variance)
         else:
-            sizes, unit = np.array(_EFFECT_MULTIPLES) * self.effect, variance
+            sizes, unit = np.array(EFFECT_MULTIPLES) * self.effect, variance
         return np.asarray(np.minimum(sizes[:, None] / unit, self.cap(pi, m)), dtype=np.float64)
 
     def factors(self, kappa: ArrayLike, psi: ArrayLike, h: ArrayLike) -> NDArray[np.float64]:
@@ -100,6 +102,14 @@ class Bet:
         """``sign kappa (psi - h shift)``, the factor less 1: what log1p wants."""
         distance = np.asarray(psi, dtype=np.float64) - np.asarray(h, dtype=np.float64) * self.shift
         return np.asarray(kappa, dtype=np.float64) * (self.sign * distance)
+
+    def wagers(self, scores: Scores) -> NDArray[np.float64]:
+        """Each stake's gain on each unit (its factor less 1, at least -0.9), shape (K, n)."""
+        return self.gains(self.stakes(scores.pi, scores.m, scores.variance), scores.psi, scores.h)
+
+    def describe(self) -> dict[str, Any]:
+        """The bet as plain values: what a stored state is checked against."""
+        return {"kind": "absolute", **asdict(self)}
 
 
 def superiority(effect: float | None = None) -> Bet:

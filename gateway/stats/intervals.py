@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.stats.sequences import (
-    gamma_exponential_boundary,
-    normal_boundary,
-    normal_rho,
-    one_sided_rho,
-)
+from gateway.stats.bands import banded_boundary
+from gateway.stats.sequences import gamma_exponential_boundary, normal_boundary, normal_rho, one_sided_rho
 
 Method = Literal["exact", "asymptotic"]
 
@@ -26,15 +23,24 @@ class Interval:
 
 
 def overlap_interval(
-    sum_psi: float, sum_h: float, v: float, *, alpha: float, v_opt: float, method: Method = "exact"
+    sum_psi: float,
+    sum_h: float,
+    v: float,
+    *,
+    alpha: float,
+    v_opt: float,
+    method: Method = "exact",
+    v_by_range: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Interval:
     """``(sum psi +- u(v)) / sum h``, clipped to [-1, 1]: covers ``sum h_i tau_i / sum h_i`` at all n at once.
 
     ``psi_i - h_i tau_i`` are martingale differences in an interval of width <= 1, and ``v`` is the sum of
     ``(psi_i - h_i t_i)^2`` with t_i any guess in [-1, 1] made before unit i.
 
-    exact       u = B2 with c = 1 and alpha/2 on each side (Howard et al. 2021, theorem 4): miscoverage at
-                any n is at most alpha, from the first unit on.
+    exact       alpha/2 on each side: miscoverage at any n is at most alpha, from the first unit on. With
+                ``v_by_range``, v split by the range that psi had below and above its prediction, u is the
+                banded boundary of `bands` on each side; without, B2 with c = 1 (Howard et al. 2021,
+                theorem 4), which is never narrower.
     asymptotic  u = B1 two-sided (Waudby-Smith et al. 2024, Annals of Statistics 52:2380): narrower, and
                 valid as the sample grows; label it so.
 
@@ -44,14 +50,17 @@ def overlap_interval(
     """
     if method == "exact":
         rho = one_sided_rho(v_opt, alpha / 2.0)
-        radius = gamma_exponential_boundary(v, alpha / 2.0, rho=rho)
+        if v_by_range is None:
+            lower = upper = gamma_exponential_boundary(v, alpha / 2.0, rho=rho)
+        else:
+            lower, upper = (banded_boundary(part, alpha / 2.0, rho=rho) for part in v_by_range)
     elif method == "asymptotic":
-        radius = normal_boundary(v, alpha, rho=normal_rho(v_opt, alpha))
+        lower = upper = normal_boundary(v, alpha, rho=normal_rho(v_opt, alpha))
     else:
         raise ValueError(f"method must be 'exact' or 'asymptotic', not {method!r}")
     if sum_h <= 0.0:
         return Interval(0.0, -1.0, 1.0)
-    return Interval(_ratio(sum_psi, sum_h), _ratio(sum_psi - radius, sum_h), _ratio(sum_psi + radius, sum_h))
+    return Interval(_ratio(sum_psi, sum_h), _ratio(sum_psi - lower, sum_h), _ratio(sum_psi + upper, sum_h))
 
 
 def suggested_v_opt(effect: float, variance: float = 0.0625) -> float:

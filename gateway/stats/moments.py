@@ -11,15 +11,19 @@ not.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from gateway.stats.bands import BANDS, band_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+    from gateway.stats.regression import Regression
 
     Floats = NDArray[np.float64]
 
@@ -28,13 +32,17 @@ MAX_EPOCH = 512
 
 
 class Scores(NamedTuple):
-    """What the bets need to know of n units; each field has shape (n,)."""
+    """What the bets need to know of n units; each field has shape (n,). mu0 and mu1 are past arm means."""
 
     psi: Floats
     h: Floats
     pi: Floats
     m: Floats
     variance: Floats
+    z: Floats
+    g: Floats
+    mu0: Floats
+    mu1: Floats
 
 
 @dataclass(slots=True)
@@ -43,7 +51,9 @@ class Moments:
 
     m = (S + 1/2)/(n + 1), pooled over both arms; the variance of g is (1/4 + sum (g_i - m_i)^2)/(n + 1)
     with m_i the frozen guess at unit i (R9); t = sum psi / sum h clipped to [-1, 1] is the effect so far,
-    the prediction of D3. All three are those of the last epoch start.
+    the prediction of D3; mu_a = (S_a + m)/(n_a + 1) is the mean of an arm, drawn to the pooled one while
+    the arm is small. All are those of the last epoch start. ``below`` and ``above`` split v by how far psi
+    could fall below and rise above its prediction (`bands`).
     """
 
     n0: int = 0
@@ -60,40 +70,59 @@ class Moments:
     sum_psi: float = 0.0
     sum_h: float = 0.0
     v: float = 0.0
+    below: list[float] = field(default_factory=lambda: [0.0] * len(BANDS))
+    above: list[float] = field(default_factory=lambda: [0.0] * len(BANDS))
     epoch_end: int = 0
     m: float = 0.5
     variance: float = 0.25
     t: float = 0.0
+    mu0: float = 0.5
+    mu1: float = 0.5
 
     @property
     def n(self) -> int:
         return self.n0 + self.n1
 
-    def advance(self, z: Floats, pi: Floats, g: Floats) -> Scores:
-        """Fold n >= 1 checked units (float arrays of shape (n,), z in {0, 1}) and return their scores."""
-        count = self.n
+    def advance(
+        self, z: Floats, pi: Floats, g: Floats, x: Floats | None = None, regression: Regression | None = None
+    ) -> Scores:
+        """Fold n >= 1 checked units (float arrays of shape (n,), z in {0, 1}) and return their scores.
+
+        With a ``regression`` and covariates ``x`` (n, p) the guess of each unit is m(x) instead of m.
+        """
+        count, ones = self.n, self.n1
         if count == 0:
             self.offset = float(g[0])
         starts, lengths = self._cut_epochs(len(g))
         arms = self._fold_arms(z, g)
-        at = count + starts + 1.0
+        n1 = (ones + _running(0.0, z))[starts]
 
-        m_epoch = np.append(self.m, (arms[0, starts] + arms[1, starts] + 0.5) / at)
-        m = np.repeat(m_epoch, lengths)
+        m_epoch = np.append(self.m, (arms[0, starts] + arms[1, starts] + 0.5) / (count + starts + 1.0))
+        mu0_epoch = np.append(self.mu0, (arms[0, starts] + m_epoch[1:]) / (count + starts - n1 + 1.0))
+        mu1_epoch = np.append(self.mu1, (arms[1, starts] + m_epoch[1:]) / (n1 + 1.0))
+        if regression is None or x is None:
+            m = np.repeat(m_epoch, lengths)
+        else:
+            m = regression.advance(x, g, starts, lengths, m_epoch)
         residual = _running(self.residual, (g - m) ** 2)
-        variance_epoch = np.append(self.variance, (0.25 + residual[starts]) / at)
+        variance_epoch = np.append(self.variance, (0.25 + residual[starts]) / (count + starts + 1.0))
 
         h = pi * (1.0 - pi)
         psi = (z - pi) * (g - m)
-        sum_psi = _running(self.sum_psi, psi)
-        sum_h = _running(self.sum_h, h)
-        t_epoch = np.append(self.t, _effect(sum_psi[starts], sum_h[starts]))
-        v = _running(self.v, (psi - h * np.repeat(t_epoch, lengths)) ** 2)
-
-        self.residual, self.sum_psi = float(residual[-1]), float(sum_psi[-1])
-        self.sum_h, self.v = float(sum_h[-1]), float(v[-1])
-        self.m, self.variance, self.t = float(m_epoch[-1]), float(variance_epoch[-1]), float(t_epoch[-1])
-        return Scores(psi, h, pi, m, np.repeat(variance_epoch, lengths))
+        self._fold_interval(psi, h, pi, m, starts, lengths)
+        self.residual, self.m, self.variance = float(residual[-1]), float(m_epoch[-1]), float(variance_epoch[-1])
+        self.mu0, self.mu1 = float(mu0_epoch[-1]), float(mu1_epoch[-1])
+        return Scores(
+            psi,
+            h,
+            pi,
+            m,
+            np.repeat(variance_epoch, lengths),
+            z,
+            g,
+            np.repeat(mu0_epoch, lengths),
+            np.repeat(mu1_epoch, lengths),
+        )
 
     def arm_mean(self, arm: int) -> float:
         """Mean of g in arm 0 (champion) or 1 (challenger); nan while the arm is empty."""
@@ -114,9 +143,12 @@ class Moments:
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Moments:
         """Inverse of `state`. Raises ValueError when a field is missing or unknown."""
-        if set(state) != {field.name for field in fields(cls)}:
+        if set(state) != {one.name for one in fields(cls)}:
             raise ValueError("the state does not have the fields of Moments")
-        return cls(**state)
+        own: dict[str, Any] = {
+            name: list(value) if isinstance(value, list | tuple) else value for name, value in state.items()
+        }
+        return cls(**own)
 
     def _cut_epochs(self, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Offsets in the batch at which epochs begin, and the units in each epoch, the open one first."""
@@ -124,9 +156,30 @@ class Moments:
         starts = []
         while self.epoch_end < end:
             starts.append(self.epoch_end - begin)
-            self.epoch_end += min(max(self.epoch_end // EPOCH_SHARE, 1), MAX_EPOCH)
+            self.epoch_end += epoch_length(self.epoch_end)
         cuts = np.array(starts, dtype=np.intp)
         return cuts, np.diff(cuts, prepend=0, append=count)
+
+    def _fold_interval(
+        self, psi: Floats, h: Floats, pi: Floats, m: Floats, starts: NDArray[np.intp], lengths: NDArray[np.intp]
+    ) -> None:
+        """The sums of D3: psi, h and the squared prediction errors, in all and per band of the range."""
+        sum_psi = _running(self.sum_psi, psi)
+        sum_h = _running(self.sum_h, h)
+        t_epoch = np.append(self.t, _effect(sum_psi[starts], sum_h[starts]))
+        predicted = h * np.repeat(t_epoch, lengths)
+        square = (psi - predicted) ** 2
+        q = 1.0 - pi
+        # add.at adds one by one in order, like accumulate: any cut gives the same bits.
+        for totals, reach in (
+            (self.below, np.maximum(q * m, pi * (1.0 - m)) + predicted),
+            (self.above, np.maximum(q * (1.0 - m), pi * m) - predicted),
+        ):
+            bands = np.array(totals)
+            np.add.at(bands, band_of(reach), square)
+            totals[:] = bands.tolist()
+        self.sum_psi, self.sum_h, self.t = float(sum_psi[-1]), float(sum_h[-1]), float(t_epoch[-1])
+        self.v = float(_running(self.v, square)[-1])
 
     def _fold_arms(self, z: Floats, g: Floats) -> Floats:
         """Per-arm sums for display; the running sums of g per arm come back, shape (2, n + 1)."""
@@ -141,6 +194,11 @@ class Moments:
         self.n0 += len(z) - ones
         self.n1 += ones
         return path[:2]
+
+
+def epoch_length(n: int) -> int:
+    """``clip(n // 16, 1, 512)``: units for which everything is frozen after n folded units (R5)."""
+    return min(max(n // EPOCH_SHARE, 1), MAX_EPOCH)
 
 
 def _running(seed: float, steps: Floats) -> Floats:

@@ -140,7 +140,7 @@ class Store(Protocol):
 
     # releasing
     def experiments(self) -> dict[str, tuple[str, str]]:
-        """Definition (JSON) and endpoint of every experiment that ever ran, by id."""
+        """Endpoint and definition (JSON) of every experiment that ever ran, by id, in the order of their starts."""
 
     def add_experiment(self, id: str, endpoint: str, definition: str, at: int) -> None: ...
     def releases(self) -> dict[str, tuple[int, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from gateway.events import Assignment, Completion, Outcome
 from gateway.spool.format import Position
@@ -115,8 +116,7 @@ class SqliteStore(ReleaseTables):
 
     def exposures(self, decisions: Iterable[int]) -> dict[int, Exposure]:
         rows = self.rows(
-            "SELECT decision, experiment, variant, at FROM request"
-            " WHERE decision IN (SELECT value FROM json_each(?))",
+            "SELECT decision, experiment, variant, at FROM request WHERE decision IN (SELECT value FROM json_each(?))",
             (json.dumps(list(decisions)),),
         )
         return {decision: Exposure(*exposure) for decision, *exposure in rows}
@@ -127,7 +127,7 @@ class SqliteStore(ReleaseTables):
             " FROM request WHERE decision > ? AND decision < ? ORDER BY decision",
             (decision, end),
         )
-        return [Assignment(*row[:7], row[7] % (1 << 64), row[8], tuple(json.loads(row[9])), *row[10:]) for row in rows]
+        return [_assignment(row) for row in rows]
 
     # ------------------------------------------------------------------ joining and folding
 
@@ -190,6 +190,24 @@ class SqliteStore(ReleaseTables):
     def counters(self, experiment: str) -> dict[tuple[str, str], int]:
         rows = self.rows("SELECT variant, name, value FROM counter WHERE experiment = ?", (experiment,))
         return {(variant, name): value for variant, name, value in rows}
+
+
+def _assignment(row: tuple[Any, ...]) -> Assignment:
+    decision, at, endpoint, experiment, stage, variant, pi, bucket, unit, segments, revision, flags = row
+    return Assignment(
+        decision,
+        at,
+        endpoint,
+        experiment,
+        stage,
+        variant,
+        pi,
+        bucket % (1 << 64),
+        unit,
+        tuple(json.loads(segments)),
+        revision,
+        flags,
+    )
 
 
 @lru_cache(maxsize=4096)

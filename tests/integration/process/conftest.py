@@ -48,6 +48,11 @@ EXPERIMENT = f"""\
 
 
 @pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
 def fixed_node(tmp_path: Path) -> Iterator[Node]:
     config = tmp_path / "gateway.yaml"
     config.write_text(HEAD + FIXED)

@@ -88,17 +88,21 @@ class Node:
         return self.process.wait(30)
 
     def child(self, module: str) -> list[int]:
-        """Process ids of the children that run a module."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                arguments = (path / "cmdline").read_bytes().split(b"\0")
-                parent = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except (OSError, IndexError, ValueError):
-                continue
-            if parent == self.process.pid and module.encode() in arguments:
-                found.append(int(path.name))
-        return sorted(found)
+        return children(self.process.pid, module)
+
+
+def children(supervisor: int, module: str) -> list[int]:
+    """Process ids of a supervisor's children that run a module."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (path / "cmdline").read_bytes().split(b"\0")
+            parent = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue
+        if parent == supervisor and module.encode() in arguments:
+            found.append(int(path.name))
+    return sorted(found)
 
 
 @contextmanager

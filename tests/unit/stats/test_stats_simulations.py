@@ -8,6 +8,7 @@ import pytest
 from gateway.stats import (
     Bet,
     ScoreCell,
+    banded_log_e,
     bonferroni_threshold,
     gamma_exponential_log_e,
     harm,
@@ -15,6 +16,7 @@ from gateway.stats import (
     normal_log_e,
     normal_rho,
     one_sided_rho,
+    overlap_interval,
     suggested_v_opt,
     superiority,
 )
@@ -137,8 +139,14 @@ def test_the_interval_is_where_the_evidence_reaches_its_level() -> None:
     assert exact.lower < asymptotic.lower < 0.05 < asymptotic.upper < exact.upper
     moments = cell.state()["moments"]
     at_lower = moments["sum_psi"] - exact.lower * moments["sum_h"]
-    log_e = gamma_exponential_log_e(at_lower, moments["v"], rho=one_sided_rho(100.0, 0.025))
-    assert float(log_e) == pytest.approx(math.log(40.0), rel=1e-9)
+    rho = one_sided_rho(100.0, 0.025)
+    assert banded_log_e(at_lower, moments["below"], rho=rho) == pytest.approx(math.log(40.0), rel=1e-9)
+    at_upper = moments["sum_psi"] - exact.upper * moments["sum_h"]
+    assert banded_log_e(-at_upper, moments["above"], rho=rho) == pytest.approx(math.log(40.0), rel=1e-9)
+    # The range that psi really had makes the interval narrower than a range of 1 would.
+    plain = overlap_interval(moments["sum_psi"], moments["sum_h"], moments["v"], alpha=0.05, v_opt=100.0)
+    assert plain.lower < exact.lower < exact.upper < plain.upper
+    assert float(gamma_exponential_log_e(at_lower, moments["v"], rho=rho)) < math.log(40.0)
 
 
 def test_the_suggested_v_opt_is_where_the_decision_falls() -> None:

@@ -1,0 +1,63 @@
+"""Spool to store, second half: write the facts of a step, and count those that will never reach a verdict.
+
+A repeated outcome is a duplicate, or a conflict if its value differs; the first one stays. An outcome whose window
+has closed is late. All are counted under the variant that was assigned, so that a bias between variants shows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from gateway.events import Assignment, Completion, Fact, Outcome, Rejection
+from gateway.evidence.cells import Evidence
+from gateway.evidence.definition import Definition
+from gateway.store.base import Exposure, Store
+
+
+def record(store: Store, step: int, facts: list[Fact], evidence: Mapping[str, Evidence]) -> list[Assignment]:
+    """Write facts inside the caller's transaction; returns the assignments among them."""
+    assignments = [fact for fact in facts if isinstance(fact, Assignment)]
+    store.add_assignments(step, assignments)
+    store.add_completions(step, (fact for fact in facts if isinstance(fact, Completion)))
+    # Accepted first, kept first: streams come one after the other, each in the order of its own times.
+    outcomes = sorted((fact for fact in facts if isinstance(fact, Outcome)), key=lambda fact: fact.at)
+    rejections = [fact for fact in facts if isinstance(fact, Rejection)]
+    if outcomes or rejections:
+        repeated = store.add_outcomes(step, outcomes)
+        exposures = store.exposures({o.decision for o in outcomes} | {r.decision for r in rejections})
+        tally: Counter[tuple[str, str, str]] = Counter()
+        for fact, name in _odd(outcomes, repeated, rejections, exposures, evidence):
+            # An outcome can overtake its assignment (another worker, another spool): then no variant is known.
+            exposure = exposures.get(fact.decision)
+            tally[fact.experiment, exposure.variant if exposure else "", name] += 1
+        for key in sorted(tally):
+            store.count(*key, tally[key])
+    return assignments
+
+
+def _odd(
+    outcomes: list[Outcome],
+    repeated: list[tuple[Outcome, float]],
+    rejections: list[Rejection],
+    exposures: Mapping[int, Exposure],
+    evidence: Mapping[str, Evidence],
+) -> Iterator[tuple[Outcome | Rejection, str]]:
+    """Facts that nothing is folded from, each with the name it is counted under."""
+    for rejection in rejections:
+        yield rejection, "rejected"
+    for fact, kept in repeated:
+        yield fact, "duplicate" if kept == fact.value else "conflict"
+    again = {id(fact) for fact, _ in repeated}
+    windows = {key: _windows(one.definition) for key, one in evidence.items()}
+    for fact in outcomes:
+        exposure = exposures.get(fact.decision)
+        if exposure is None or id(fact) in again:
+            continue
+        window = windows.get(exposure.experiment, {}).get(fact.metric)
+        if window is not None and fact.at >= exposure.at + window:
+            yield fact, "late"
+
+
+def _windows(definition: Definition) -> dict[str, int]:
+    return {metric.name: metric.within_us for metric in definition.metrics if metric.source == "outcome"}

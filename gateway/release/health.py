@@ -1,0 +1,48 @@
+"""What the workers' status pages say to a release: who lives, which requests fail, whether facts are lost.
+
+Nothing here asks the store, so it is known also while the store is away.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.release.state import ReleaseState
+from gateway.telemetry import metrics
+from gateway.telemetry.status_page import PageReading, PageSet, Series
+
+
+class Health:
+    """The pages of one node, looked at once a tick."""
+
+    def __init__(self, directory: Path) -> None:
+        self.pages = PageSet(directory)
+        self.living: list[PageReading] = []
+        self.totals: dict[Series, tuple[int, ...]] = {}
+        self._lost_before: int | None = None
+
+    def look(self) -> None:
+        self.living = self.pages.read()
+        self.totals = self.pages.totals(self.living)
+        if self._lost_before is None:
+            self._lost_before = self._lost
+
+    @property
+    def facts_lost(self) -> bool:
+        """Whether a worker could not keep assignments since this process began to watch."""
+        return self._lost_before is not None and self._lost > self._lost_before
+
+    def counts(self, state: ReleaseState) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(requests, errors) of champion and challenger since the experiment began, also of workers that died."""
+        return self._count(state, state.champion), self._count(state, state.challenger)
+
+    @property
+    def _lost(self) -> int:
+        return self.totals.get((metrics.SPOOL_FAILURES.name, ("requests",)), (0,))[0]
+
+    def _count(self, state: ReleaseState, variant: str) -> tuple[int, int]:
+        labels = state.endpoint, state.experiment, variant
+        ok, bad = (
+            self.totals.get((metrics.COMPLETIONS.name, (*labels, result)), (0,))[0] for result in ("ok", "error")
+        )
+        return ok + bad, bad

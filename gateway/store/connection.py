@@ -1,0 +1,132 @@
+"""One SQLite file, opened, checked, migrated; and the only place where the engine's errors become StoreError."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from gateway.errors import StoreError
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x41424757  # "ABGW" in the file's header: this database is ours
+_MAGIC = b"SQLite format 3\0"
+_BUSY = 5.0  # seconds to wait for a reader that blocks a checkpoint
+
+Parameters = Sequence[Any]
+
+
+class Connection:
+    """The one writing connection of a file. Use from one thread at a time."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = path
+        _refuse_foreign(path)
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        try:
+            self._migrate()
+        except sqlite3.Error as error:
+            self._db.close()
+            raise self._failed(error) from error
+        except StoreError:
+            self._db.close()
+            raise
+
+    @contextmanager
+    def transaction(self, *, durable: bool = False) -> Iterator[None]:
+        """All or nothing. `durable` waits for the disk: what follows from it may outlive a power cut.
+
+        Facts need not: after a power cut the store falls back to an earlier step, and the spools are read again.
+        """
+        self.write(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        try:
+            self.write("BEGIN IMMEDIATE")
+            yield
+            self.write("COMMIT")
+        except BaseException as error:
+            # An engine that lost its disk may have rolled back by itself, or be unable to: the file decides.
+            with suppress(sqlite3.Error):
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._failed(error) from error
+            raise
+
+    def close(self) -> None:
+        self._db.close()
+
+    def rows(self, sql: str, parameters: Parameters = ()) -> list[Any]:
+        try:
+            return self._db.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def row(self, sql: str, parameters: Parameters = ()) -> Any:
+        """The first row, or None."""
+        try:
+            return self._db.execute(sql, parameters).fetchone()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def stream(self, sql: str, parameters: Parameters = ()) -> Iterator[Any]:
+        """Rows read as they are asked for; inside a transaction only, which turns errors on the way."""
+        try:
+            return self._db.execute(sql, parameters)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def write(self, sql: str, parameters: Parameters = ()) -> int:
+        """Returns the number of rows changed."""
+        try:
+            return self._db.execute(sql, parameters).rowcount
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def write_all(self, sql: str, rows: Iterable[Parameters]) -> int:
+        """Returns the number of rows changed in all."""
+        before = self._db.total_changes
+        try:
+            self._db.executemany(sql, rows)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        return self._db.total_changes - before
+
+    def _failed(self, error: sqlite3.Error) -> StoreError:
+        return StoreError(f"{self._path}: {error}")
+
+    def _migrate(self) -> None:
+        version, application, tables = (
+            self._db.execute(sql).fetchone()[0]
+            for sql in ("PRAGMA user_version", "PRAGMA application_id", "SELECT count(*) FROM sqlite_master")
+        )
+        if application != APPLICATION_ID and (application or version or tables):
+            raise StoreError(f"{self._path}: the database of another program; name another store")
+        if version > SCHEMA_VERSION:
+            raise StoreError(f"{self._path}: schema {version} is newer than this program's {SCHEMA_VERSION}")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        folder = resources.files("gateway.store") / "migrations"
+        for number in range(version + 1, SCHEMA_VERSION + 1):
+            script = (folder / f"{number:04d}.sql").read_text()
+            marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}"
+            self._db.executescript(f"BEGIN IMMEDIATE; {script}; {marks}; COMMIT;")
+
+
+def _refuse_foreign(path: Path | str) -> None:
+    """A file that is no database is never overwritten, and never ignored in favour of a new one."""
+    if not isinstance(path, Path):
+        return
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+    if head and head != _MAGIC:
+        raise StoreError(f"{path}: not a SQLite file; move it away or name another store")

@@ -1,0 +1,206 @@
+"""Outcomes: checked, kept, acknowledged, in that order; nothing is acknowledged that was not kept."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.assignment.token import Signer, pack_names
+from gateway.errors import SpoolError
+from gateway.events import Outcome, Rejection
+from gateway.plan import SigningKey
+from gateway.spool.writer import SpoolWriter
+from tests.integration.serving.local_worker import KEY, LocalWorker, Reply, champion, endpoint, plan
+
+pytestmark = pytest.mark.anyio
+NDJSON = [("content-type", "application/x-ndjson; charset=utf-8")]
+
+
+@pytest.fixture
+async def serving(worker: LocalWorker) -> LocalWorker:
+    await worker.publish(plan(endpoint(champion())))
+    return worker
+
+
+def token(decision: int = 5, experiment: str = "exp-1", key: SigningKey = KEY, endpoint: str = "flight") -> str:
+    return Signer([key]).sign(pack_names(endpoint, experiment), decision, 1, 2).decode()
+
+
+FORGED = token(key=SigningKey(id=1, secret="99" * 32))
+
+
+def outcome(value: Any = 0.25, metric: str = "brier", **more: Any) -> dict[str, Any]:
+    return {"decision": token(), "metric": metric, "value": value} | more
+
+
+async def post(worker: LocalWorker, document: Any, headers: Any = ()) -> Reply:
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return await worker.request("POST", "/v1/outcomes", body=body, headers=headers)
+
+
+async def test_an_outcome_of_a_real_answer_is_kept_and_acknowledged(serving: LocalWorker) -> None:
+    decision = (await serving.infer("u")).headers["x-gateway-decision"]
+    reply = await post(serving, {"decision": decision, "metric": "brier", "value": 0.25, "id": "o-1"})
+    assert (reply.status, reply.json) == (200, {"accepted": 1, "durability": "process"})
+    (fact,) = serving.facts(Outcome)
+    assert fact == Outcome("o-1", serving.clock.wall_us(), 7 << 40 | 1, "flight", "exp-1", "brier", 0.25)
+    assert serving.count("gateway_outcomes", "flight", "brier", "accepted") == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (json.dumps([outcome(0.1), outcome(0.2)]).encode(), ()),
+        (json.dumps({"outcomes": [outcome(0.1), outcome(0.2)]}).encode(), ()),
+        (b"\n".join([json.dumps(outcome(0.1)).encode(), b"", json.dumps(outcome(0.2)).encode(), b"  "]), NDJSON),
+        (b"\r\n".join([json.dumps(outcome(0.1)).encode(), json.dumps(outcome(0.2)).encode(), b""]), NDJSON),
+    ],
+)
+async def test_many_come_in_three_forms(serving: LocalWorker, body: bytes, headers: Any) -> None:
+    reply = await post(serving, body, headers)
+    assert (reply.status, reply.json) == (200, {"accepted": 2, "durability": "process"})
+    assert [fact.value for fact in serving.facts(Outcome)] == [0.1, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "kept"), [("late", True, 1.0), ("late", False, 0.0), ("late", 1, 1.0), ("brier", 1, 1.0)]
+)
+async def test_booleans_and_integers_are_numbers(serving: LocalWorker, metric: str, value: Any, kept: float) -> None:
+    assert (await post(serving, outcome(value, metric))).status == 200
+    (fact,) = serving.facts(Outcome)
+    assert fact.value == kept
+    assert type(fact.value) is float
+
+
+REFUSED: dict[str, tuple[Any, int, str]] = {
+    "forged": (outcome() | {"decision": FORGED}, 403, "token is not valid"),
+    "altered": (outcome() | {"decision": token()[:-1]}, 403, "token is not valid"),
+    "empty token": (outcome() | {"decision": ""}, 403, "token is not valid"),
+    "no token": ({"metric": "brier", "value": 1}, 400, "`decision`"),
+    "token no string": (outcome() | {"decision": 5}, 400, "`decision`"),
+    "unknown metric": (outcome(metric="other"), 422, "outcomes of flight are ['brier', 'late']"),
+    "metric of the gateway": (outcome(metric="errors"), 422, "unknown metric 'errors'"),
+    "no metric": ({"decision": token(), "value": 1}, 400, "`metric`"),
+    "empty metric": (outcome(metric=""), 400, "`metric`"),
+    "metric of 2 MB": (outcome(metric="x" * 500_000), 400, "`metric`"),
+    "above the bounds": (outcome(1.01), 422, "outside the bounds [0.0, 1.0]"),
+    "below the bounds": (outcome(-1e308), 422, "outside the bounds"),
+    "half a boolean": (outcome(0.5, "late"), 422, "takes 0, 1, true or false"),
+    "a string": (outcome("1"), 422, "finite number"),
+    "null": (outcome(None), 422, "finite number"),
+    "a list": (outcome([1]), 422, "finite number"),
+    "no value": ({"decision": token(), "metric": "brier"}, 400, "`value` is missing"),
+    "unknown key": (outcome(extra=1), 400, "unknown keys ['extra']"),
+    "id no string": (outcome(id=3), 400, "`id`"),
+    "id too long": (outcome(id="x" * 129), 400, "`id`"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_single_outcome_is_refused_with_its_reason(serving: LocalWorker, case: str) -> None:
+    document, status, words = REFUSED[case]
+    reply = await post(serving, document)
+    assert reply.status == status
+    assert words in reply.error
+    assert not serving.facts(Outcome)
+    # An authentic one that cannot be taken is a fact about its variant; anything else is the sender's affair.
+    rejections = serving.facts(Rejection)
+    assert [(r.decision, r.reason) for r in rejections] == ([(5, "value_rejected")] if status == 422 else [])
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "words"),
+    [
+        (b"", (), "not valid JSON"),
+        (json.dumps(outcome()).encode().replace(b"0.25", b"NaN"), (), "not valid JSON"),
+        (json.dumps(outcome()).encode().replace(b"0.25", b"1e999"), (), "not valid JSON"),
+        (b"[" * 100_000, (), "not valid JSON"),
+        (b"3", (), "expected an outcome"),
+        (b"[]", (), "at least one"),
+        (b'{"outcomes": []}', (), "at least one"),
+        (b'{"outcomes": 3}', (), "expected an outcome"),
+        (b"\n\n", NDJSON, "at least one"),
+        (json.dumps(outcome()).encode() + b"\n{", NDJSON, "line 2 is not valid JSON"),
+        (b"[" + b"1," * 10_000 + b"1]", (), "at most 10000"),
+    ],
+)
+async def test_a_body_that_is_no_list_of_outcomes_is_refused_whole(
+    serving: LocalWorker, body: bytes, headers: Any, words: str
+) -> None:
+    reply = await post(serving, body, headers)
+    assert reply.status == 400
+    assert words in reply.error
+    serving.nothing_happened()
+
+
+async def test_the_sound_ones_of_many_are_kept_and_the_others_named(serving: LocalWorker) -> None:
+    many = [outcome(0.1), outcome(2), outcome() | {"decision": FORGED}, 3, outcome(0.4)]
+    reply = await post(serving, many)
+    assert reply.status == 422
+    assert reply.json["accepted"] == 2
+    assert [(r["index"], r["status"], r["reason"]) for r in reply.json["rejected"]] == [
+        (1, 422, "value_rejected"),
+        (2, 403, "token_rejected"),
+        (3, 400, "bad_request"),
+    ]
+    assert [fact.value for fact in serving.facts(Outcome)] == [0.1, 0.4]
+    assert len(serving.facts(Rejection)) == 1
+    assert serving.count("gateway_outcomes", "flight", "brier", "accepted") == 2
+    assert serving.count("gateway_outcomes", "flight", "brier", "value_rejected") == 1
+    assert serving.count("gateway_outcomes", "", "", "token_rejected") == 1
+    assert serving.count("gateway_outcomes", "", "", "bad_request") == 1
+
+
+@pytest.mark.parametrize(
+    ("many", "status"),
+    [
+        ([outcome() | {"decision": FORGED}] * 2, 403),
+        ([outcome(2)] * 2, 422),
+        ([3, 4], 400),
+        ([3, outcome(2)], 422),
+        ([outcome(), outcome() | {"decision": FORGED}], 422),
+    ],
+)
+async def test_the_status_of_many_tells_the_common_reason(serving: LocalWorker, many: Any, status: int) -> None:
+    assert (await post(serving, many)).status == status
+
+
+async def test_an_outcome_of_a_past_experiment_is_kept_for_the_control_process(serving: LocalWorker) -> None:
+    reply = await post(serving, outcome(17.5, "anything") | {"decision": token(experiment="exp-0")})
+    assert reply.status == 200
+    (fact,) = serving.facts(Outcome)
+    assert (fact.experiment, fact.metric, fact.value) == ("exp-0", "anything", 17.5)
+    assert serving.count("gateway_outcomes", "flight", "", "accepted") == 1  # no label that a client chose
+
+
+async def test_tokens_of_a_rotated_key_are_taken_until_it_is_gone(serving: LocalWorker) -> None:
+    new = SigningKey(id=2, secret="33" * 32)
+    await serving.publish(plan(endpoint(champion()), keys=(new, KEY), revision=2))
+    assert (await post(serving, outcome())).status == 200
+    await serving.publish(plan(endpoint(champion()), keys=(new,), revision=3))
+    assert (await post(serving, outcome())).status == 403
+
+
+@pytest.mark.parametrize("document", [outcome(), [outcome(), outcome(2)]])
+async def test_what_the_disk_refuses_is_not_acknowledged(
+    serving: LocalWorker, monkeypatch: pytest.MonkeyPatch, document: Any
+) -> None:
+    def full(*_: object) -> None:
+        raise SpoolError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SpoolWriter, "append_all", full)
+        reply = await post(serving, document)
+    assert reply.status == 503
+    assert "send all of them again" in reply.error
+    assert "accepted" not in reply.json
+    assert serving.count("gateway_spool_failures", "outcomes") == 1
+    assert serving.count("gateway_outcomes", "flight", "brier", "accepted") == 0
+    serving.nothing_happened()
+    assert (await post(serving, outcome())).status == 200
+
+
+async def test_too_large_a_body_is_refused(serving: LocalWorker) -> None:
+    assert (await post(serving, b" " * ((1 << 20) + 1))).status == 413

@@ -1,0 +1,295 @@
+"""New plans take over between two requests; whatever is wrong with one, the last good one serves on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway import plan as plans
+from gateway.backends.onnx import digest
+from gateway.backends.onnx import load as onnx_load
+from gateway.events import Assignment, Heartbeat
+from gateway.plan import Slot, VariantPlan
+from gateway.serving import table as tables
+from gateway.serving.table import Table
+from gateway.telemetry.status_page import Word
+from tests.integration.serving.local_worker import (
+    MODELS,
+    LocalWorker,
+    challenger,
+    champion,
+    endpoint,
+    http,
+    onnx,
+    plan,
+    until,
+)
+from tests.unit.backends import tiny_onnx
+
+pytestmark = pytest.mark.anyio
+
+
+def table_of(worker: LocalWorker) -> Table:
+    table = worker.worker.app.table
+    assert table is not None
+    return table
+
+
+def models() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("onnx ")}
+
+
+async def test_a_new_plan_takes_over_between_two_requests(worker: LocalWorker) -> None:
+    await worker.publish(plan(endpoint(champion(), challenger(), share=0), revision=1))
+    await worker.infer("u")
+    await worker.publish(plan(endpoint(champion(), challenger(), share=1), revision=2))
+    await worker.infer("u")
+    assert [(a.variant, a.revision) for a in worker.facts(Assignment)] == [("logistic", 1), ("boosted", 2)]
+    assert worker.page().word(Word.PLAN_REVISION) == 2
+
+
+async def test_what_did_not_change_is_taken_over(worker: LocalWorker) -> None:
+    await worker.publish(plan(endpoint(champion(), challenger("crashing"), share=1), revision=1))
+    before = table_of(worker).endpoints["flight"]
+    await worker.infer("u")
+    await worker.publish(plan(endpoint(champion(), challenger("crashing"), share=0.5), revision=2))
+    after = table_of(worker).endpoints["flight"]
+    assert after is not before
+    for name in ("logistic", "crashing"):
+        assert after.variants[name].backend is before.variants[name].backend
+        assert after.variants[name].breaker is before.variants[name].breaker
+    assert repr(after.variants["crashing"].breaker) == "<Breaker closed, 1 failures, 0 out>"
+
+
+async def test_a_promoted_challenger_keeps_its_model_and_loses_its_breaker(worker: LocalWorker) -> None:
+    await worker.publish(plan(endpoint(champion(), challenger(), share=0.5), revision=1))
+    backend = table_of(worker).endpoints["flight"].variants["boosted"].backend
+    await worker.publish(plan(endpoint(champion("boosted")), revision=2))
+    promoted = table_of(worker).endpoints["flight"].champion
+    assert promoted.backend is backend
+    assert promoted.breaker is None
+    await until(lambda: models() == {"onnx boosted"})
+
+
+async def test_an_old_model_is_closed_only_after_its_last_request(worker: LocalWorker, tmp_path: Path) -> None:
+    slow = onnx("slow", "champion", tiny_onnx.hanging(tmp_path / "slow.onnx"), timeout=0.4)
+    await worker.publish(plan(endpoint(slow), revision=1))
+    under_way = asyncio.ensure_future(worker.infer("u"))
+    while not worker.facts(Assignment):
+        await asyncio.sleep(0)
+    old = table_of(worker)
+    for revision in (2, 3):  # a row of plans must not make it forget the oldest
+        await worker.publish(plan(endpoint(champion()), revision=revision))
+        assert (await worker.infer("u")).status == 200
+    assert old.in_flight == 1
+    assert models() == {"onnx slow", "onnx logistic"}
+    assert (await under_way).status == 504
+    await worker.worker.poll()
+    await until(lambda: models() == {"onnx logistic"})
+
+
+async def test_old_tables_do_not_wait_for_each_other(worker: LocalWorker, tmp_path: Path) -> None:
+    """Under steady traffic some table always has a request in flight; the others' models must still go."""
+    slow = onnx("slow", "champion", tiny_onnx.hanging(tmp_path / "slow.onnx"), timeout=60)
+    await worker.publish(plan(endpoint(champion("twin")), revision=1))
+    await worker.publish(plan(endpoint(slow), revision=2))
+    under_way = asyncio.ensure_future(worker.infer("u"))
+    while not worker.facts(Assignment):
+        await asyncio.sleep(0)
+    await worker.publish(plan(endpoint(champion()), revision=3))
+    await until(lambda: models() == {"onnx slow", "onnx logistic"})
+    under_way.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await under_way
+
+
+async def test_twenty_swaps_leave_one_model_and_no_descriptor(worker: LocalWorker, tmp_path: Path) -> None:
+    await worker.publish(plan(endpoint(champion()), revision=1))
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for number in range(20):
+        path = tiny_onnx.largest(tmp_path / f"m{number}.onnx")
+        await worker.publish(plan(endpoint(onnx("m", "champion", path)), revision=2 + number))
+        assert (await worker.infer("u")).status == 200
+    await worker.worker.poll()
+    await until(lambda: models() == {"onnx m19"})
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def bad_model(tmp_path: Path) -> VariantPlan:
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(b"not a model")
+    return onnx("bad", "challenger", path)
+
+
+def other_digest(_: Path) -> VariantPlan:
+    return VariantPlan(name="b", role="challenger", timeout=1, onnx=str(MODELS / "boosted.onnx"), digest="00" * 32)
+
+
+def missing(_: Path) -> VariantPlan:
+    return VariantPlan(name="b", role="challenger", timeout=1, onnx="/nowhere/m.onnx", digest="00" * 32)
+
+
+def other_signature(tmp_path: Path) -> VariantPlan:
+    return onnx("b", "challenger", tiny_onnx.largest(tmp_path / "m.onnx", features=3))
+
+
+def bad_url(_: Path) -> VariantPlan:
+    return http("b", "challenger", "ftp://x")
+
+
+@pytest.mark.parametrize("build", [bad_model, other_digest, missing, other_signature, bad_url])
+async def test_a_plan_that_cannot_be_served_is_refused_and_the_old_one_stays(
+    worker: LocalWorker, tmp_path: Path, build: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    await worker.publish(plan(endpoint(champion()), revision=1))
+    old = table_of(worker)
+    await worker.publish(plan(endpoint(champion(), build(tmp_path), share=1), revision=2))
+    assert table_of(worker) is old
+    assert (await worker.infer("u")).status == 200
+    assert worker.page().word(Word.PLAN_REVISION) == 1
+    assert worker.page().word(Word.PLAN_REFUSED) == 2
+    assert "plan 2 was refused" in caplog.text
+    await until(lambda: models() == {"onnx logistic"})
+    await worker.publish(plan(endpoint(champion()), revision=3))
+    assert worker.page().word(Word.PLAN_REVISION) == 3
+    assert worker.page().word(Word.PLAN_REFUSED) == 0
+
+
+async def test_a_refused_plan_is_tried_again_after_a_while(worker: LocalWorker, tmp_path: Path) -> None:
+    path = tiny_onnx.largest(tmp_path / "m.onnx")
+    late = onnx("late", "champion", path)
+    content = path.read_bytes()
+    path.unlink()
+    await worker.publish(plan(endpoint(late), revision=1))
+    assert worker.worker.app.table is None
+    path.write_bytes(content)
+    await worker.worker.poll()
+    assert worker.worker.app.table is None  # not ten times a second
+    worker.clock.advance(5)
+    await worker.worker.poll()
+    assert (await worker.infer("u")).status == 200
+
+
+BROKEN = {
+    "empty": b"",
+    "half": plans.encode(plan(endpoint(champion())))[:-100],
+    "not UTF-8": b'{"revision": 1, "config_digest": "\xff"}',
+    "deep": b'{"revision":' + b"[" * 5000,
+    "another schema": plans.encode(plan(endpoint(champion()))).replace(b'"schema": 1', b'"schema": 2'),
+    "unknown key": b'{"extra": 1}',
+    "no keys": plans.encode(plan(endpoint(champion()), keys=())),
+}
+SLOTS: dict[str, tuple[Slot, ...]] = {
+    "no slots": (),
+    "a gap at the start": (Slot(start=1, variant="logistic"),),
+    "not ascending": (Slot(start=0, variant="logistic"), Slot(start=0, variant="logistic")),
+    "beyond the space": (Slot(start=0, variant="logistic"), Slot(start=2**64, variant="logistic")),
+    "a stranger": (Slot(start=0, variant="stranger"),),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+async def test_a_broken_plan_file_keeps_the_old_plan(worker: LocalWorker, case: str) -> None:
+    await worker.publish(plan(endpoint(champion()), revision=1))
+    old = table_of(worker)
+    (worker.data_dir / "plan.json").write_bytes(BROKEN[case])
+    await worker.worker.poll()
+    assert table_of(worker) is old
+    assert (await worker.infer("u")).status == 200
+
+
+@pytest.mark.parametrize("case", SLOTS)
+async def test_a_split_that_cannot_be_drawn_from_keeps_the_old_plan(worker: LocalWorker, case: str) -> None:
+    await worker.publish(plan(endpoint(champion()), revision=1))
+    old = table_of(worker)
+    bad = endpoint(champion())
+    fields = {name: getattr(bad, name) for name in bad.__struct_fields__}
+    await worker.publish(plan(plans.EndpointPlan(**fields | {"slots": SLOTS[case]}), revision=2))
+    assert table_of(worker) is old
+
+
+@pytest.mark.parametrize("roles", [(), ("challenger",), ("champion", "champion")])
+async def test_a_plan_needs_exactly_one_champion(worker: LocalWorker, roles: Any) -> None:
+    await worker.publish(plan(endpoint(champion()), revision=1))
+    old = table_of(worker)
+    bad = endpoint(champion())
+    fields = {name: getattr(bad, name) for name in bad.__struct_fields__}
+    variants = tuple(onnx(f"v{n}", role, MODELS / "twin.onnx") for n, role in enumerate(roles))
+    await worker.publish(plan(plans.EndpointPlan(**fields | {"variants": variants}), revision=2))
+    assert table_of(worker) is old
+
+
+async def test_a_plan_file_that_goes_away_or_cannot_be_read_keeps_the_old_plan(worker: LocalWorker) -> None:
+    await worker.publish(plan(endpoint(champion()), revision=1))
+    old = table_of(worker)
+    path = worker.data_dir / "plan.json"
+    path.unlink()
+    await worker.worker.poll()
+    path.mkdir()
+    await worker.worker.poll()
+    assert table_of(worker) is old
+    path.rmdir()
+    await worker.publish(plan(endpoint(champion()), revision=2))
+    assert table_of(worker).plan.revision == 2
+
+
+async def test_a_rewrite_with_the_same_size_and_time_is_noticed(worker: LocalWorker) -> None:
+    path = worker.data_dir / "plan.json"
+    await worker.publish(plan(endpoint(champion()), revision=1))
+    before = path.stat()
+    plans.write(path, plan(endpoint(champion()), revision=2))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    await worker.worker.poll()
+    assert table_of(worker).plan.revision == 2
+
+
+async def test_an_unchanged_file_is_not_read_again(worker: LocalWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    await worker.publish(plan(endpoint(champion()), revision=1))
+    old = table_of(worker)
+    for _ in range(3):
+        await worker.worker.poll()
+    assert table_of(worker) is old
+
+
+async def test_the_plan_file_is_for_its_owner_only(worker: LocalWorker) -> None:
+    await worker.publish(plan(endpoint(champion())))
+    assert (worker.data_dir / "plan.json").stat().st_mode & 0o777 == 0o600
+
+
+async def test_while_a_model_loads_requests_are_answered_and_readers_hear_of_the_worker(
+    worker: LocalWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await worker.publish(plan(endpoint(champion()), revision=1))
+    release = threading.Event()
+
+    def slow(path: Path, declared: str) -> Any:
+        release.wait(5)
+        return onnx_load(path, declared)
+
+    monkeypatch.setattr(tables, "load", slow)
+    plans.write(worker.data_dir / "plan.json", plan(endpoint(champion(), challenger(), share=1), revision=2))
+    following = asyncio.ensure_future(worker.worker.follow())
+    await asyncio.sleep(0)
+    beats = len(worker.facts(Heartbeat))
+    worker.worker.beat()
+    assert (await worker.infer("u")).status == 200
+    assert len(worker.facts(Heartbeat)) == beats + 2  # one in each stream
+    assert not following.done()
+    release.set()
+    await following
+    assert table_of(worker).plan.revision == 2
+
+
+async def test_closing_ends_every_thread(tmp_path: Path, worker: LocalWorker) -> None:
+    await worker.publish(plan(endpoint(champion(), challenger(), share=0.5)))
+    assert models() == {"onnx logistic", "onnx boosted"}
+    assert digest(MODELS / "twin.onnx") != digest(MODELS / "logistic.onnx")
+    await worker.worker._registry.close()
+    await until(lambda: not models())

@@ -1,0 +1,169 @@
+"""The control plane around the controller: what it shows while the store is away, and how configs come and wait."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway import control
+from gateway.admin import views
+from gateway.clock import FakeClock
+from gateway.config.load import load
+from gateway.control import LAST_GOOD, ControlPlane
+from gateway.errors import ConfigError, StoreError
+from tests.unit.release.configs import experiment, fixed, write
+from tests.unit.release.rig import Flaky, Rig
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+
+class Plane:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.clock = FakeClock()
+        self.path = write(folder, rank=experiment(), other=fixed(x="100%"))
+        monkeypatch.setattr(control, "SqliteStore", lambda path: self._remember(path))
+        self.control = ControlPlane(load(self.path), self.clock)
+
+    def _remember(self, path: Path) -> Any:
+        from gateway.store.sqlite import SqliteStore
+
+        self.store = Flaky(SqliteStore(path))
+        return self.store
+
+    def poll(self, seconds: float = 0.6) -> dict[str, Any]:
+        self.clock.advance(seconds)
+        self.control.poll()
+        return self.control.snapshot
+
+    def edit(self, **endpoints: dict[str, Any]) -> None:
+        write(self.folder, **endpoints)
+
+
+@pytest.fixture
+def plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plane]:
+    made = Plane(tmp_path, monkeypatch)
+    yield made
+    made.store.heal()
+    made.control.close()
+
+
+def test_the_snapshot_is_plain_data(plane: Plane) -> None:
+    snapshot = plane.poll()
+    assert json.loads(orjson.dumps(snapshot)).keys() == snapshot.keys()
+    assert snapshot["store"] == {"ok": True, "error": ""}
+    assert snapshot["plan_revision"] == 1
+    rank = snapshot["endpoints"]["rank"]
+    assert (rank["status"], rank["champion"]) == ("running", "a")
+    assert rank["split"] == pytest.approx({"a": 0.99, "b": 0.01})
+    assert rank["experiment"]["stage"] == "traffic-1%"
+    assert rank["experiment"]["next"]["kind"] == "continue"
+    assert snapshot["endpoints"]["other"] == {"status": "fixed", "champion": "x", "split": {"x": 1.0}}
+
+
+def test_everything_is_shown_while_the_store_is_away(plane: Plane) -> None:
+    plane.poll()
+    plane.store.fail()
+    snapshot = plane.poll()
+    assert snapshot["store"] == {"ok": False, "error": "the disk is gone"}
+    assert snapshot["endpoints"]["rank"]["experiment"]["report"]["verdict"] == "undecided"
+    body, content_type = plane.control.exposition("")
+    assert b"\ngateway_store_up 0.0\n" in body
+    assert b'gateway_decisions_total{experiment="one",kind="start"} 1.0' in body
+    assert content_type.startswith("text/plain")
+    plane.store.heal()
+    assert plane.poll()["store"]["ok"]
+
+
+def test_the_metrics_say_what_the_evidence_says(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.units(20, better=0.2, pi=0.5)
+    rig.tick()
+    told = list(views.samples(rig.control, views.ReloadStatus(0), rig.clock.wall_us()))
+    assert len({(metric.name, labels) for metric, labels, _ in told}) == len(told), "no series twice"
+    values = {(metric.name, *labels): value for metric, labels, value in told}
+    assert values["gateway_workers",] == 1
+    assert values["gateway_worker_plan_revision", "0"] == 0
+    assert values["gateway_split_ratio", "rank", "b"] == pytest.approx(0.1)
+    assert values["gateway_experiment_stage_info", "rank", "one", "running:traffic-10%"] == 1
+    assert values["gateway_experiment_units", "one", "a"] == 10
+    assert values["gateway_experiment_units", "one", "b"] == 10
+    assert values["gateway_experiment_log_evidence", "one", "score", "promote"] > 0
+    assert values["gateway_experiment_effect", "one", "score", "", "estimate"] == pytest.approx(0.2, abs=0.1)
+    assert values["gateway_facts_shipped", "outcome"] == 20
+    rig.close()
+
+
+def test_an_edit_is_taken_within_two_looks(plane: Plane) -> None:
+    plane.edit(rank=experiment(alpha=0.05), other=fixed(x="100%"))
+    for _ in range(2):
+        snapshot = plane.poll()
+    assert snapshot["config"]["ok"]
+    assert snapshot["config"]["digest"] == load(plane.path).digest
+
+
+def test_an_edit_during_an_outage_waits(plane: Plane) -> None:
+    plane.edit(rank=experiment(), other=fixed(x="50%", y="50%"))
+    plane.store.fail()
+    for _ in range(4):
+        snapshot = plane.poll()
+    assert snapshot["config"]["problems"] == ["the disk is gone"]
+    plane.store.heal()
+    for _ in range(2):
+        snapshot = plane.poll()
+    assert snapshot["config"]["ok"]
+    assert snapshot["endpoints"]["other"]["split"] == {"x": 0.5, "y": 0.5}
+
+
+def test_a_refused_edit_is_said_and_the_old_config_stays(plane: Plane) -> None:
+    before = plane.control.snapshot["config"]["digest"]
+    plane.edit(rank=experiment("two", champion="c"), other=fixed(x="100%"))
+    for _ in range(8):
+        snapshot = plane.poll()
+    assert snapshot["config"]["digest"] == before
+    assert "a is the champion now and must stay in the file" in snapshot["config"]["problems"][0]
+    assert plane.control.reload() == snapshot["config"]["problems"]
+    plane.edit(rank=experiment(), other=fixed(x="100%"))
+    assert plane.control.reload() == []
+
+
+def test_a_crash_in_front_of_a_refused_file_starts_with_the_last_good_one(plane: Plane) -> None:
+    last_good = plane.folder / "data" / LAST_GOOD
+    good = plane.control.snapshot["config"]["digest"]
+    plane.edit(rank=experiment("two", champion="c"), other=fixed(x="100%"))
+    again = control._plane(plane.path, last_good)
+    assert again.controller.loaded.digest == good
+    assert "must stay in the file" in again.reload_status.problems[0]
+    again.close()
+    plane.path.write_text("version: [")
+    again = control._plane(plane.path, last_good)
+    assert again.controller.loaded.digest == good
+    again.close()
+    last_good.unlink()
+    with pytest.raises(ConfigError):
+        control._plane(plane.path, last_good)
+
+
+def test_commands_show_at_once(plane: Plane) -> None:
+    plane.control.command("rank", "hold", "ada", "wait")
+    assert plane.control.snapshot["endpoints"]["rank"]["experiment"]["hold"] == "wait"
+    plane.store.fail()
+    with pytest.raises(StoreError):
+        plane.control.command("rank", "resume", "ada", "")
+
+
+def test_a_failing_start_leaves_nothing_open(tmp_path: Path) -> None:
+    path = write(tmp_path, rank=fixed(a="100%"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "keys.json").write_text("damaged")
+    with pytest.raises(StoreError, match="keys"):
+        ControlPlane(load(path), FakeClock())

@@ -1,0 +1,99 @@
+"""Model files that disappear, change or do not fit: found when a config is taken, harmless in between."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config.load import LoadedConfig
+from gateway.errors import ConfigError
+from gateway.release.compile import Artifacts
+from gateway.release.models import check_models
+from tests.unit.release.configs import experiment, loaded
+from tests.unit.release.rig import Rig, Rigs
+
+MODELS = Path(__file__).parents[3] / "models" / "flight_delay"
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+
+def copied(folder: Path, variant: str, model: str) -> Path:
+    path = folder / f"{variant}.onnx"
+    path.write_bytes((MODELS / f"{model}.onnx").read_bytes())
+    return path
+
+
+def endpoint(folder: Path) -> dict[str, Any]:
+    found = experiment() | {"protocol": "oip"}
+    for name, model in (("a", "logistic"), ("b", "boosted")):
+        variant = found["variants"][name]
+        variant["onnx"] = str(copied(folder, name, model))
+        del variant["url"]
+    return found
+
+
+@pytest.fixture
+def rig(rigs: Rigs, tmp_path: Path) -> Rig:
+    return rigs(endpoint=endpoint(tmp_path))
+
+
+def digests(rig: Rig) -> dict[str, str]:
+    return {variant.name: variant.digest for variant in rig.plan.endpoints[0].variants}
+
+
+def test_a_rollback_needs_no_files(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "b.onnx").unlink()
+    (tmp_path / "a.onnx").unlink()
+    rig.failures("b", 0, 5)
+    rig.tick()
+    assert rig.status == "rolled_back"
+    assert rig.split == {"a": 1.0}
+    assert rig.sqlite.quarantined("rank", digests(rig)["b"]) == "one"
+
+
+def test_a_promotion_brings_in_the_file_that_was_tested(rig: Rig, tmp_path: Path) -> None:
+    before = digests(rig)
+    copied(tmp_path, "b", "twin")
+    rig.control.command("rank", "promote", "ada", "")
+    assert digests(rig) == before
+
+
+def test_a_file_changed_in_mid_run_is_refused_and_not_taken_in_by_the_back_door(rig: Rig, tmp_path: Path) -> None:
+    before = digests(rig)
+    copied(tmp_path, "b", "twin")
+    with pytest.raises(ConfigError, match="the challenger's model file may not change"):
+        rig.control.take(rig.load())
+    rig.control.command("rank", "promote", "ada", "")
+    assert digests(rig) == before
+
+
+def test_an_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Artifacts()
+    path = copied(tmp_path, "a", "logistic")
+    known = first.read(path)
+    monkeypatch.setattr("gateway.release.compile.inspect", lambda _: pytest.fail("read again"))
+    assert Artifacts(first).read(path) == known
+
+
+def problems(config: LoadedConfig) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        check_models(config, Artifacts())
+    return [f"{problem.key}: {problem.message}" for problem in caught.value.problems]
+
+
+def test_files_that_cannot_be_served_are_all_named(tmp_path: Path) -> None:
+    config = loaded(tmp_path, rank=endpoint(tmp_path), other=experiment("two"))
+    check_models(config, Artifacts())
+    (tmp_path / "a.onnx").unlink()
+    (tmp_path / "b.onnx").write_bytes(b"no model")
+    missing, damaged = problems(config)
+    assert missing.startswith("endpoints.rank.variants.a.onnx: ")
+    assert "No such file" in missing
+    assert damaged.startswith("endpoints.rank.variants.b.onnx: ")
+    assert "cannot be loaded" in damaged
