@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -51,7 +52,8 @@ def main(path: Path | None, runs: int, goals: str, seed: int) -> None:
     wanted = [name.strip().upper() for name in goals.split(",") if name.strip()]
     if unknown := sorted(set(wanted) - set(GOALS)):
         raise click.BadParameter(f"unknown goals: {', '.join(unknown)}", param_hint="--goals")
-    document = {"proof": "statistics", "revision": revision(), "machine": machine(), "seed": seed, "goals": []}
+    records: list[dict[str, Any]] = []
+    document = {"proof": "statistics", "revision": revision(), "machine": machine(), "seed": seed, "goals": records}
     failed = 0
     for name in wanted:
         begin = time.perf_counter()
@@ -65,7 +67,7 @@ def main(path: Path | None, runs: int, goals: str, seed: int) -> None:
                 f"{verdict} {name:4} {one.what}: {one.value:.4g} (limit {sign} {one.limit:.4g}, {one.runs} runs)"
             )
         click.echo(f"     {name:4} took {seconds:.1f} s", err=True)
-        document["goals"] += [{**one.record(), "seed": seed, "seconds": round(seconds, 1)} for one in measured]
+        records += [{**one.record(), "seed": seed, "seconds": round(seconds, 1)} for one in measured]
         if path is not None:
             path.write_text(json.dumps(document, indent=1) + "\n")
     raise SystemExit(1 if failed else 0)

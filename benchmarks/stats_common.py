@@ -34,10 +34,10 @@ class Measured:
 
     @property
     def passed(self) -> bool:
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
+        return bool(self.value >= self.limit if self.at_least else self.value <= self.limit)
 
     def record(self) -> dict[str, Any]:
-        return {**asdict(self), "pass": self.passed}
+        return {**asdict(self), "value": float(self.value), "pass": self.passed}
 
 
 def slack(alpha: float, runs: int) -> float:

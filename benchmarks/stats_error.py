@@ -1,4 +1,4 @@
-"""Error goals: G1 peeking at every outcome, G7 correlated requests, G8 Simpson and drift, G10 segments, G16 bad input."""
+"""Error goals: G1 peeking at every outcome, G7 correlated requests, G8 drift, G10 segments, G16 bad input."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def g8(runs: int, rng: Rng) -> list[Measured]:
     pi = np.repeat([0.01, 0.05, 0.2, 0.5], n // 4)
     base = np.linspace(0.1, 0.2, n)
     h = pi * (1.0 - pi)
-    decided = promoted = precise = 0
+    raised = rolled = promoted = precise = 0
     pooled: list[float] = []
     for tau in (0.0, -0.02):
         for _ in range(runs):
@@ -118,15 +118,17 @@ def g8(runs: int, rng: Rng) -> list[Measured]:
             cell.fold(z, pi, g)
             up = cell.peak_log_e("up") >= bonferroni_threshold(ALPHA)
             if tau == 0.0:
-                decided += up or cell.peak_log_e("down") >= bonferroni_threshold(ALPHA)
+                raised += up
+                rolled += cell.peak_log_e("down") >= bonferroni_threshold(ALPHA)
                 se = math.sqrt(float((h * base * (1.0 - base)).sum())) / float(h.sum())
                 precise += abs(cell.interval(0.05, v_opt=100.0).estimate) < 2.0 * se
                 pooled.append(cell.means[1] - cell.means[0])
             else:
-                promoted += up
+                promoted += cell.peak_log_e("up") >= bonferroni_threshold(0.01)
     return [
-        Measured("G8", "false decision (either way, alpha .05 each)", decided / runs, slack(2 * ALPHA, runs), runs),
-        Measured("G8", "promotion of a true -.02", promoted / runs, 0.0, runs),
+        Measured("G8", "false promotion, alpha .05", raised / runs, slack(ALPHA, runs), runs),
+        Measured("G8", "false rollback, alpha .05", rolled / runs, slack(ALPHA, runs), runs),
+        Measured("G8", "E+ >= 100 at any time, with a true -.02", promoted / runs, 0.001, runs),
         Measured(
             "G8",
             "share of estimates within 2 se",

@@ -1,4 +1,8 @@
-"""G6: width of the confidence sequence against the fixed-n interval, and coverage at every single n."""
+"""G6: width of the confidence sequence against the fixed-n interval, and coverage at every single n.
+
+[N*/2, 3 N*] is read in intrinsic time (the n at which V is half of, or three times, V(N*)): without a ramp that is the
+same, and in a ramp n is no clock.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,7 @@ _AT = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 
 def scenarios() -> dict[str, tuple[Floats, Floats, Floats, int]]:
     """pi, base rate and effect per unit up to 3 N*, and N*, the n at which V is about 100."""
-    steady, moving = 7500, 9000
+    steady, moving = 7500, 11_000
     ramp = np.repeat([0.01, 0.1, 0.5], [750, 750, moving - 1500])
     return {
         "base .2, 50 %": (np.full(steady, 0.5), np.full(steady, 0.2), np.zeros(steady), steady // 3),
@@ -56,16 +60,18 @@ def g6(runs: int, rng: Rng) -> list[Measured]:
         v_opt = float(variance[:n_star].sum())
         fixed = 1.959964 * np.sqrt(np.cumsum(variance)) / np.cumsum(h)
         target = np.cumsum(h * effect)
+        at = [int(np.searchsorted(np.cumsum(variance), share * v_opt)) + 1 for share in _AT]
         widths, misses = np.zeros((3, len(_AT))), np.zeros(2)
         for run in range(runs):
             z = rng.random(len(pi)) < pi
             g = draw(rng, base + effect * z)
             misses += _missed(z, pi, g, target, v_opt, check=run < 3)
             if run < 40:
-                widths += _widths(z, pi, g, [round(at * n_star) for at in _AT], v_opt, fixed) / min(runs, 40)
+                widths += _widths(z, pi, g, at, v_opt, fixed) / min(runs, 40)
         detail[name] = {
             "v_opt": v_opt,
-            "n / N*": _AT,
+            "V / V(N*)": _AT,
+            "n": at,
             "exact": widths[0].tolist(),
             "asymptotic": widths[1].tolist(),
             "exact with range 1": widths[2].tolist(),
@@ -88,7 +94,7 @@ def g6(runs: int, rng: Rng) -> list[Measured]:
 
 
 def _widths(z: NDArray[np.bool_], pi: Floats, g: Floats, at: list[int], v_opt: float, fixed: Floats) -> Floats:
-    """Half-widths of a real cell over the fixed interval's: exact, asymptotic, exact without bands. Shape (3, len(at))."""
+    """Half-widths of a real cell over the fixed one's: exact, asymptotic, exact without bands; shape (3, len(at))."""
     cell, begin, out = ScoreCell({"up": superiority()}), 0, np.empty((3, len(at)))
     for j, end in enumerate(at):
         end = min(end, len(g))

@@ -91,7 +91,8 @@ def rivals(z: NDArray[np.bool_], g: Floats, oracle: float, least: int = 100) -> 
 def g4(runs: int, rng: Rng) -> list[Measured]:
     """The same streams for all: units until a decision, and false decisions at 1 % and 50 % splits."""
     bound = least_units(information(BASE, BASE + EFFECT, 0.5), ALPHA)
-    cap, found = int(8 * bound), {}
+    cap = int(8 * bound)
+    found: dict[str, list[int | None]] = {}
     for _ in range(runs):
         z, pi = coins(rng, 0.5, cap)
         g = draw(rng, BASE + EFFECT * z)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 BANDS: Final = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1.0)
 """Upper ends of the bands into which a range c in [0, 1] is rounded up."""
 
+_EDGES: Final = np.array(BANDS)
 _RATIO: Final = 1.1
 _NODES: Final = np.exp(math.log(0.99) - math.log(_RATIO) * np.arange(180.0))[::-1].copy()
 """lambda from 4e-8 to .99. A sum near its boundary sits at lambda = 4/sqrt(V) with a spread of a quarter of it."""
@@ -43,7 +44,7 @@ _NODES: Final = np.exp(math.log(0.99) - math.log(_RATIO) * np.arange(180.0))[::-
 
 def band_of(c: ArrayLike) -> NDArray[np.intp]:
     """Index of the first band that holds each range c >= 0; ranges above 1 by rounding count as 1."""
-    index = np.searchsorted(np.array(BANDS), np.asarray(c, dtype=np.float64), side="left")
+    index = np.searchsorted(_EDGES, np.asarray(c, dtype=np.float64), side="left")
     return np.minimum(index, len(BANDS) - 1)
 
 
@@ -90,7 +91,7 @@ def _penalty(v: ArrayLike) -> Floats:
 
 def _penalties() -> Floats:
     """f(lambda, c) per band and node. -log(1-x) - x loses all digits for small x; its series does not."""
-    c = np.array(BANDS)[:, None]
+    c = _EDGES[:, None]
     x = c * _NODES
     series = x * x * (0.5 + x * (1 / 3 + x * (0.25 + x * (0.2 + x / 6))))
     return np.asarray(np.where(x < 1e-3, series, -np.log1p(-x) - x) / c**2, dtype=np.float64)

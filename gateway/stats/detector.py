@@ -142,8 +142,8 @@ class HoldbackDetector:
 class LevelDetector:
     """A detector without a holdback: has the mean of x in [0, 1] (x = 1: an error) risen above ``baseline``?
 
-    ``baseline`` is an upper confidence bound from the experiment: valid only as far as that bound is, and blind to
-    nothing, seasons included. The factor is 1 + lambda (x - baseline), lambda optimal for rises by 1.25 to 9 times.
+    ``baseline`` is an upper confidence bound from the experiment: valid only as far as that bound is, and it takes a
+    season for a change. The factor is 1 + lambda (x - baseline), lambda optimal for rises by 1.25 to 9 times.
     Raises ValueError unless 0 < baseline < 1.
     """
 

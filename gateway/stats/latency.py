@@ -4,11 +4,15 @@ Per quantile p the threshold q_p is the champion's p-quantile over *past* epochs
 exceeded q_p. The threshold is fixed before the coin, so D1 is exact for "the share of units above q_p is no larger",
 wrong as q_p may be as an estimate (Howard & Ramdas 2022 for quantiles by exceedances). The mean of the e-processes at
 several p is an e-process for "slower nowhere" whatever their dependence. A time-out or an error is inf: it exceeds.
+
+With a relative margin ``factor`` f the challenger is held against f q_p and the champion against q_p. Both scores are
+fixed before the coin, so `harm` then means "slower by more than f" and `superiority` "slower by less than f": a pass.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 QUANTILES: Final = (0.5, 0.9, 0.99)
+_LARGEST: Final = sys.float_info.max
 MIN_CHAMPION: Final = 500
 """Past values of the champion before its quantiles are good enough to bet on."""
 
@@ -35,7 +40,7 @@ class LatencyGuardrail:
 
     ``bets`` are placed at every quantile, on g = 1 - exceedance (bigger is better). Epochs are those of a cell:
     cut by the count of folded units, so cutting the stream into other calls changes no bit.
-    Raises ValueError for an empty or repeated list of quantiles, or one outside (0, 1).
+    Raises ValueError for an empty or repeated list of quantiles, one outside (0, 1), or factor < 1.
     """
 
     def __init__(
@@ -44,9 +49,13 @@ class LatencyGuardrail:
         *,
         quantiles: Sequence[float] = QUANTILES,
         min_champion: int = MIN_CHAMPION,
+        factor: float = 1.0,
     ) -> None:
         if not quantiles or len(set(quantiles)) < len(quantiles) or not all(0.0 < p < 1.0 for p in quantiles):
             raise ValueError(f"quantiles must be distinct and lie strictly between 0 and 1, not {quantiles!r}")
+        if not 1.0 <= factor < math.inf:
+            raise ValueError(f"factor must be at least 1, not {factor!r}")
+        self._factor = factor
         self._bets = dict(bets) if bets is not None else {"harm": harm()}
         self._quantiles = tuple(quantiles)
         self._min_champion = min_champion
@@ -102,8 +111,9 @@ class LatencyGuardrail:
         return min(cell.log_e(name) for cell in self._cells.values())
 
     def state(self) -> dict[str, Any]:
-        """Plain dicts, lists, ints and floats; exact round trip. A threshold may be inf: JSON must allow it."""
+        """Plain dicts, lists, ints and finite floats; exact round trip."""
         return {
+            "factor": self._factor,
             "n": self._n,
             "epoch_end": self._epoch_end,
             "champion": self._champion.state(),
@@ -120,9 +130,12 @@ class LatencyGuardrail:
         *,
         quantiles: Sequence[float] = QUANTILES,
         min_champion: int = MIN_CHAMPION,
+        factor: float = 1.0,
     ) -> LatencyGuardrail:
-        """Inverse of `state`. Raises ValueError for a state of other bets or another number of quantiles."""
-        new = cls(bets, quantiles=quantiles, min_champion=min_champion)
+        """Inverse of `state`. Raises ValueError for a state of other bets, another factor or number of quantiles."""
+        new = cls(bets, quantiles=quantiles, min_champion=min_champion, factor=factor)
+        if state["factor"] != factor:
+            raise ValueError(f"the state was folded with the factor {state['factor']!r}, not {factor!r}")
         if len(state["cells"]) != len(new._quantiles):
             raise ValueError(f"the state holds {len(state['cells'])} quantiles, not {len(new._quantiles)}")
         for p, cell in zip(new._quantiles, state["cells"], strict=True):
@@ -137,10 +150,12 @@ class LatencyGuardrail:
         self._epoch_end += epoch_length(self._n)
         self._peak = {name: self.peak_log_e(name) for name in self._peak}
         if self._champion.n >= self._min_champion:
-            self._thresholds = tuple(self._champion.quantile(p) for p in self._quantiles)
+            # Capped, so that a time-out exceeds also where the champion itself times out that often.
+            self._thresholds = tuple(min(self._champion.quantile(p), _LARGEST) for p in self._quantiles)
 
     def _fold_part(self, z: NDArray[np.float64], pi: NDArray[np.float64], y: NDArray[np.float64]) -> None:
         for p, threshold in zip(self._quantiles, self._thresholds, strict=False):
-            self._cells[p].fold(z, pi, 1.0 - exceedance(y, threshold))
+            limits = np.where(z == 1.0, min(threshold * self._factor, _LARGEST), threshold)
+            self._cells[p].fold(z, pi, 1.0 - exceedance(y, limits))
         self._champion.add(y[z == 0.0])
         self._n += len(y)

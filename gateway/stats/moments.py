@@ -19,7 +19,7 @@ import numpy as np
 from gateway.stats.bands import BANDS, band_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -90,39 +90,29 @@ class Moments:
 
         With a ``regression`` and covariates ``x`` (n, p) the guess of each unit is m(x) instead of m.
         """
-        count, ones = self.n, self.n1
-        if count == 0:
+        if self.n == 0:
             self.offset = float(g[0])
-        starts, lengths = self._cut_epochs(len(g))
-        arms = self._fold_arms(z, g)
-        n1 = (ones + _running(0.0, z))[starts]
+        epochs = self._cut_epochs(len(g))
+        at = epochs.starts + self.n  # units folded before each epoch
+        sum0, sum1, n1 = self._fold_arms(z, g)[:, epochs.starts]
 
-        m_epoch = np.append(self.m, (arms[0, starts] + arms[1, starts] + 0.5) / (count + starts + 1.0))
-        mu0_epoch = np.append(self.mu0, (arms[0, starts] + m_epoch[1:]) / (count + starts - n1 + 1.0))
-        mu1_epoch = np.append(self.mu1, (arms[1, starts] + m_epoch[1:]) / (n1 + 1.0))
+        m_new = (sum0 + sum1 + 0.5) / (at + 1.0)
+        mu0, self.mu0 = epochs.spread(self.mu0, (sum0 + m_new) / (at - n1 + 1.0))
+        mu1, self.mu1 = epochs.spread(self.mu1, (sum1 + m_new) / (n1 + 1.0))
         if regression is None or x is None:
-            m = np.repeat(m_epoch, lengths)
+            m, self.m = epochs.spread(self.m, m_new)
         else:
-            m = regression.advance(x, g, starts, lengths, m_epoch)
-        residual = _running(self.residual, (g - m) ** 2)
-        variance_epoch = np.append(self.variance, (0.25 + residual[starts]) / (count + starts + 1.0))
+            pooled = np.concatenate([[self.m], m_new])
+            m, self.m = regression.advance(x, g, epochs.starts, epochs.lengths, pooled), float(pooled[-1])
 
         h = pi * (1.0 - pi)
         psi = (z - pi) * (g - m)
-        self._fold_interval(psi, h, pi, m, starts, lengths)
-        self.residual, self.m, self.variance = float(residual[-1]), float(m_epoch[-1]), float(variance_epoch[-1])
-        self.mu0, self.mu1 = float(mu0_epoch[-1]), float(mu1_epoch[-1])
-        return Scores(
-            psi,
-            h,
-            pi,
-            m,
-            np.repeat(variance_epoch, lengths),
-            z,
-            g,
-            np.repeat(mu0_epoch, lengths),
-            np.repeat(mu1_epoch, lengths),
-        )
+        residual, sum_psi, sum_h = _paths((self.residual, self.sum_psi, self.sum_h), ((g - m) ** 2, psi, h))
+        variance, self.variance = epochs.spread(self.variance, (0.25 + residual[epochs.starts]) / (at + 1.0))
+        t, self.t = epochs.spread(self.t, _effect(sum_psi[epochs.starts], sum_h[epochs.starts]))
+        self.residual, self.sum_psi, self.sum_h = float(residual[-1]), float(sum_psi[-1]), float(sum_h[-1])
+        self._fold_errors(psi, h * t, pi, m)
+        return Scores(psi, h, pi, m, variance, z, g, mu0, mu1)
 
     def arm_mean(self, arm: int) -> float:
         """Mean of g in arm 0 (champion) or 1 (challenger); nan while the arm is empty."""
@@ -136,8 +126,8 @@ class Moments:
             return float("nan")
         return max(square - dev * (dev / count), 0.0) / (count - 1)
 
-    def state(self) -> dict[str, float]:
-        """The fields as plain ints and floats."""
+    def state(self) -> dict[str, Any]:
+        """The fields as plain ints, floats and lists."""
         return asdict(self)
 
     @classmethod
@@ -150,50 +140,56 @@ class Moments:
         }
         return cls(**own)
 
-    def _cut_epochs(self, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Offsets in the batch at which epochs begin, and the units in each epoch, the open one first."""
+    def _cut_epochs(self, count: int) -> _Epochs:
         begin, end = self.n, self.n + count
-        starts = []
+        cuts = [0]
         while self.epoch_end < end:
-            starts.append(self.epoch_end - begin)
+            cuts.append(self.epoch_end - begin)
             self.epoch_end += epoch_length(self.epoch_end)
-        cuts = np.array(starts, dtype=np.intp)
-        return cuts, np.diff(cuts, prepend=0, append=count)
+        edges = np.array([*cuts, count], dtype=np.intp)
+        return _Epochs(edges[1:-1], edges[1:] - edges[:-1])
 
-    def _fold_interval(
-        self, psi: Floats, h: Floats, pi: Floats, m: Floats, starts: NDArray[np.intp], lengths: NDArray[np.intp]
-    ) -> None:
-        """The sums of D3: psi, h and the squared prediction errors, in all and per band of the range."""
-        sum_psi = _running(self.sum_psi, psi)
-        sum_h = _running(self.sum_h, h)
-        t_epoch = np.append(self.t, _effect(sum_psi[starts], sum_h[starts]))
-        predicted = h * np.repeat(t_epoch, lengths)
+    def _fold_errors(self, psi: Floats, predicted: Floats, pi: Floats, m: Floats) -> None:
+        """The squared prediction errors of D3, in all and per band of the range."""
         square = (psi - predicted) ** 2
         q = 1.0 - pi
+        rest = 1.0 - m
         # add.at adds one by one in order, like accumulate: any cut gives the same bits.
         for totals, reach in (
-            (self.below, np.maximum(q * m, pi * (1.0 - m)) + predicted),
-            (self.above, np.maximum(q * (1.0 - m), pi * m) - predicted),
+            (self.below, np.maximum(q * m, pi * rest) + predicted),
+            (self.above, np.maximum(q * rest, pi * m) - predicted),
         ):
             bands = np.array(totals)
             np.add.at(bands, band_of(reach), square)
             totals[:] = bands.tolist()
-        self.sum_psi, self.sum_h, self.t = float(sum_psi[-1]), float(sum_h[-1]), float(t_epoch[-1])
-        self.v = float(_running(self.v, square)[-1])
+        self.v = float(_paths((self.v,), (square,))[0, -1])
 
     def _fold_arms(self, z: Floats, g: Floats) -> Floats:
-        """Per-arm sums for display; the running sums of g per arm come back, shape (2, n + 1)."""
+        """Per-arm sums for display. Running sums of g per arm and of z come back, shape (3, n + 1)."""
         rest = 1.0 - z
         dev = g - self.offset
         square = dev * dev
-        steps = np.stack([rest * g, z * g, rest * dev, z * dev, rest * square, z * square])
-        seeds = np.array([self.sum0, self.sum1, self.dev0, self.dev1, self.square0, self.square1])
-        path = np.add.accumulate(np.column_stack([seeds, steps]), axis=1)
-        self.sum0, self.sum1, self.dev0, self.dev1, self.square0, self.square1 = path[:, -1].tolist()
-        ones = int(np.count_nonzero(z))
-        self.n0 += len(z) - ones
-        self.n1 += ones
-        return path[:2]
+        path = _paths(
+            (self.sum0, self.sum1, self.n1, self.dev0, self.dev1, self.square0, self.square1),
+            (rest * g, z * g, z, rest * dev, z * dev, rest * square, z * square),
+        )
+        self.sum0, self.sum1, ones, self.dev0, self.dev1, self.square0, self.square1 = path[:, -1].tolist()
+        self.n0 += len(z) - (int(ones) - self.n1)
+        self.n1 = int(ones)
+        return path[:3]
+
+
+class _Epochs(NamedTuple):
+    """Offsets in a batch at which epochs begin, and the units in each epoch, the open one first."""
+
+    starts: NDArray[np.intp]
+    lengths: NDArray[np.intp]
+
+    def spread(self, held: float, new: Floats) -> tuple[Floats, float]:
+        """What each unit of the batch goes by, ``held`` until the first epoch starts, and what the last one does."""
+        if not len(new):
+            return np.full(self.lengths[0], held), held
+        return np.repeat(np.concatenate([[held], new]), self.lengths), float(new[-1])
 
 
 def epoch_length(n: int) -> int:
@@ -201,12 +197,13 @@ def epoch_length(n: int) -> int:
     return min(max(n // EPOCH_SHARE, 1), MAX_EPOCH)
 
 
-def _running(seed: float, steps: Floats) -> Floats:
-    """``seed, seed + x1, (seed + x1) + x2, ...``: shape (n + 1,), added strictly in order."""
-    path = np.empty(len(steps) + 1)
-    path[0] = seed
-    path[1:] = steps
-    return np.add.accumulate(path, out=path)
+def _paths(seeds: Sequence[float], steps: Sequence[Floats]) -> Floats:
+    """``seed, seed + x1, (seed + x1) + x2, ...`` per row, added strictly in order. Shape (rows, n + 1)."""
+    path = np.empty((len(seeds), len(steps[0]) + 1))
+    path[:, 0] = seeds
+    for row, step in zip(path, steps, strict=True):
+        row[1:] = step
+    return np.add.accumulate(path, axis=1, out=path)
 
 
 def _effect(sum_psi: Floats, sum_h: Floats) -> Floats:

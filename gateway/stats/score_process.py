@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _BLOCK = 4096
 """Units worked on at once: K x _BLOCK floats still fit the cache. Cuts have no influence on the result."""
 
+_WAITING = 512
+"""Single units that `ScoreCell.add` lets wait at most."""
+
 _STATE_VERSION = 2
 
 AnyBet = Bet | RelativeBet
@@ -49,6 +52,7 @@ class ScoreCell:
             raise ValueError("a cell needs at least one bet")
         self._regression = Regression(covariates) if covariates else None
         self._moments = Moments()
+        self._waiting: list[tuple[float, float, float]] = []
         self._bets = dict(bets)
         self._wealth = {name: Wealth(bet) for name, bet in bets.items()}
 
@@ -63,18 +67,28 @@ class ScoreCell:
         """
         z_, pi_, g_ = checked_units(z, pi, g)
         x_ = self._covariates(x, len(g_))
-        for begin in range(0, len(g_), _BLOCK):
-            block = slice(begin, begin + _BLOCK)
-            known = None if x_ is None else x_[block]
-            scores = self._moments.advance(z_[block], pi_[block], g_[block], known, self._regression)
-            for name, wealth in self._wealth.items():
-                wealth.advance(self._bets[name].wagers(scores))
+        self._flush()
+        self._fold(z_, pi_, g_, x_)
+
+    def add(self, z: bool, pi: float, g: float) -> None:
+        """Fold one unit; the same bits as `fold`, and a hundred times its speed for single units.
+
+        Units wait until the next read or until there are 512 of them: how a stream is cut has no influence.
+        Raises ValueError for values out of range, or in a cell with covariates, before anything changed.
+        """
+        if self._regression is not None:
+            raise ValueError("a cell with covariates must be given x: use fold")
+        if not (z in (0, 1) and 0.0 < pi < 1.0 and 0.0 <= g <= 1.0):
+            raise ValueError(f"z must be 0 or 1, pi in (0, 1) and g in [0, 1], not {z!r}, {pi!r}, {g!r}")
+        self._waiting.append((z, pi, g))
+        if len(self._waiting) >= _WAITING:
+            self._flush()
 
     def frozen(self) -> Frozen:
         """What shards of the next epoch are made with (`shards`). Raises ValueError with covariates."""
         if self._regression is not None:
             raise ValueError("a cell with covariates cannot be sharded")
-        return freeze(self._moments)
+        return freeze(self._read())
 
     def shard(self) -> EpochShard:
         """An empty shard of the next epoch."""
@@ -87,46 +101,48 @@ class ScoreCell:
         """
         if shard.frozen != self.frozen() or shard.bets != self._bets:
             raise ValueError("the shard must be one of this cell's next epoch and bets")
-        for name, steps in absorb(self._moments, shard).items():
+        for name, steps in absorb(self._read(), shard).items():
             self._wealth[name].absorb(steps)
 
     @property
     def n(self) -> int:
         """Units folded."""
-        return self._moments.n
+        return self._read().n
 
     @property
     def counts(self) -> tuple[int, int]:
         """Folded units of the champion and of the challenger."""
-        return self._moments.n0, self._moments.n1
+        return self._read().n0, self._read().n1
 
     @property
     def sums(self) -> tuple[float, float]:
         """Sums of g per arm, champion first."""
-        return self._moments.sum0, self._moments.sum1
+        return self._read().sum0, self._read().sum1
 
     @property
     def means(self) -> tuple[float, float]:
         """Means of g per arm, champion first, nan while an arm is empty. For display: under a changing
         split their difference is confounded with time, `interval` is not."""
-        return self._moments.arm_mean(0), self._moments.arm_mean(1)
+        return self._read().arm_mean(0), self._read().arm_mean(1)
 
     @property
     def variances(self) -> tuple[float, float]:
         """Sample variances of g per arm, champion first, nan below two units. For display."""
-        return self._moments.arm_variance(0), self._moments.arm_variance(1)
+        return self._read().arm_variance(0), self._read().arm_variance(1)
 
     def log_e(self, name: str) -> float:
         """Current natural log of the e-value of a bet: what promotion and non-inferiority use (R16)."""
+        self._flush()
         return self._wealth[name].log_e
 
     def peak_log_e(self, name: str) -> float:
         """Maximum of `log_e` over the start (0) and every folded unit: harm latches on it (R16)."""
+        self._flush()
         return self._wealth[name].peak
 
     def interval(self, alpha: float, *, v_opt: float, method: Method = "exact") -> Interval:
         """Confidence sequence for the overlap-weighted effect on g; see `intervals.overlap_interval`."""
-        known = self._moments
+        known = self._read()
         return overlap_interval(
             known.sum_psi,
             known.sum_h,
@@ -141,7 +157,7 @@ class ScoreCell:
         """Everything folded so far as plain dicts, lists, ints and finite floats; exact round trip."""
         return {
             "version": _STATE_VERSION,
-            "moments": self._moments.state(),
+            "moments": self._read().state(),
             "bets": {name: wealth.state() for name, wealth in self._wealth.items()},
             "regression": self._regression.state() if self._regression else None,
         }
@@ -163,6 +179,25 @@ class ScoreCell:
         for name, wealth in cell._wealth.items():
             wealth.load(state["bets"][name])
         return cell
+
+    def _flush(self) -> None:
+        if self._waiting:
+            z, pi, g = np.ascontiguousarray(np.array(self._waiting, dtype=np.float64).T)
+            self._waiting.clear()
+            self._fold(z, pi, g, None)
+
+    def _fold(self, z: Floats, pi: Floats, g: Floats, x: Floats | None) -> None:
+        for begin in range(0, len(g), _BLOCK):
+            block = slice(begin, begin + _BLOCK)
+            known = None if x is None else x[block]
+            scores = self._moments.advance(z[block], pi[block], g[block], known, self._regression)
+            for name, wealth in self._wealth.items():
+                wealth.advance(self._bets[name].wagers(scores))
+
+    def _read(self) -> Moments:
+        """The moments with every waiting unit folded."""
+        self._flush()
+        return self._moments
 
     def _covariates(self, x: ArrayLike | None, n: int) -> Floats | None:
         if self._regression is None:

@@ -37,7 +37,7 @@ def test_expected_units_scale_as_measured() -> None:
     bound = least_units(nats, 0.05)
     assert expected_units(nats, 0.05) == pytest.approx(1.10 * bound)
     assert expected_units(nats, 0.05, multiple=0.5) == pytest.approx(1.30 * bound)
-    assert expected_units(nats, 0.05, multiple=None) == pytest.approx(1.35 * bound)
+    assert expected_units(nats, 0.05, multiple=None) == pytest.approx(1.45 * bound)
     assert expected_units(nats, 0.05, multiple=100.0) == pytest.approx(1.52 * bound)
     assert expected_units(nats, 0.01) / expected_units(nats, 0.05) == pytest.approx(1.54, abs=0.01)
 
@@ -52,7 +52,7 @@ def test_the_detectable_effect_inverts_the_sample_size() -> None:
 @pytest.mark.parametrize(("base", "margin", "median"), [(0.0, 0.005, 1440.0), (0.001, 0.005, 1570.0)])
 def test_passing_costs_are_those_of_r11(base: float, margin: float, median: float) -> None:
     cost = non_inferiority_cost(base, margin, 0.05)
-    assert cost.median == pytest.approx(median, rel=0.25)
+    assert cost.median == pytest.approx(median, rel=0.4)
     assert cost.high >= cost.median
 
 

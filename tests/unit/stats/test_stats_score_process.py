@@ -93,6 +93,29 @@ def test_unit_by_unit_and_across_blocks_gives_the_same_bits() -> None:
     assert folded(z, pi, g, [1, 511, 4095, 4096, 4097, 9000, 12_289]).state() == folded(z, pi, g).state()
 
 
+def test_single_units_may_wait_without_a_trace() -> None:
+    z, pi, g = stream(5, 1300)
+    cell, whole = ScoreCell(BETS), ScoreCell(BETS)
+    for i, unit in enumerate(zip(z.tolist(), pi.tolist(), g.tolist(), strict=True)):
+        cell.add(*unit)
+        if i in (0, 3, 700):
+            assert cell.n == i + 1
+            assert cell.log_e("up") == folded(z[: i + 1], pi[: i + 1], g[: i + 1]).log_e("up")
+        if i == 900:
+            cell.fold([], [], [])
+    whole.fold(z, pi, g)
+    assert cell.peak_log_e("down") == whole.peak_log_e("down")
+    assert cell.state() == whole.state()
+    cell.add(True, 0.5, 1.0)
+    before = cell.state()
+    for bad in ((2, 0.5, 1.0), (math.nan, 0.5, 1.0), (True, 1.0, 1.0), (True, math.nan, 1.0), (True, 0.5, math.nan)):
+        with pytest.raises(ValueError, match="must"):
+            cell.add(*bad)
+    assert cell.state() == before
+    with pytest.raises(ValueError, match="covariates"):
+        ScoreCell(BETS, covariates=1).add(True, 0.5, 1.0)
+
+
 def test_the_peak_is_the_maximum_over_every_unit() -> None:
     z, pi, g = stream(7, 600, "binary")
     cell, seen = ScoreCell(BETS), dict.fromkeys(BETS, 0.0)
