@@ -11,14 +11,13 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import uvicorn
 
 from gateway.admin import views
 from gateway.admin.app import admin_app, metrics_app
@@ -27,6 +26,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.config.load import LoadedConfig, load, parse
 from gateway.config.watch import Accepted, ConfigWatcher, Refused, diff, needs_restart
 from gateway.errors import ConfigError, GatewayError, StoreError
+from gateway.http_server import Server, configure
 from gateway.node import ControlSettings
 from gateway.release.controller import Controller
 from gateway.release.keys import load_or_create
@@ -188,19 +188,15 @@ class _Process:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are the composition root's business."""
-        yield
-
-
 async def _run(settings: ControlSettings) -> None:
     plane = _plane(Path(settings.config), Path(settings.data_dir) / LAST_GOOD)
     process = _Process(plane)
     servers = [
-        (_server(admin_app(process)), socket.socket(fileno=settings.admin_socket)),
-        (_server(metrics_app(process)), socket.socket(fileno=settings.metrics_socket)),
+        (Server(configure(app, keep_alive=75, grace=2)), socket.socket(fileno=descriptor))
+        for app, descriptor in (
+            (admin_app(process), settings.admin_socket),
+            (metrics_app(process), settings.metrics_socket),
+        )
     ]
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -245,22 +241,6 @@ async def _ship_the_rest(process: _Process, plane: ControlPlane) -> None:
         if plane.everything_shipped:
             return
         await asyncio.sleep(0.05)
-
-
-def _server(app: Any) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            loop="none",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-        )
-    )
 
 
 def main() -> None:

@@ -18,11 +18,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-import uvicorn
 import uvloop
 
 from gateway.clock import Clock, SystemClock
 from gateway.errors import SpoolError
+from gateway.http_server import configure
 from gateway.node import WorkerSettings
 from gateway.serving.app import DataApp
 from gateway.serving.drain import DrainingServer
@@ -84,22 +84,7 @@ class Worker:
 async def _run(settings: WorkerSettings) -> None:
     worker = Worker(Path(settings.data_dir), settings.spool, SystemClock())
     listener = socket.socket(fileno=settings.socket)
-    config = uvicorn.Config(
-        worker.app,
-        http="httptools",
-        loop="none",
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=True,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=round(settings.grace),
-        backlog=2048,
-    )
+    config = configure(worker.app, keep_alive=KEEP_ALIVE, grace=round(settings.grace))
     server = DrainingServer(config, worker.app, worker.page, settings.shutdown_delay, settings.drain)
     ready = asyncio.Event()
 

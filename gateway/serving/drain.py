@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import uvicorn
 
+from gateway.http_server import Server
 from gateway.serving.app import DataApp
 from gateway.telemetry.status_page import StatusPage, Word
 
 LETTING_GO = 0.01  # seconds in which the loop has surely closed what it was told to
 
 
-class DrainingServer(uvicorn.Server):
+class DrainingServer(Server):
     """uvicorn with another shutdown. Set `should_exit` to begin it."""
 
     def __init__(
@@ -30,11 +30,6 @@ class DrainingServer(uvicorn.Server):
         self._page = page
         self._shutdown_delay = shutdown_delay
         self._drain = drain
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are the composition root's business: uvicorn would raise them again after the drain."""
-        yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.draining = True

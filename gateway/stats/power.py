@@ -19,11 +19,11 @@ from gateway.stats.bets import EFFECT_MULTIPLES, EFFECT_WEIGHTS, MAX_LOSS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_FACTORS: Final = {0.5: 1.30, 1.0: 1.10, 2.0: 1.28, 4.0: 1.52}
-"""Mean sample size of D1 over the limit by true effect / expected effect; alpha .05, p .05 -> .06, pi 1/2, thousands of
-runs (statistics.md 2.1); `benchmarks/bench_statistics.py` G2 measures them anew."""
+_FACTORS: Final = {0.5: 1.25, 1.0: 1.10, 2.0: 1.28, 4.0: 1.60}
+"""Mean sample size of D1 over the limit by true effect / expected effect; alpha .05, p .05 -> .06, pi 1/2. Measured by
+`benchmarks/bench_statistics.py`, G2: 1.22 +- .05, 1.09, 1.28, 1.61 +- .02 each (375 and 1,500 runs)."""
 _GENERIC_FACTOR: Final = 1.45
-"""The same for a bet without an expected effect: 1.35 in statistics.md, 1.48 +- .06 over 400 runs of `ScoreCell`."""
+"""The same for a bet without an expected effect: 1.48 +- .06 over 400 runs of `ScoreCell`."""
 _CALIBRATION: Final = (0.85, 0.95)
 """Non-inferiority, median and 95th percentile: measured over those of a single stake's first passage. Alpha .05,
 pi 1/2, 200 runs each, base/margin 0/.005, .001/.005, .005/.005, .02/.01, .1/.03, .3/.05: .78 .62 .94 .81 .81 .91 and

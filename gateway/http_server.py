@@ -1,0 +1,39 @@
+"""uvicorn as every process of a node runs it: the strict parser, no signals, no logs and no guesses of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+
+class Server(uvicorn.Server):
+    """Set `should_exit` to stop it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the composition root's business: uvicorn would raise them again after its shutdown."""
+        yield
+
+
+def configure(app: Any, *, keep_alive: int, grace: int) -> uvicorn.Config:
+    """`keep_alive` is for idle connections, `grace` for requests in flight at the end; both in seconds.
+
+    httptools is pinned: uvicorn's other parser accepts requests that can be smuggled.
+    """
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        loop="none",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=keep_alive,
+        timeout_graceful_shutdown=grace,
+    )
