@@ -25,6 +25,7 @@ def upstream(name: str) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two writes
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
