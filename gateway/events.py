@@ -18,7 +18,10 @@ FORCED = 1  # flag: the variant was named by an authorised caller, so the unit h
 End = Literal["answered", "failed", "client_closed", "rejected"]
 
 
-class Assignment(msgspec.Struct, frozen=True, array_like=True, tag="a"):
+# gc=False: facts hold no containers but a tuple of strings, and millions of them pass through the shipper.
+
+
+class Assignment(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False):
     """A unit was given a variant with probability `pi`. Times are microseconds since the epoch."""
 
     decision: int
@@ -35,7 +38,7 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True, tag="a"):
     flags: int = 0
 
 
-class Completion(msgspec.Struct, frozen=True, array_like=True, tag="c"):
+class Completion(msgspec.Struct, frozen=True, array_like=True, tag="c", gc=False):
     """How the request ended. `error` names the failure of the *assigned* variant's own attempt, if any."""
 
     decision: int
@@ -48,7 +51,7 @@ class Completion(msgspec.Struct, frozen=True, array_like=True, tag="c"):
     error: str = ""
 
 
-class Outcome(msgspec.Struct, frozen=True, array_like=True, tag="o"):
+class Outcome(msgspec.Struct, frozen=True, array_like=True, tag="o", gc=False):
     """A later fact about an exposure, already checked against its metric."""
 
     id: str
@@ -60,7 +63,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, tag="o"):
     value: float
 
 
-class Rejection(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+class Rejection(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False):
     """An authentic outcome that could not be taken; kept so that it is counted per variant."""
 
     at: int
@@ -70,7 +73,7 @@ class Rejection(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     reason: str
 
 
-class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="h"):
+class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="h", gc=False):
     """Nothing happened up to `at`: moves the watermark of an idle worker."""
 
     at: int
