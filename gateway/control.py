@@ -63,7 +63,7 @@ class ControlPlane:
         except GatewayError:
             self.store.close()
             raise
-        self._waiting: LoadedConfig | None = None  # accepted while the store failed
+        self._waiting: LoadedConfig | None = None  # well written, but not to be taken as things stand
         self._watcher = ConfigWatcher(loaded.path, loaded, clock)
         self._next_look = clock.monotonic()
         self.reload_status = views.ReloadStatus(clock.wall_us())
@@ -118,6 +118,7 @@ class ControlPlane:
         if isinstance(change, Accepted):
             self._take(change.loaded)
         elif isinstance(change, Refused):
+            self._waiting = None
             self.refuse(change.error)
         elif change is None and self._waiting is not None:
             self._take(self._waiting)
@@ -127,16 +128,14 @@ class ControlPlane:
 
     def _take(self, loaded: LoadedConfig) -> None:
         before = self.controller.loaded
-        self._waiting = None
         try:
             self.controller.take(loaded)
-        except StoreError as error:
-            self._waiting = loaded  # nothing is wrong with the file
+        except (StoreError, ConfigError, ModelError) as error:
+            # What is in the way may pass: the store comes back, a person rolls back, a model file arrives.
+            self._waiting = loaded
             self.refuse(error)
             return
-        except (ConfigError, ModelError) as error:
-            self.refuse(error)
-            return
+        self._waiting = None
         self._remember(loaded)
         restart = needs_restart(self._started_with.config, loaded.config)
         self.reload_status = views.ReloadStatus(self._clock.wall_us(), [], restart)

@@ -85,9 +85,11 @@ class Supervisor:
 
     def start(self) -> None:
         """Take the data directory and the ports; raises SupervisorError if either is taken."""
-        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
-        for folder in ("spool", "status"):
-            (self.settings.data_dir / folder).mkdir(exist_ok=True)
+        try:
+            for folder in ("spool", "status"):
+                (self.settings.data_dir / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SupervisorError(f"{self.settings.data_dir}: cannot be made: {error.strerror}") from error
         self._lock = _lock(self.settings.data_dir)
         for name in ("data", "admin", "metrics"):
             self._sockets[name] = _bind(getattr(self.settings, name))
@@ -158,7 +160,10 @@ class Supervisor:
         else:
             module, arguments, descriptors = self._worker_command()
         child.process = subprocess.Popen(
-            [sys.executable, "-m", module, arguments], pass_fds=descriptors, stdin=subprocess.DEVNULL
+            [sys.executable, "-m", module, arguments],
+            # With the lock's descriptor the data directory stays taken until the last child has left.
+            pass_fds=(*descriptors, self._lock),
+            stdin=subprocess.DEVNULL,
         )
         child.started = now
         child.starts += 1
@@ -218,7 +223,7 @@ def _lock(data_dir: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise SupervisorError(f"{data_dir}: another gateway uses this data directory") from None
+        raise SupervisorError(f"{data_dir}: another gateway uses this data directory, or is still draining") from None
     except OSError as error:
         raise SupervisorError(f"{path}: {error.strerror}") from error
     return descriptor

@@ -30,6 +30,7 @@ def status_view(document: dict[str, Any]) -> RenderableType:
     lines += [
         Text(f"config refused, the last good one stays: {problem}", style="bold red") for problem in config["problems"]
     ]
+    lines += [Text(f"{key} changes at the next restart only", style="yellow") for key in config["needs_restart"]]
     if not document["store"]["ok"]:
         lines.append(Text(f"store: {document['store']['error']}", style="bold red"))
     for name, endpoint in document["endpoints"].items():
@@ -38,7 +39,7 @@ def status_view(document: dict[str, Any]) -> RenderableType:
 
 
 def endpoint_view(name: str, endpoint: dict[str, Any]) -> RenderableType:
-    split = "  ".join(f"{variant} {share}" for variant, share in _percent(endpoint["split"]).items())
+    split = "  ".join(f"{variant} {share}" for variant, share in sorted(_percent(endpoint["split"]).items()))
     head = Text.assemble((name, "bold"), f"  {endpoint['status']}  ·  champion {endpoint['champion']}  ·  {split}")
     experiment = endpoint.get("experiment")
     if experiment is None:
@@ -47,11 +48,21 @@ def endpoint_view(name: str, endpoint: dict[str, Any]) -> RenderableType:
     if experiment["hold"]:
         parts.append(Text(f"held: {experiment['hold']}", style="yellow"))
     if experiment["next"]:
-        parts.append(Text(f"{experiment['next']['kind']}: {experiment['next']['text']}", style="dim"))
+        parts.append(Text(_next_line(experiment), style="dim"))
     report = experiment["report"]
     if report is not None:
         parts += [estimates_table(report), tests_table(report)]
     return Group(*parts)
+
+
+def _next_line(experiment: dict[str, Any]) -> str:
+    """What the policy says now, and whether the gateway will do it."""
+    following = experiment["next"]
+    line = f"{following['kind']}: {following['text']}"
+    waits = following["kind"] in ("advance", "promote", "rollback", "inconclusive")
+    if waits and experiment["automation"] != "full":
+        return f"recommended, not done (automation: {experiment['automation']}): {line}"
+    return line
 
 
 def stage_line(experiment: dict[str, Any]) -> str:
@@ -76,7 +87,8 @@ def estimates_table(report: dict[str, Any]) -> Table:
             row["metric"],
             row["segment"] or "all",
             f"{row['units'][0]} + {row['units'][1]}",
-            *(f"{row[bound]:+.4f}" for bound in ("lower", "estimate", "upper")),
+            # Without units on both sides there is nothing to compare.
+            *(f"{row[bound]:+.4f}" if all(row["units"]) else "-" for bound in ("lower", "estimate", "upper")),
             "" if row["segment"] else better,
         )
     return table
@@ -99,10 +111,11 @@ def tests_table(report: dict[str, Any]) -> Table:
 
 
 def number(log_value: float) -> str:
-    """e**x for people: three digits, powers of ten where it is huge or tiny."""
-    if abs(log_value) < 9.2:
+    """e**x for people, to three digits; huge ones too, where the float would overflow."""
+    if abs(log_value) < 700:
         return f"{math.exp(log_value):.3g}"
-    return f"1e{log_value / math.log(10):+.0f}"
+    exponent, fraction = divmod(log_value / math.log(10), 1.0)
+    return f"{10**fraction:.3g}e{exponent:+.0f}"
 
 
 def bar(share: float, width: int = 20) -> str:

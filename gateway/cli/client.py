@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import httpx
 import msgspec
 
 from gateway.config.load import load
-from gateway.errors import GatewayError
+from gateway.errors import ConfigError, GatewayError
 
+DEFAULT_DATA_DIR = "var/gateway"  # as in the config's schema
 TIMEOUT = 10.0  # seconds; the control process answers from a snapshot
 
 
@@ -29,8 +31,7 @@ class Admin:
     @classmethod
     def of_config(cls, path: Path) -> Admin:
         """The gateway that serves from this config; the address comes from its data directory (port 0 is allowed)."""
-        config = load(path).config
-        return cls.of_data_dir(config.data_dir)
+        return cls.of_data_dir(_data_dir(path))
 
     @classmethod
     def of_data_dir(cls, data_dir: Path) -> Admin:
@@ -61,6 +62,18 @@ class Admin:
             raise AdminError(_detail(answer))
         document: dict[str, Any] = answer.json()
         return document
+
+
+def _data_dir(path: Path) -> Path:
+    """The config's data directory, also from a file that is broken at the moment: the gateway serves on from the
+    last good one, and a person must be able to see that and to roll back."""
+    try:
+        return load(path).config.data_dir
+    except ConfigError:
+        if not path.is_file():
+            raise
+        found = re.search(r"^data_dir:\s*[\"']?([^\s\"'#]+)", path.read_text(errors="replace"), re.MULTILINE)
+        return path.absolute().parent / (found[1] if found else DEFAULT_DATA_DIR)
 
 
 def _detail(answer: httpx.Response) -> str:

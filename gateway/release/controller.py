@@ -226,6 +226,11 @@ class Controller:
             new = result.states[definition.endpoint]
             decision = Decision(kind="start", reason="config", text=new.hold or f"started with {new.stage}")
             moves.record(new, self.states.get(new.endpoint), new, decision, "config", None)
+        for name, new in result.states.items():
+            known = self.states.get(name)
+            if known is not None and known.experiment == new.experiment and new.hold and new.hold != known.hold:
+                decision = Decision(kind="hold", reason="config", text=new.hold)
+                moves.record(new, known, new, decision, "config", self.run(new.experiment).report)
         moves.save(result.states)
 
     def _basis(self, loaded: LoadedConfig) -> Basis:

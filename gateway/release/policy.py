@@ -98,11 +98,12 @@ def _promote(view: View) -> Decision | None:
     assert estimate is not None
     test = view.report.test(view.definition.objective, PROMOTE)
     assert test is not None
+    low, high = sorted((abs(estimate.lower), abs(estimate.upper)))  # the interval lies on one side of zero
     return Decision(
         kind="promote",
         reason="better",
         text=f"{test.metric} is better by {abs(estimate.estimate):.4f}"
-        f" [{estimate.lower:.4f}, {estimate.upper:.4f}] (E = {_e(test)}, needed {_needed(test)})"
+        f" [{low:.4f}, {high:.4f}] (E = {_e(test)}, needed {_needed(test)})"
         " and every guardrail passed",
     )
 

@@ -145,7 +145,8 @@ def _continue(case: _Case, known: Definition) -> ReleaseState:
         return state
     stage = next((rule for rule in compiled.rules(case.endpoint).stages if rule.name == state.stage), None)
     if stage is None or stage.share != state.stage_share:
-        return replace(state, hold=f"config changed: stage {state.stage} is not what it was")
+        hold = f"config changed: stage {state.stage} is not what it was; `resume` takes up the new stages"
+        return replace(state, hold=hold)
     return state
 
 

@@ -108,10 +108,12 @@ class DataApp:
         await self._infer(exchange, table, endpoint, raw[raw.find(b"/", 1) :] if rest else b"/")
 
     async def _infer(self, exchange: Exchange, table: Table, endpoint: Endpoint, target: bytes) -> None:
-        body = await exchange.body(table.plan.max_body)
-        call = prepare(exchange, endpoint, target, body)
         try:
+            body = await exchange.body(table.plan.max_body)
+            call = prepare(exchange, endpoint, target, body)
             status = await self._inference.serve(exchange, table, endpoint, call)
+        except ClientGone:
+            raise  # nobody is left to be answered
         except Exception as error:
             status = error.status if isinstance(error, GatewayError) else GatewayError.status
             self._count(metrics.RESPONSES.name, (endpoint.plan.name, str(status)))

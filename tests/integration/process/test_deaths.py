@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -57,8 +59,14 @@ def test_a_control_process_killed_before_a_broken_config_comes_back_with_the_las
 def test_workers_and_control_leave_when_the_supervisor_is_killed(fixed_node: Node) -> None:
     children = fixed_node.child("gateway.worker") + fixed_node.child("gateway.control")
     assert len(children) == 3
+    assert fixed_node.infer().status_code == 200  # a connection kept alive: its worker waits for a last request
     os.kill(fixed_node.process.pid, signal.SIGKILL)
     fixed_node.process.wait()
+    # Until the last of them has left, nobody else may take the data directory.
+    again = [sys.executable, "-m", "gateway.cli", "serve", "--config", str(fixed_node.config)]
+    refused = subprocess.run(again, capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 1
+    assert "still draining" in refused.stderr
     wait_for(lambda: not any(_alive(pid) for pid in children), "all children have left", 20.0)
 
 

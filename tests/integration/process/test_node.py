@@ -75,6 +75,16 @@ def test_a_person_holds_resumes_and_rolls_back_and_the_ledger_remembers(experime
     ]
 
 
+def test_a_person_can_look_and_roll_back_while_the_file_is_broken(experiment_node: Node) -> None:
+    with experiment_node.config.open("a") as file:
+        file.write("\n  oops: [1,\n")
+    wait_for(lambda: not experiment_node.status()["config"]["ok"], "the refusal")
+    config = str(experiment_node.config)
+    assert "config refused, the last good one stays" in _gateway("status", "--config", config).stdout
+    assert _gateway("rollback", "--config", config, "flight-delay").returncode == 0
+    assert experiment_node.status()["endpoints"]["flight-delay"]["split"] == {"logistic": 1.0}
+
+
 def test_status_is_shown_to_people_and_to_programs(experiment_node: Node) -> None:
     config = str(experiment_node.config)
     shown = _gateway("status", "--config", config).stdout

@@ -136,6 +136,30 @@ def test_a_refused_edit_is_said_and_the_old_config_stays(plane: Plane) -> None:
     assert plane.control.reload() == []
 
 
+def test_an_edit_that_must_wait_for_a_person_is_taken_once_she_has_acted(plane: Plane) -> None:
+    plane.control.command("rank", "promote", "ada", "")
+    plane.edit(rank=experiment("two"), other=fixed(x="100%"))
+    for _ in range(8):
+        snapshot = plane.poll()
+    assert "roll back first" in snapshot["config"]["problems"][0]
+    plane.control.command("rank", "rollback", "ada", "")
+    for _ in range(2):
+        snapshot = plane.poll()
+    assert snapshot["config"]["ok"]
+    assert snapshot["endpoints"]["rank"]["experiment"]["id"] == "two"
+
+
+def test_a_hold_by_an_edit_is_in_the_ledger(plane: Plane) -> None:
+    changed = experiment()
+    changed["experiment"]["stages"][0]["traffic"] = "2%"
+    plane.edit(rank=changed, other=fixed(x="100%"))
+    for _ in range(6):
+        snapshot = plane.poll()
+    last = plane.control.controller.ledger()[-1]
+    assert (last.kind, last.body["actor"]) == ("hold", "config")
+    assert last.body["text"] == snapshot["endpoints"]["rank"]["experiment"]["hold"]
+
+
 def test_a_crash_in_front_of_a_refused_file_starts_with_the_last_good_one(plane: Plane) -> None:
     last_good = plane.folder / "data" / LAST_GOOD
     good = plane.control.snapshot["config"]["digest"]

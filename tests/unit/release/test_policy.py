@@ -122,7 +122,7 @@ def test_the_words_say_what_is_missing() -> None:
 
 def test_a_promotion_says_how_much_better() -> None:
     text = decide(view("s50", **WINNING)).text
-    assert text == "brier is better by 0.0200 [-0.0300, -0.0100] (E = 150, needed 100) and every guardrail passed"
+    assert text == "brier is better by 0.0200 [0.0100, 0.0300] (E = 150, needed 100) and every guardrail passed"
 
 
 def test_no_data_is_never_a_win() -> None:

@@ -119,7 +119,7 @@ def test_an_edit_of_the_present_stage_holds_until_somebody_resumes(
     started: History, change: Callable[[dict[str, Any]], Any]
 ) -> None:
     started.take(rank=edited(change))
-    assert started.rank.hold == "config changed: stage traffic-1% is not what it was"
+    assert started.rank.hold.startswith("config changed: stage traffic-1% is not what it was; `resume`")
     assert started.split == {"a": 0.99, "b": 0.01}
     started.take(rank=experiment())
     assert started.rank.hold, "taking the edit back does not resume"
