@@ -161,8 +161,17 @@ def _says_otherwise(case: _Case, state: ReleaseState) -> ConfigError:
 def _frozen_changes(known: Definition, wanted: Definition, *, running: bool) -> list[str]:
     """What differs in the definition, in words. Files matter only while evidence about them is being collected."""
     free = _FREE if running else _FREE | set(_DIGESTS)
-    return [
-        _DIGESTS.get(name, name)
-        for name in known.__struct_fields__
-        if name not in free and getattr(known, name) != getattr(wanted, name)
+    changed = [
+        name for name in known.__struct_fields__ if name not in free and getattr(known, name) != getattr(wanted, name)
     ]
+    return [words for name in changed for words in _in_words(name, known, wanted)]
+
+
+def _in_words(name: str, known: Definition, wanted: Definition) -> list[str]:
+    """A changed field as a person finds it in the file; metrics one by one."""
+    if name != "metrics":
+        return [_DIGESTS.get(name, name)]
+    before = {metric.name: metric for metric in known.metrics}
+    after = {metric.name: metric for metric in wanted.metrics}
+    names = [metric for metric in {**before, **after} if before.get(metric) != after.get(metric)]
+    return [f"metric {metric}" for metric in names] or ["the order of the metrics"]

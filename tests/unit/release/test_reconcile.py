@@ -140,10 +140,10 @@ def test_automation_and_levels_may_be_edited(started: History) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda e: e["metrics"]["score"].update(window="2m"), "metrics"),
-        (lambda e: e["metrics"]["errors"].update(direction="decrease") or e["metrics"].pop("errors"), "metrics"),
+        (lambda e: e["metrics"]["score"].update(window="2m"), "metric score"),
+        (lambda e: e["metrics"]["errors"].update(direction="decrease") or e["metrics"].pop("errors"), "metric errors"),
         (lambda e: e["experiment"]["objective"].update(min_effect=0.05), "min_effect"),
-        (lambda e: e["experiment"]["guardrails"][0].update(margin=0.1), "metrics"),
+        (lambda e: e["experiment"]["guardrails"][0].update(margin=0.1), "metric errors"),
         (lambda e: e.update(segments={"origin": {"from": "header:x-o", "values": ["EWR"]}}), "segments"),
     ],
 )
