@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click import Group
 
+from benchmarks import prove
 from gateway.backends.onnx import inspect
 from gateway.cli import main
 from gateway.serving import oip
@@ -73,3 +74,8 @@ def test_the_request_in_the_readme_fits_the_model() -> None:
     assert json.loads(body)["inputs"]
     request = oip.parse(body.encode(), signature)
     assert request.inputs["features"].shape == (1, 16)
+
+
+def test_the_table_of_endings_is_the_one_that_the_results_give() -> None:
+    assert prove.table() in README
+    assert "| `better` | promote |" in prove.table()
