@@ -67,8 +67,9 @@ class Inference:
             course.error = course.error or "internal"
             raise
         finally:
-            self._complete(exchange, assignment, course)
-            variant.counters.completed(course.error, self._elapsed_us(exchange), course.served is not variant)
+            total = self._elapsed_us(exchange)  # read once: fact and histogram tell the same time
+            self._complete(assignment, course, total)
+            variant.counters.completed(course.error, total, course.served is not variant)
 
     def _assign(self, exchange: Exchange, table: Table, endpoint: Endpoint) -> tuple[Variant, Assignment]:
         """Draw the variant and append the fact, before any backend hears of the request."""
@@ -148,8 +149,7 @@ class Inference:
     def _deadline(self, variant: Variant) -> float:
         return asyncio.get_running_loop().time() + variant.plan.timeout
 
-    def _complete(self, exchange: Exchange, assignment: Assignment, course: _Course) -> None:
-        total = self._elapsed_us(exchange)
+    def _complete(self, assignment: Assignment, course: _Course, total: int) -> None:
         self._keep(
             Completion(
                 assignment.decision,
