@@ -10,11 +10,12 @@ STAMP := $(VENV)/.installed
 
 install: $(STAMP)
 
+# The lock is complete, so nothing is resolved: pip would look for the newest `coverage[toml]` beside the locked one.
 # Debian without python3-venv has no ensurepip: the environment is then made without pip, and the pip outside fills it.
 $(STAMP): requirements.lock pyproject.toml
 	@echo "installing the locked dependencies into $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(VENV)
-	$(PYTHON) -m pip --python $(BIN)/python install --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PYTHON) -m pip --python $(BIN)/python install --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
