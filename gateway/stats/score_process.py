@@ -35,7 +35,7 @@ _BLOCK = 4096
 _WAITING = 512
 """Single units that `ScoreCell.add` lets wait at most."""
 
-_STATE_VERSION = 2
+_STATE_VERSION = 3
 
 AnyBet = Bet | RelativeBet
 

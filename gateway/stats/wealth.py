@@ -42,6 +42,11 @@ class Wealth:
         """Current natural log of the mixture's e-value."""
         return float(log_mixture(self._weights, self._log_wealth[:, None])[0])
 
+    @property
+    def _described(self) -> list[Any]:
+        """Without names: a state is written after every step, and most of it would be these."""
+        return list(self._bet.describe().values())
+
     def advance(self, gains: Floats) -> None:
         """Fold the K stakes' gains on n units, shape (K, n), each at least -0.9."""
         # log1p into an array of its own: on contiguous memory numpy takes one code path whatever the length.
@@ -61,11 +66,11 @@ class Wealth:
 
     def state(self) -> dict[str, Any]:
         """The bet, the K log wealths and the peak; exact round trip."""
-        return {"bet": self._bet.describe(), "log_wealth": self._log_wealth.tolist(), "peak": self.peak}
+        return {"bet": self._described, "log_wealth": self._log_wealth.tolist(), "peak": self.peak}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over a `state`. Raises ValueError when it was folded under another bet."""
-        if state["bet"] != self._bet.describe():
+        if list(state["bet"]) != self._described:
             raise ValueError(f"the state was folded under another bet than {self._bet}")
         log_wealth = np.array(state["log_wealth"], dtype=np.float64)
         if log_wealth.shape != self._log_wealth.shape:
