@@ -1,6 +1,7 @@
 """Goals G1-G14 and G16 of the statistics, measured on the real classes of `gateway.stats`.
 
-`python -m benchmarks.bench_statistics --runs 400` takes a few minutes on one core; error rates deserve 10,000 runs.
+`python -m benchmarks.bench_statistics --runs 400` takes two minutes on one core: the quick look. Error rates deserve
+10,000 runs, which are `make prove ARGS="--only statistics"` (`stats_plan`).
 Every goal draws from its own seeded generator: it gives the same numbers alone and among others (timings apart).
 """
 
@@ -8,7 +9,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +16,7 @@ import click
 import numpy as np
 
 from benchmarks.results_file import machine, revision
-from benchmarks.stats_common import Measured, Rng
-from benchmarks.stats_error import g1, g7, g8, g10, g16
-from benchmarks.stats_interval import g6
-from benchmarks.stats_monitor import g9, g11
-from benchmarks.stats_power import g2, g3, g4, g5, g12
-from benchmarks.stats_speed import g13, g14
-
-GOALS: dict[str, Callable[[int, Rng], list[Measured]]] = {
-    "G1": g1,
-    "G2": g2,
-    "G3": g3,
-    "G4": g4,
-    "G5": g5,
-    "G6": g6,
-    "G7": g7,
-    "G8": g8,
-    "G9": g9,
-    "G10": g10,
-    "G11": g11,
-    "G12": g12,
-    "G13": g13,
-    "G14": g14,
-    "G16": g16,
-}
+from benchmarks.stats_plan import GOALS
 
 
 @click.command()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 Case = dict[str, Any]
+Value = TypeVar("Value", bound=Case | list[Case])
 
 
 def revision() -> str:
@@ -35,12 +38,26 @@ def machine() -> dict[str, Any]:
     return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
 
 
+def digest(patterns: Iterable[str]) -> str:
+    """SHA-256 over the names and contents of the files that match the patterns."""
+    total = hashlib.sha256()
+    for path in sorted(path for pattern in patterns for path in ROOT.glob(pattern)):
+        content = path.read_bytes()
+        total.update(f"{path.relative_to(ROOT)} {len(content)}\n".encode() + content)
+    return total.hexdigest()
+
+
 @dataclass(slots=True)
-class ResultsFile:
-    """One proof's results. Cases of another revision are dropped: figures of two programs are never mixed."""
+class ResultsFile(Generic[Value]):
+    """One proof's results. Cases of another program are dropped: figures of two programs are never mixed.
+
+    Another program is another revision; where ``code`` names the files on which the figures depend (patterns from the
+    root), it is other contents of these, and ``revision`` is the last one that added a case.
+    """
 
     name: str
-    cases: dict[str, Case] = field(default_factory=dict)
+    code: tuple[str, ...] = ()
+    cases: dict[str, Value] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -49,21 +66,42 @@ class ResultsFile:
     def load(self) -> None:
         if self.path.exists():
             stored = json.loads(self.path.read_text())
-            if stored["revision"] == revision():
+            mine = self._program()
+            if all(stored.get(name) == mine[name] for name in (("code",) if self.code else ("revision",))):
                 self.cases = stored["cases"]
 
-    def run(self, keys: Iterable[str], measure: Callable[[str], Case], say: Callable[[str], None]) -> None:
-        """Measure what is not there yet, saving after every case."""
+    def run(
+        self, keys: Iterable[str], measure: Callable[[str], Value], say: Callable[[str], None], jobs: int = 1
+    ) -> None:
+        """Measure what is not there yet, saving after every case; with ``jobs`` in that many processes."""
         wanted = list(keys)
-        for number, key in enumerate(wanted, 1):
-            if key not in self.cases:
-                self.cases[key] = measure(key)
-                self.save()
-            say(f"{self.name}: {number}/{len(wanted)} {key}: {json.dumps(self.cases[key])[:150]}")
+        missing = [key for key in wanted if key not in self.cases]
+        program = self._program()  # of what was imported, not of what the tree holds an hour later
 
-    def save(self) -> None:
+        def done(key: str, case: Value) -> None:
+            self.cases[key] = case
+            self._save(program)
+            left = sum(key not in self.cases for key in wanted)
+            say(f"{self.name}: {len(wanted) - left}/{len(wanted)} {key}: {json.dumps(case)[:150]}")
+
+        if jobs == 1:
+            for key in missing:
+                done(key, measure(key))
+            return
+        with ProcessPoolExecutor(jobs) as pool:
+            futures = {pool.submit(measure, key): key for key in missing}
+            for future in as_completed(futures):
+                done(futures[future], future.result())
+
+    def _program(self) -> dict[str, Any]:
+        named: dict[str, Any] = {"revision": revision()}
+        if self.code:
+            named["code"] = {"files": list(self.code), "sha256": digest(self.code)}
+        return named
+
+    def _save(self, program: dict[str, Any]) -> None:
         RESULTS.mkdir(exist_ok=True)
-        document = {"proof": self.name, "revision": revision(), "machine": machine(), "cases": self.cases}
+        document = {"proof": self.name, **program, "machine": machine(), "cases": self.cases}
         temporary = self.path.with_suffix(".new")
         temporary.write_text(json.dumps(document, indent=1) + "\n")
         temporary.replace(self.path)

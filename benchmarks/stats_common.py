@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 Rng = np.random.Generator
+Subject = TypeVar("Subject")
+State = TypeVar("State")
 
 
 @dataclass(slots=True)
@@ -57,22 +59,25 @@ def draw(rng: Rng, rate: ArrayLike) -> Floats:
     return (rng.random(rates.shape) < rates).astype(np.float64)
 
 
-def first_passage(bets: Mapping[str, AnyBet], threshold: float, z: Bools, pi: Floats, g: Floats) -> int | None:
-    """Units until some bet of a real cell reaches ``threshold``, exact to the unit; None if never.
+def first_reach(
+    fold: Callable[[Subject, slice], None],
+    save: Callable[[Subject], State],
+    load: Callable[[State], Subject],
+    reached: Callable[[Subject], bool],
+    subject: Subject,
+    n: int,
+) -> int | None:
+    """Units until a real object has reached something that it never loses again, exact to the unit; None if never.
 
-    Folds growing blocks; inside the block in which the peak reached the threshold, restores the state before it and
-    bisects, since the peak only grows.
+    Folds growing blocks; inside the block in which it happened, restores the state before it and bisects. Every
+    half that did not reach it is kept, so that the search costs no more than the block once more.
     """
-
-    def reached(cell: ScoreCell) -> bool:
-        return any(cell.peak_log_e(name) >= threshold for name in bets)
-
-    cell, begin = ScoreCell(bets), 0
-    while begin < len(g):
-        end = min(begin + max(64, begin // 4), len(g))
-        before = cell.state()
-        cell.fold(z[begin:end], pi[begin:end], g[begin:end])
-        if reached(cell):
+    begin = 0
+    while begin < n:
+        end = min(begin + max(64, begin // 4), n)
+        before = save(subject)
+        fold(subject, slice(begin, end))
+        if reached(subject):
             break
         begin = end
     else:
@@ -80,12 +85,36 @@ def first_passage(bets: Mapping[str, AnyBet], threshold: float, z: Bools, pi: Fl
     low, high = begin, end
     while high - low > 1:
         middle = (low + high) // 2
-        again = ScoreCell.restore(bets, before)
-        again.fold(z[begin:middle], pi[begin:middle], g[begin:middle])
-        low, high = (low, middle) if reached(again) else (middle, high)
+        again = load(before)
+        fold(again, slice(low, middle))
+        if reached(again):
+            high = middle
+        else:
+            low, before = middle, save(again)
     return high
 
 
-def mean_capped(units: list[int | None], cap: int) -> float:
-    """Mean of passages, those that never came counted as ``cap``."""
-    return float(np.mean([cap if n is None else n for n in units]))
+def first_passage(
+    bets: Mapping[str, AnyBet], threshold: float, z: Bools, pi: Floats, g: Floats, x: Floats | None = None
+) -> int | None:
+    """Units until some bet of a real cell reaches ``threshold``, exact to the unit; None if never."""
+    return first_reach(
+        fold=lambda cell, cut: cell.fold(z[cut], pi[cut], g[cut], None if x is None else x[cut]),
+        save=ScoreCell.state,
+        load=lambda state: ScoreCell.restore(bets, state),
+        reached=lambda cell: any(cell.peak_log_e(name) >= threshold for name in bets),
+        subject=ScoreCell(bets, covariates=0 if x is None else x.shape[1]),
+        n=len(g),
+    )
+
+
+def capped(units: list[int | None], cap: int) -> Floats:
+    """Passages as numbers, those that never came counted as ``cap``."""
+    return np.array([cap if n is None else n for n in units], dtype=np.float64)
+
+
+def mean_ratio(values: Floats, others: Floats | float) -> tuple[float, float]:
+    """mean(values) / mean(others), and its standard error; ``others`` from the same runs, or a constant."""
+    ratio = float(np.mean(values) / np.mean(others))
+    error = float(np.std(values - ratio * others) / math.sqrt(len(values)) / np.mean(others))
+    return ratio, error

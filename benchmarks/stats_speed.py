@@ -73,19 +73,36 @@ def g13(runs: int, rng: Rng) -> list[Measured]:
 
     timings = {"log E of four bets": evaluation, "exact interval": interval}
     return [
-        Measured("G13", "outcomes/s, 1000 a call", rates["four bets"], 1e6, 5, at_least=True, detail=rates),
         Measured(
             "G13",
-            "outcomes/s, one a call",
+            "outcomes a second into a cell with four bets, 1,000 a call",
+            rates["four bets"],
+            1e6,
+            5,
+            at_least=True,
+            detail=rates,
+        ),
+        Measured(
+            "G13",
+            "the same, one a call",
             single["four bets"],
             1e5,
             5,
             at_least=True,
             detail={"add": single, "fold of one unit": alone},
         ),
-        Measured("G13", "bytes of numbers in a cell", 8.0 * numbers, 1024.0, 1, detail={"msgpack with names": packed}),
-        Measured("G13", "seconds of one evaluation", max(evaluation, interval), 1e-4, 5, detail=timings),
-        Measured("G13", "seconds of a tick over 1000 cells", _seconds(tick, 1), 0.1, 5),
+        Measured(
+            "G13", "bytes of numbers in such a cell", 8.0 * numbers, 1024.0, 1, detail={"msgpack with names": packed}
+        ),
+        Measured(
+            "G13",
+            "seconds to evaluate it: the slower of four log E and the exact interval",
+            max(evaluation, interval),
+            1e-4,
+            5,
+            detail=timings,
+        ),
+        Measured("G13", "seconds to evaluate 1,000 cells", _seconds(tick, 1), 0.1, 5),
     ]
 
 
@@ -123,7 +140,9 @@ def g14(runs: int, rng: Rng) -> list[Measured]:
             parts_of = part.merge(parts_of)
         replayed += once.state() != again.state() or ratio != parts_of
     return [
-        Measured("G14", "shardings with other integers, or other bits of 0/1 outcomes", float(different), 0.0, some),
-        Measured("G14", "worst relative difference of log E", worst, 1e-9, some),
+        Measured(
+            "G14", "shardings with other integers, or with other bits of yes/no outcomes", float(different), 0.0, some
+        ),
+        Measured("G14", "worst relative difference of log E between shardings", worst, 1e-9, some),
         Measured("G14", "replays in other chunks with other bits", float(replayed), 0.0, some),
     ]

@@ -10,6 +10,7 @@ import pytest
 from click import Group
 
 from benchmarks import prove
+from benchmarks.stats_common import Measured
 from gateway.backends.onnx import inspect
 from gateway.cli import main
 from gateway.serving import oip
@@ -79,3 +80,41 @@ def test_the_request_in_the_readme_fits_the_model() -> None:
 def test_the_table_of_endings_is_the_one_that_the_results_give() -> None:
     assert prove.table() in README
     assert "| `better` | promote |" in prove.table()
+
+
+def test_the_table_of_the_statistics_is_the_one_that_the_results_give() -> None:
+    shown = README.split("<!-- statistics:start -->\n")[1].split("<!-- statistics:end -->")[0]
+    assert shown == prove.statistics_table()
+
+
+def test_without_results_the_table_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "RESULTS", tmp_path)
+    assert prove.statistics_table() == "Not measured yet: `make prove` does it.\n"
+
+
+def test_the_table_shows_the_worst_cell_what_missed_its_limit_and_what_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record(goal: str, value: float, limit: float, detail: dict[str, object]) -> dict[str, object]:
+        return {**Measured(goal, "what", value, limit, 10_000, detail=detail).record(), "seconds": 60.0}
+
+    rivals = {"D1": 0.03, "peeked z-test": 0.4}
+    cases = {
+        "G1/binary .1/0.5": [record("G1", 0.0271, 0.0551, {})],
+        "G1/binary .1/ramp": [record("G1", 0.0412, 0.0551, {})],
+        "G4/effect": [record("G4", 0.9, 0.85, {"mean units": {"D1": 12_345.6, "peeked z-test": 5000.0}})],
+        "G4/equal": [record("G4", 0.03, 0.0551, {"split 50%": rivals})],
+    }
+    machine = {"cpu": "some cpu", "cores": 2, "python": "3.11"}
+    document = {"revision": "abc", "machine": machine, "cases": cases}
+    (tmp_path / "statistics.json").write_text(json.dumps(document))
+    monkeypatch.setattr(prove, "RESULTS", tmp_path)
+    monkeypatch.setattr(prove, "ROOT", tmp_path)
+    table = prove.statistics_table()
+    assert "worst of 2 cases | 0.0412 | ≤ 0.0551 | 10,000 |" in table
+    assert "| 0.0271 | ≥ 0.01 | 10,000 |" in table
+    assert "| G4 | what | **0.9, missed** | ≤ 0.85 | 10,000 |" in table
+    assert "| **the gateway's** | 12,346 | 0.03 |" in table
+    assert "| peeked z-test | 5,000 | 0.4 |" in table
+    assert "Not measured yet: `G1/binary .01/0.01`, " in table
+    assert "at abc: 4 minutes of one core, some cpu, 2 cores, Python 3.11." in table
