@@ -1,7 +1,7 @@
 """The upward waist: the facts that a worker appends to its spools, and their codec.
 
 A request leaves two facts: an `Assignment` before the backend is called, a `Completion` when the last byte is
-handed over. Outcomes come later. Facts are msgpack arrays with a one-letter tag, so a reader can skip
+handed over. What other variants said to a copy of it comes as a `Shadow`, outcomes come later. Facts are msgpack arrays with a one-letter tag, so a reader can skip
 what it does not know only by refusing the file's schema version, never by guessing.
 """
 
@@ -11,7 +11,8 @@ from typing import Literal
 
 import msgspec
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = frozenset((1, 2))  # fields were only added since 1, at the end, with defaults
 SEQUENCE_BITS = 40  # a decision id is (spool number << SEQUENCE_BITS) | sequence: 63 bits, ascending per spool
 FORCED = 1  # flag: the variant was named by an authorised caller, so the unit has no vote
 
@@ -36,6 +37,7 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False
     segments: tuple[str, ...]
     revision: int  # of the plan that drew the variant
     flags: int = 0
+    covariates: tuple[float, ...] = ()  # known before the coin, in the order of the endpoint's covariates
 
 
 class Completion(msgspec.Struct, frozen=True, array_like=True, tag="c", gc=False):
@@ -49,6 +51,18 @@ class Completion(msgspec.Struct, frozen=True, array_like=True, tag="c", gc=False
     first_byte_us: int
     total_us: int
     error: str = ""
+    prediction: float | None = None  # what the variant in `served` predicted, where a metric scores it
+
+
+class Shadow(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False):
+    """What a variant that did not answer said to a copy of the request. Nobody waited for it."""
+
+    decision: int
+    at: int
+    variant: str
+    total_us: int
+    error: str = ""
+    prediction: float | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, tag="o", gc=False):
@@ -79,7 +93,7 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="h", gc=False)
     at: int
 
 
-Fact = Assignment | Completion | Outcome | Rejection | Heartbeat
+Fact = Assignment | Completion | Shadow | Outcome | Rejection | Heartbeat
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Fact] = msgspec.msgpack.Decoder(Fact)

@@ -15,13 +15,13 @@ import msgspec
 
 from gateway.errors import GatewayError
 
-SCHEMA = 1
+SCHEMA = 2
 HASH_SPACE = 1 << 64  # assignment hashes are integers in [0, HASH_SPACE)
 
 Role = Literal["champion", "challenger"]
 Protocol = Literal["oip", "http"]
 Source = Literal["gateway", "outcome"]
-MetricType = Literal["binary", "bounded", "latency"]
+MetricType = Literal["binary", "bounded", "count", "unbounded", "ratio", "score", "latency"]
 
 
 class PlanError(GatewayError):
@@ -54,14 +54,38 @@ class SegmentPlan(_Value, frozen=True, kw_only=True):
     values: tuple[str, ...]
 
 
+class CovariatePlan(_Value, frozen=True, kw_only=True):
+    """A number known before assignment, read from a request header and clipped; absent or unreadable is the middle."""
+
+    name: str
+    header: str  # lower case
+    low: float
+    high: float
+
+
 class MetricPlan(_Value, frozen=True, kw_only=True):
-    """What a worker must know to accept or refuse an outcome."""
+    """What a worker must know to accept or refuse an outcome. None is no bound."""
 
     name: str
     type: MetricType
     source: Source
-    low: float = 0.0
-    high: float = 1.0
+    low: float | None = 0.0
+    high: float | None = 1.0
+
+
+class CapturePlan(_Value, frozen=True, kw_only=True):
+    """Which number of an answer is the prediction that a metric scores: one element of an output tensor."""
+
+    output: str = ""  # "" for the first output
+    index: int = -1  # of the flat data; -1 is the last element
+
+
+class KeptPlan(_Value, frozen=True, kw_only=True):
+    """Requests of one segment value are answered by `variant` whatever their hash says, and have no vote."""
+
+    segment: str
+    value: str
+    variant: str
 
 
 class Slot(_Value, frozen=True, kw_only=True):
@@ -84,6 +108,10 @@ class EndpointPlan(_Value, frozen=True, kw_only=True):
     slots: tuple[Slot, ...]  # ascending, first starts at 0
     segments: tuple[SegmentPlan, ...] = ()
     metrics: tuple[MetricPlan, ...] = ()
+    covariates: tuple[CovariatePlan, ...] = ()
+    capture: CapturePlan | None = None  # set where some metric scores predictions
+    shadow: int = 0  # width of the hash space whose units' requests the other variants see too; drawn by its own salt
+    kept: tuple[KeptPlan, ...] = ()
 
     @property
     def champion(self) -> VariantPlan:

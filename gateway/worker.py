@@ -29,6 +29,7 @@ from gateway.serving.drain import DrainingServer
 from gateway.serving.follow import PlanFollower
 from gateway.serving.inference import Inference
 from gateway.serving.outcomes import Outcomes
+from gateway.serving.shadow import Shadows
 from gateway.serving.table import Registry
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry.logging import configure as configure_logging
@@ -52,9 +53,9 @@ class Worker:
         self._requests = SpoolWriter(data_dir / "spool", spool, "requests", incarnation, clock)
         self._outcomes = SpoolWriter(data_dir / "spool", spool, "outcomes", incarnation, clock)
         self._registry = Registry(self.page)
-        self.app = DataApp(
-            Inference(self._requests, self.page, clock), Outcomes(self._outcomes, self.page), self.page, clock
-        )
+        self._shadows = Shadows(self._requests, self.page, clock)
+        inference = Inference(self._requests, self.page, clock, self._shadows)
+        self.app = DataApp(inference, Outcomes(self._outcomes, self.page), self.page, clock)
         self._follower = PlanFollower(data_dir / "plan.json", self._registry, self.app, self.page, clock)
 
     async def poll(self) -> None:
@@ -75,6 +76,7 @@ class Worker:
         await self._follower.follow()
 
     async def close(self) -> None:
+        await self._shadows.close()
         await self._registry.close()
         self._outcomes.close()
         self._requests.close()

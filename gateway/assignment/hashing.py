@@ -1,8 +1,8 @@
-"""Hashes of units: one that draws the variant, one under which the unit is remembered.
+"""Hashes of units: one that draws the variant, one that draws who is shadowed, one under which the unit is remembered.
 
-Both are keyed BLAKE2b (RFC 7693), which every language has. The assignment hash is keyed with the salt of the
-experiment alone, so any replica, restart or reimplementation draws the same variant; the stored hash is keyed
-with a secret of the installation, so a log cannot be searched for a known user id without it.
+All are keyed BLAKE2b (RFC 7693), which every language has. The drawing hashes are keyed with the salt of the
+experiment alone, so any replica, restart or reimplementation draws the same; the stored hash is keyed with a secret
+of the installation, so a log cannot be searched for a known user id without it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ UNIT_BYTES = 16
 def salt_key(salt: str) -> bytes:
     """The 32-byte hash key of a salt of any length."""
     return blake2b(salt.encode(), digest_size=32, person=b"gateway.salt.v1").digest()
+
+
+def shadow_key(salt: str) -> bytes:
+    """As `salt_key`, for the draw of who is shadowed; personalised otherwise, so no salt makes the two draws one."""
+    return blake2b(salt.encode(), digest_size=32, person=b"gateway.shadow.1").digest()
 
 
 def bucket(key: bytes, unit: bytes) -> int:

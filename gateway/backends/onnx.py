@@ -158,6 +158,7 @@ class OnnxModel:
         self._session = _session(path)
         self.signature = _signature(self._session, path)
         self._names = [spec.name for spec in self.signature.outputs]
+        self.aside = asyncio.Lock()  # held by who runs a shadow copy: clients' requests wait behind one at most
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"onnx {path.stem}", daemon=True)

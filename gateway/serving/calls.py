@@ -1,13 +1,16 @@
 """How one protocol's request is put to one backend: the only place that knows both sides.
 
-A call is prepared once, from the client's bytes, and can then be put to any variant of the endpoint; `attempt`
-raises nothing but BackendError (and cancellation), so whatever it raises counts against the variant.
+A call is prepared once, from the client's bytes, and can then be put to any variant of the endpoint; `attempt` and
+`copy` raise nothing but BackendError (and cancellation), so whatever they raise counts against the variant.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
+from numpy.typing import NDArray
 
 from gateway.backends import base
 from gateway.backends.hop import end_to_end
@@ -26,6 +29,7 @@ class Answer(NamedTuple):
     headers: Headers
     body: bytes
     failure: str = ""
+    outputs: list[NDArray[Any]] | None = None  # of an in-process model
 
 
 @dataclass(slots=True)
@@ -38,24 +42,58 @@ class Call:
 
     async def attempt(self, variant: Variant, deadline: float) -> Answer:
         if isinstance(variant.backend, HttpBackend):
-            return await self._over_http(variant.backend, deadline)
+            return await _over_http(variant.backend, self.request, deadline)
         return await self._in_process(variant.backend, deadline)
 
+    async def copy(self, variant: Variant, deadline: float) -> Answer:
+        """As `attempt`, for an answer that no client sees: an upstream is told so, outputs are not rendered."""
+        if isinstance(variant.backend, HttpBackend):
+            marked = msgspec.structs.replace(self.request, headers=[*self.request.headers, SHADOW])
+            return await _over_http(variant.backend, marked, deadline)
+        return Answer(200, [], b"", outputs=await self._outputs(variant.backend, deadline))
+
+    def may_be_copied_to(self, variant: Variant) -> bool:
+        """In-process models have no side effects; an upstream is asked twice only where that is declared safe."""
+        return not variant.plan.url or variant.plan.idempotent or self.request.method in _SAFE
+
     async def _in_process(self, model: OnnxModel, deadline: float) -> Answer:
+        outputs = await self._outputs(model, deadline)
+        assert self.infer is not None
+        body = oip.render(self.model_name, self.infer, model.signature, outputs)
+        return Answer(200, oip.JSON, body, "", outputs)
+
+    async def _outputs(self, model: OnnxModel, deadline: float) -> list[NDArray[Any]]:
         if self.infer is None:
             raise BackendError("an in-process model answers the Open Inference Protocol only")
-        outputs = await model.infer(self.infer.inputs, deadline)
-        return Answer(200, oip.JSON, oip.render(self.model_name, self.infer, model.signature, outputs))
+        return await model.infer(self.infer.inputs, deadline)
 
-    async def _over_http(self, backend: HttpBackend, deadline: float) -> Answer:
-        answer = await backend.call(self.request, deadline)
-        if not 200 <= answer.status <= 599:
-            raise BadOutput(f"the upstream answered with the status {answer.status}")
-        failure = "status" if answer.status >= 500 else ""
-        return Answer(answer.status, _passed_back(answer.status, answer.headers), answer.body, failure)
+
+async def _over_http(backend: HttpBackend, request: base.Request, deadline: float) -> Answer:
+    answer = await backend.call(request, deadline)
+    if not 200 <= answer.status <= 599:
+        raise BadOutput(f"the upstream answered with the status {answer.status}")
+    failure = "status" if answer.status >= 500 else ""
+    return Answer(answer.status, _passed_back(answer.status, answer.headers), answer.body, failure)
+
+
+def predicted(endpoint: Endpoint, variant: Variant, answer: Answer | None) -> float | None:
+    """What the variant predicted, where a metric scores it; an answer in which that cannot be read is counted."""
+    capture = endpoint.capture
+    if capture is None or answer is None:
+        return None
+    prediction = None
+    if answer.outputs is not None:
+        prediction = capture.from_arrays(answer.outputs)
+    elif answer.status < 300:
+        prediction = capture.from_json(answer.headers, answer.body)
+    if prediction is None:
+        variant.counters.unread()
+    return prediction
 
 
 _OURS = b"x-gateway-"
+SHADOW = (_OURS + b"shadow", b"1")
+_SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 # Never taken over from a client: they are ours to set, or would let a client speak for the gateway.
 _NOT_FORWARDED = frozenset((b"host", b"content-length", b"expect", REQUEST_ID))
 # Never taken over from an upstream: the answer gets its own, and two of them would contradict each other.

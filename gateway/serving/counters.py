@@ -1,7 +1,13 @@
-"""The status-page slots of one endpoint, looked up once per plan so that a request only adds integers."""
+"""The status-page slots of one variant, looked up once per plan so that a request only adds integers; and what is
+counted when a fact cannot be kept."""
 
 from __future__ import annotations
 
+from typing import Literal
+
+from gateway.errors import SpoolError
+from gateway.events import Fact
+from gateway.spool.writer import SpoolWriter
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import StatusPage
 
@@ -29,7 +35,26 @@ class VariantCounters:
         if fell_back:
             words[self._fallbacks] += 1
         if error:
-            words[self._page.slot(metrics.ATTEMPT_ERRORS.name, (self._endpoint, self._variant, error))] += 1
+            self._count(metrics.ATTEMPT_ERRORS, error)
 
     def breaker_opened(self) -> None:
-        self._words[self._page.slot(metrics.BREAKER_OPENED.name, (self._endpoint, self._variant))] += 1
+        self._count(metrics.BREAKER_OPENED)
+
+    def unread(self) -> None:
+        """An answer in which the prediction could not be read."""
+        self._count(metrics.UNREAD_PREDICTIONS)
+
+    def shadowed(self, result: Literal["ok", "error", "dropped"]) -> None:
+        self._count(metrics.SHADOW_REQUESTS, result)
+
+    def _count(self, metric: metrics.Metric, *more: str) -> None:
+        """For what is rare, or not there with most plans: such a series takes a slot when it first happens."""
+        self._words[self._page.slot(metric.name, (self._endpoint, self._variant, *more))] += 1
+
+
+def keep(fact: Fact, spool: SpoolWriter, page: StatusPage) -> None:
+    """Append; when the disk is full the request goes on and the loss is counted (it freezes promotion)."""
+    try:
+        spool.append(fact)
+    except SpoolError:
+        page.words[page.slot(metrics.SPOOL_FAILURES.name, (spool.stream,))] += 1

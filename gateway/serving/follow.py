@@ -72,7 +72,7 @@ class PlanFollower:
             # A model that is not there yet, no memory, no descriptors: that may pass.
             self._retry_at = self._clock.monotonic() + RETRY
             self._page.words[Word.PLAN_REFUSED] = plan.revision
-            known = isinstance(error, ModelError)
+            known = isinstance(error, (ModelError, PlanError))
             log.error("plan %d was refused: %s", plan.revision, error, exc_info=None if known else error)  # noqa: TRY400
             return
         if self._app.table is not None:

@@ -1,8 +1,8 @@
 """The life of a request, read top to bottom.
 
-unit, segments → variant by integer range over the keyed hash → assignment appended → backend under deadline and
-breaker, the champion in its place if a challenger fails → answer with request id and decision token →
-completion appended, status page bumped.
+unit, segments, covariates → variant by integer range over the keyed hash → assignment appended → backend under
+deadline and breaker, the champion in its place if a challenger fails → answer with request id and decision token →
+completion appended, status page bumped → copies offered to the variants that did not answer.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from gateway.assignment.hashing import bucket, unit_digest
 from gateway.clock import Clock
-from gateway.errors import BackendError, BreakerOpen, SpoolError
-from gateway.events import Assignment, Completion, End, decision_id
+from gateway.errors import BackendError, BreakerOpen
+from gateway.events import FORCED, Assignment, Completion, End, decision_id
 from gateway.serving.asgi import Exchange
-from gateway.serving.calls import Answer, Call
+from gateway.serving.calls import Answer, Call, predicted
+from gateway.serving.counters import keep
+from gateway.serving.shadow import Shadows
 from gateway.serving.table import Endpoint, Table, Variant
 from gateway.spool.writer import SpoolWriter
-from gateway.telemetry import metrics
 from gateway.telemetry.status_page import StatusPage
 
 DECISION = b"x-gateway-decision"
@@ -33,15 +34,17 @@ class _Course:
     status: int = 500
     error: str = ""  # of the *assigned* variant, whoever answered in the end
     first_byte_us: int | None = None
+    answer: Answer | None = None
 
 
 class Inference:
     """Answers inference requests of one worker and leaves two facts for each."""
 
-    def __init__(self, spool: SpoolWriter, page: StatusPage, clock: Clock) -> None:
+    def __init__(self, spool: SpoolWriter, page: StatusPage, clock: Clock, shadows: Shadows) -> None:
         self._spool = spool
         self._page = page
         self._clock = clock
+        self._shadows = shadows
         self._sequence = 0
 
     async def serve(self, exchange: Exchange, table: Table, endpoint: Endpoint, call: Call) -> int:
@@ -49,13 +52,12 @@ class Inference:
         variant, assignment = self._assign(exchange, table, endpoint)
         course = _Course(variant)
         try:
-            answer = await self._respond(endpoint, variant, call, course)
+            course.answer = answer = await self._respond(endpoint, variant, call, course)
             course.status = answer.status
             course.first_byte_us = self._elapsed_us(exchange)
             token = table.signer.sign(endpoint.names, assignment.decision, assignment.at, assignment.bucket)
             await exchange.answer(answer.status, [*answer.headers, (DECISION, token)], answer.body)
             course.end = "answered"
-            return answer.status
         except BackendError as failure:
             course.status = failure.status
             course.error = course.error or failure.kind
@@ -68,14 +70,23 @@ class Inference:
             raise
         finally:
             total = self._elapsed_us(exchange)  # read once: fact and histogram tell the same time
-            self._complete(assignment, course, total)
+            self._complete(endpoint, assignment, course, total)
             variant.counters.completed(course.error, total, course.served is not variant)
+        # Only now, when the answer has left; and only for units with a vote, which what shadows say is about.
+        if endpoint.plan.shadow and not assignment.flags & FORCED and endpoint.shadows(_unit(exchange, endpoint)):
+            self._shadows.offer(table, endpoint, call, assignment.decision, (variant, course.served))
+        return course.status
 
     def _assign(self, exchange: Exchange, table: Table, endpoint: Endpoint) -> tuple[Variant, Assignment]:
         """Draw the variant and append the fact, before any backend hears of the request."""
-        unit = exchange.headers.get(endpoint.unit_header) or exchange.request_id
+        unit = _unit(exchange, endpoint)
+        headers = exchange.headers
+        segments = tuple([segment.read(headers) for segment in endpoint.segments])
         point = bucket(endpoint.key, unit)
         variant = endpoint.draw(point)
+        pi, flags = variant.pi, 0
+        if endpoint.kept and (keeper := endpoint.keeper(segments)):
+            variant, pi, flags = keeper, 1.0, FORCED
         self._sequence += 1
         assignment = Assignment(
             decision_id(self._spool.number, self._sequence),
@@ -84,13 +95,15 @@ class Inference:
             endpoint.plan.experiment,
             endpoint.plan.stage,
             variant.plan.name,
-            variant.pi,
+            pi,
             point,
             unit_digest(table.pepper, unit),
-            tuple([segment.read(exchange.headers) for segment in endpoint.segments]),
+            segments,
             table.plan.revision,
+            flags,
+            tuple([covariate.read(headers) for covariate in endpoint.covariates]) if endpoint.covariates else (),
         )
-        self._keep(assignment)
+        keep(assignment, self._spool, self._page)
         return variant, assignment
 
     async def _respond(self, endpoint: Endpoint, variant: Variant, call: Call, course: _Course) -> Answer:
@@ -149,26 +162,24 @@ class Inference:
     def _deadline(self, variant: Variant) -> float:
         return asyncio.get_running_loop().time() + variant.plan.timeout
 
-    def _complete(self, assignment: Assignment, course: _Course, total: int) -> None:
-        self._keep(
-            Completion(
-                assignment.decision,
-                self._spool.now(),
-                course.served.name,
-                course.end,
-                course.status,
-                total if course.first_byte_us is None else course.first_byte_us,  # no byte came: at least as long
-                total,
-                course.error,
-            )
+    def _complete(self, endpoint: Endpoint, assignment: Assignment, course: _Course, total: int) -> None:
+        fact = Completion(
+            assignment.decision,
+            self._spool.now(),
+            course.served.name,
+            course.end,
+            course.status,
+            total if course.first_byte_us is None else course.first_byte_us,  # no byte came: at least as long
+            total,
+            course.error,
+            predicted(endpoint, course.served, course.answer) if endpoint.capture else None,
         )
-
-    def _keep(self, fact: Assignment | Completion) -> None:
-        """Append; when the disk is full the request goes on and the loss is counted (it freezes promotion)."""
-        try:
-            self._spool.append(fact)
-        except SpoolError:
-            self._page.words[self._page.slot(metrics.SPOOL_FAILURES.name, (self._spool.stream,))] += 1
+        keep(fact, self._spool, self._page)
 
     def _elapsed_us(self, exchange: Exchange) -> int:
         return int((self._clock.monotonic() - exchange.started) * 1e6)
+
+
+def _unit(exchange: Exchange, endpoint: Endpoint) -> bytes:
+    """What is randomised: a request without a unit of its own is one by itself."""
+    return exchange.headers.get(endpoint.unit_header) or exchange.request_id

@@ -154,10 +154,15 @@ def _metric(table: Table, token: Token, name: str) -> MetricPlan | None:
     if endpoint is None or endpoint.plan.experiment != token.experiment:
         return None
     metric = endpoint.metrics.get(name)
-    if metric is None or metric.source != "outcome":
-        known = sorted(m.name for m in endpoint.metrics.values() if m.source == "outcome")
+    if metric is None or not _is_posted(metric):
+        known = sorted(known.name for known in endpoint.metrics.values() if _is_posted(known))
         raise ValueRejected(f"unknown metric {name!r}; outcomes of {token.endpoint} are {known}")
     return metric
+
+
+def _is_posted(metric: MetricPlan) -> bool:
+    """Of a ratio the two parts are posted, each under its own name; of a score the label."""
+    return metric.source == "outcome" and metric.type not in ("ratio", "latency")
 
 
 def _value(metric: MetricPlan | None, name: str, value: Any) -> float:
@@ -169,8 +174,10 @@ def _value(metric: MetricPlan | None, name: str, value: Any) -> float:
         return float(value)
     if metric.type == "binary" and value not in (0, 1):
         raise ValueRejected(f"{name}: a binary metric takes 0, 1, true or false, not {value}")
-    if not metric.low <= value <= metric.high:
-        raise ValueRejected(f"{name}: {value} lies outside the bounds [{metric.low}, {metric.high}]")
+    low = -math.inf if metric.low is None else metric.low
+    high = math.inf if metric.high is None else metric.high
+    if not low <= value <= high:
+        raise ValueRejected(f"{name}: {value} lies outside the bounds [{low}, {high}]")
     return float(value)
 
 

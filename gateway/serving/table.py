@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.assignment.hashing import salt_key
+from gateway.assignment.covariates import CovariateReader
+from gateway.assignment.hashing import bucket, salt_key, shadow_key
 from gateway.assignment.segments import SegmentReader
 from gateway.assignment.token import Signer, pack_names
 from gateway.backends.breaker import Breaker
 from gateway.backends.http import HttpBackend
 from gateway.backends.onnx import ModelError, OnnxModel, Signature, load
-from gateway.plan import HASH_SPACE, EndpointPlan, MetricPlan, Plan, VariantPlan, shares
+from gateway.plan import HASH_SPACE, EndpointPlan, MetricPlan, Plan, PlanError, VariantPlan, shares
+from gateway.serving.capture import Capture
 from gateway.serving.counters import VariantCounters
 from gateway.telemetry.status_page import StatusPage
 
@@ -40,6 +42,15 @@ class Variant:
         return self.plan.name
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A segment value that stays with one variant."""
+
+    place: int  # of the segment
+    value: str
+    variant: Variant
+
+
 @dataclass(slots=True, eq=False)
 class Endpoint:
     """An endpoint ready to be called."""
@@ -53,12 +64,24 @@ class Endpoint:
     names: bytes  # for tokens
     unit_header: bytes
     segments: tuple[SegmentReader, ...]
+    covariates: tuple[CovariateReader, ...]
     metrics: dict[str, MetricPlan]
+    capture: Capture | None
+    kept: tuple[Kept, ...]
+    _shadow_key: bytes
     _starts: list[int]
     _owners: list[Variant]
 
-    def draw(self, bucket: int) -> Variant:
-        return self._owners[bisect_right(self._starts, bucket) - 1]
+    def draw(self, point: int) -> Variant:
+        return self._owners[bisect_right(self._starts, point) - 1]
+
+    def keeper(self, segments: tuple[str, ...]) -> Variant | None:
+        """Who answers for these segments whatever the hash says."""
+        return next((kept.variant for kept in self.kept if segments[kept.place] == kept.value), None)
+
+    def shadows(self, unit: bytes) -> bool:
+        """Whether the other variants see copies of this unit's requests."""
+        return bucket(self._shadow_key, unit) < self.plan.shadow
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +92,7 @@ class Table:
     endpoints: dict[str, Endpoint]
     signer: Signer
     pepper: bytes
-    in_flight: int = 0
+    in_flight: int = 0  # requests, and shadow copies of them
 
 
 @dataclass(slots=True)
@@ -83,8 +106,8 @@ class Registry:
     async def build(self, plan: Plan) -> Table:
         """Load what is missing, off the event loop, and build the table.
 
-        Raises ModelError if an artifact cannot be loaded, or whatever else a plan can be wrong with; nothing that
-        serves now is touched then.
+        Raises ModelError if an artifact cannot be loaded, PlanError or whatever else a plan can be wrong with;
+        nothing that serves now is touched then.
         """
         for endpoint in plan.endpoints:
             for variant in endpoint.variants:
@@ -116,17 +139,23 @@ class Registry:
             variant.name: self._variant(plan, variant, widths.get(variant.name, 0) / HASH_SPACE)
             for variant in plan.variants
         }
+        signature = _shared_signature(plan.name, variants.values())
+        capture = plan.capture if plan.protocol == "oip" else None  # other answers have no tensors
         return Endpoint(
             plan=plan,
             champion=variants[plan.champion.name],
             variants=variants,
             forwards=any(variant.url for variant in plan.variants),
-            signature=_shared_signature(plan.name, variants.values()),
+            signature=signature,
             key=salt_key(plan.salt),
             names=pack_names(plan.name, plan.experiment),
             unit_header=plan.unit_header.encode(),
             segments=tuple(SegmentReader.of(segment) for segment in plan.segments),
+            covariates=tuple(CovariateReader.of(covariate) for covariate in plan.covariates),
             metrics={metric.name: metric for metric in plan.metrics},
+            capture=None if capture is None else Capture.of(capture, signature),
+            kept=_kept(plan, variants),
+            _shadow_key=shadow_key(plan.salt),
             _starts=[slot.start for slot in plan.slots],
             _owners=[variants[slot.variant] for slot in plan.slots],
         )
@@ -142,6 +171,14 @@ class Registry:
 
 def _backend_key(endpoint: EndpointPlan, variant: VariantPlan) -> tuple[str, ...]:
     return endpoint.name, variant.name, variant.digest, variant.onnx, variant.url
+
+
+def _kept(endpoint: EndpointPlan, variants: Mapping[str, Variant]) -> tuple[Kept, ...]:
+    places = {segment.name: place for place, segment in enumerate(endpoint.segments)}
+    try:
+        return tuple(Kept(places[one.segment], one.value, variants[one.variant]) for one in endpoint.kept)
+    except KeyError as error:
+        raise PlanError(f"{endpoint.name}: kept names {error}, which the endpoint does not have") from error
 
 
 def _shared_signature(endpoint: str, variants: Iterable[Variant]) -> Signature | None:

@@ -77,8 +77,8 @@ def decode_header(payload: bytes, path: Path) -> Header:
         header = msgspec.msgpack.decode(payload, type=Header)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SpoolError(f"{path}: not a spool segment: {error}") from error
-    if header.schema != events.SCHEMA:
-        raise SpoolError(f"{path}: schema {header.schema}, this program reads {events.SCHEMA}")
+    if header.schema not in events.READABLE:
+        raise SpoolError(f"{path}: schema {header.schema}, this program reads {sorted(events.READABLE)}")
     if path.name != file_name(header.spool, header.stream, header.segment):
         raise SpoolError(f"{path}: holds spool {header.spool}, {header.stream}, segment {header.segment}")
     return header

@@ -73,6 +73,18 @@ OUTCOMES = Metric(
     ("endpoint", "metric", "result"),
     "Outcomes received: accepted, or why not.",
 )
+UNREAD_PREDICTIONS = Metric(
+    "gateway_unread_predictions",
+    "counter",
+    ("endpoint", "variant"),
+    "Answers of a variant in which the prediction to be scored could not be read.",
+)
+SHADOW_REQUESTS = Metric(
+    "gateway_shadow_requests",
+    "counter",
+    ("endpoint", "variant", "result"),
+    "Copies of requests for a variant that did not answer them; result is ok, error, or dropped if too many wait.",
+)
 SPOOL_FAILURES = Metric(
     "gateway_spool_failures", "counter", ("stream",), "Facts that could not be appended to a spool."
 )
@@ -90,6 +102,8 @@ WORKER_METRICS = {
         DURATION,
         REJECTED,
         OUTCOMES,
+        UNREAD_PREDICTIONS,
+        SHADOW_REQUESTS,
         SPOOL_FAILURES,
         BREAKER_OPENED,
     )
@@ -108,13 +122,13 @@ UNITS = Metric("gateway_experiment_units", "gauge", ("experiment", "variant"), "
 LOG_EVIDENCE = Metric(
     "gateway_experiment_log_evidence",
     "gauge",
-    ("experiment", "metric", "test"),
+    ("experiment", "challenger", "metric", "test"),
     "Natural logarithm of an e-process; the threshold for a level alpha is log(1/alpha).",
 )
 EFFECT = Metric(
     "gateway_experiment_effect",
     "gauge",
-    ("experiment", "metric", "segment", "bound"),
+    ("experiment", "challenger", "metric", "segment", "bound"),
     "Estimated effect, challenger minus champion, in units of the metric; bound is lower, estimate or upper.",
 )
 DECISIONS = Metric("gateway_decisions", "counter", ("experiment", "kind"), "Rows of the ledger, by kind.")

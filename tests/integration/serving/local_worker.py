@@ -18,7 +18,7 @@ from gateway.assignment.hashing import bucket
 from gateway.assignment.ranges import origin, resize, whole, width
 from gateway.backends.onnx import digest
 from gateway.clock import FakeClock
-from gateway.events import Assignment, Completion, Fact, Heartbeat, Outcome, Rejection
+from gateway.events import Assignment, Completion, Fact, Heartbeat, Outcome, Rejection, Shadow
 from gateway.plan import EndpointPlan, MetricPlan, Plan, SegmentPlan, SigningKey, VariantPlan
 from gateway.spool.format import Position
 from gateway.spool.reader import discover, read
@@ -30,7 +30,7 @@ FLIGHT = [8, 30, 2, 9, 1400, 0, 0, 70, 55, 60, 180, 8, 0, 0, 1016, 10]
 KEY = SigningKey(id=1, secret="11" * 32)
 PEPPER = "22" * 32
 INFER = "/v2/models/flight/infer"
-Kept = TypeVar("Kept", Assignment, Completion, Outcome, Rejection, Heartbeat)
+Kept = TypeVar("Kept", Assignment, Completion, Shadow, Outcome, Rejection, Heartbeat)
 
 
 def onnx(name: str, role: plans.Role, path: Path, timeout: float = 5.0) -> VariantPlan:

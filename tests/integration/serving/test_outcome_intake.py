@@ -10,7 +10,7 @@ import pytest
 from gateway.assignment.token import Signer, pack_names
 from gateway.errors import SpoolError
 from gateway.events import Outcome, Rejection
-from gateway.plan import SigningKey
+from gateway.plan import MetricPlan, SigningKey
 from gateway.spool.writer import SpoolWriter
 from tests.integration.serving.local_worker import KEY, LocalWorker, Reply, champion, endpoint, plan
 
@@ -108,6 +108,56 @@ async def test_a_single_outcome_is_refused_with_its_reason(serving: LocalWorker,
     # An authentic one that cannot be taken is a fact about its variant; anything else is the sender's affair.
     rejections = serving.facts(Rejection)
     assert [(r.decision, r.reason) for r in rejections] == ([(5, "value_rejected")] if status == 422 else [])
+
+
+KINDS = (
+    MetricPlan(name="clicks", type="count", source="outcome", low=0.0, high=None),
+    MetricPlan(name="revenue", type="unbounded", source="outcome", low=None, high=None),
+    MetricPlan(name="delay", type="score", source="outcome", low=-60.0, high=600.0),
+    MetricPlan(name="per_click", type="ratio", source="outcome", low=None, high=None),
+    MetricPlan(name="slow", type="latency", source="gateway"),
+)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [("clicks", 0), ("clicks", 1e300), ("revenue", -1e308), ("revenue", 12.5), ("delay", -60), ("delay", 600.0)],
+)
+async def test_a_value_within_what_bounds_there_are_is_kept(worker: LocalWorker, metric: str, value: Any) -> None:
+    await worker.publish(plan(endpoint(champion(), metrics=KINDS)))
+    assert (await post(worker, outcome(value, metric))).status == 200
+    (fact,) = worker.facts(Outcome)
+    assert (fact.metric, fact.value) == (metric, value)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "words"),
+    [
+        ("clicks", -1, "clicks: -1 lies outside the bounds [0.0, inf]"),
+        ("revenue", None, "finite number"),
+        ("revenue", "1", "finite number"),
+        ("delay", 600.5, "delay: 600.5 lies outside the bounds [-60.0, 600.0]"),
+        ("per_click", 0.5, "unknown metric 'per_click'; outcomes of flight are ['clicks', 'delay', 'revenue']"),
+        ("slow", 0.5, "unknown metric 'slow'; outcomes of flight are ['clicks', 'delay', 'revenue']"),
+    ],
+)
+async def test_what_lies_beyond_them_or_is_never_posted_is_refused(
+    worker: LocalWorker, metric: str, value: Any, words: str
+) -> None:
+    await worker.publish(plan(endpoint(champion(), metrics=KINDS)))
+    reply = await post(worker, outcome(value, metric))
+    assert reply.status == 422
+    assert words in reply.error
+    assert not worker.facts(Outcome)
+    assert len(worker.facts(Rejection)) == 1
+
+
+@pytest.mark.parametrize("literal", [b"NaN", b"Infinity", b"-Infinity", b"1e999"])
+async def test_no_bound_is_no_leave_to_be_infinite(worker: LocalWorker, literal: bytes) -> None:
+    await worker.publish(plan(endpoint(champion(), metrics=KINDS)))
+    body = json.dumps(outcome(0.25, "revenue")).encode().replace(b"0.25", literal)
+    assert (await post(worker, body)).status == 400
+    worker.nothing_happened()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from gateway import plan as plans
 from gateway.backends.onnx import digest
 from gateway.backends.onnx import load as onnx_load
 from gateway.events import Assignment, Heartbeat
-from gateway.plan import Slot, VariantPlan
+from gateway.plan import KeptPlan, Slot, VariantPlan
 from gateway.serving import table as tables
 from gateway.serving.table import Table
 from gateway.telemetry.status_page import Word
@@ -180,7 +180,7 @@ BROKEN = {
     "half": plans.encode(plan(endpoint(champion())))[:-100],
     "not UTF-8": b'{"revision": 1, "config_digest": "\xff"}',
     "deep": b'{"revision":' + b"[" * 5000,
-    "another schema": plans.encode(plan(endpoint(champion()))).replace(b'"schema": 1', b'"schema": 2'),
+    "another schema": plans.encode(plan(endpoint(champion()), schema=plans.SCHEMA + 1)),
     "unknown key": b'{"extra": 1}',
     "no keys": plans.encode(plan(endpoint(champion()), keys=())),
 }
@@ -211,6 +211,23 @@ async def test_a_split_that_cannot_be_drawn_from_keeps_the_old_plan(worker: Loca
     fields = {name: getattr(bad, name) for name in bad.__struct_fields__}
     await worker.publish(plan(plans.EndpointPlan(**fields | {"slots": SLOTS[case]}), revision=2))
     assert table_of(worker) is old
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        KeptPlan(segment="nothing", value="EWR", variant="logistic"),
+        KeptPlan(segment="origin", value="EWR", variant="nobody"),
+    ],
+)
+async def test_a_segment_cannot_be_kept_for_whom_or_by_what_is_not_there(
+    worker: LocalWorker, kept: KeptPlan, caplog: pytest.LogCaptureFixture
+) -> None:
+    await worker.publish(plan(endpoint(champion()), revision=1))
+    await worker.publish(plan(endpoint(champion(), kept=(kept,)), revision=2))
+    assert table_of(worker).plan.revision == 1
+    assert worker.page().word(Word.PLAN_REFUSED) == 2
+    assert f"plan 2 was refused: flight: kept names '{'no' if kept.segment == 'origin' else 'not'}" in caplog.text
 
 
 @pytest.mark.parametrize("roles", [(), ("challenger",), ("champion", "champion")])

@@ -1,7 +1,8 @@
 """Golden vectors: whoever reimplements the assignment in another language must get these numbers.
 
-Recompute with b2sum or any BLAKE2b: the key of a salt is BLAKE2b-256 personalised "gateway.salt.v1"; the bucket is
-BLAKE2b-64 under that key; the stored hash is BLAKE2b-128 under the pepper.
+Recompute with b2sum or any BLAKE2b: the key of a salt is BLAKE2b-256 personalised "gateway.salt.v1", or
+"gateway.shadow.1" for the draw of who is shadowed; the bucket is BLAKE2b-64 under that key; the stored hash is
+BLAKE2b-128 under the pepper.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 
 import pytest
 
-from gateway.assignment.hashing import bucket, salt_key, unit_digest
+from gateway.assignment.hashing import bucket, salt_key, shadow_key, unit_digest
 from gateway.assignment.ranges import origin
 from gateway.plan import HASH_SPACE
 
@@ -34,6 +35,17 @@ BUCKETS = {
     ("boosted-vs-logistic", b"42"): 7162929222003454083,
     ("boosted-vs-logistic", b"j\xc3\xbcrgen"): 16439765585980201036,
     ("exp-1", b"\x00\xff"): 755899788638776604,
+}
+SHADOW_KEYS = {
+    "": "88b21f44393d790f24a2c272a7e507276ca57fdfc82198a5114fea27ce930f32",
+    "exp-1": "23e8f52eccec6d121c53379f8370a764c18026ad8636115512a9a43275808a22",
+    "Ünïcode ✓": "8473cd4569ec5da85f03b940ec5977587610ab493bcc4c9b804759a813e44e75",
+}
+SHADOW_BUCKETS = {
+    ("exp-1", b"user-1"): 10329261895801621959,
+    ("exp-1", b"user-2"): 14890256976723174388,
+    ("exp-2", b"user-1"): 12579256542192221260,
+    ("exp-1", b"\x00\xff"): 12531788367793988004,
 }
 UNIT_DIGESTS = {
     ("2222222222222222222222222222222222222222222222222222222222222222", b"user-1"): "49665681fc0984e369e5b232d84b1080",
@@ -57,6 +69,16 @@ def test_salt_key_is_the_golden_one(salt: str, key: str) -> None:
 @pytest.mark.parametrize(("given", "value"), BUCKETS.items())
 def test_bucket_is_the_golden_one(given: tuple[str, bytes], value: int) -> None:
     assert bucket(salt_key(given[0]), given[1]) == value
+
+
+@pytest.mark.parametrize(("salt", "key"), SHADOW_KEYS.items())
+def test_shadow_key_is_the_golden_one(salt: str, key: str) -> None:
+    assert shadow_key(salt).hex() == key
+
+
+@pytest.mark.parametrize(("given", "value"), SHADOW_BUCKETS.items())
+def test_shadow_draw_is_the_golden_one(given: tuple[str, bytes], value: int) -> None:
+    assert bucket(shadow_key(given[0]), given[1]) == value
 
 
 @pytest.mark.parametrize(("given", "value"), UNIT_DIGESTS.items())
@@ -97,9 +119,10 @@ def test_hashes_do_not_depend_on_the_process() -> None:
     assert answers == {b" ".join(b"%d" % bucket(salt_key("exp-1"), b"%d" % n) for n in range(50)) + b"\n"}
 
 
-def test_two_salts_draw_independently() -> None:
-    """Who falls into the first half under one salt is spread evenly under the other."""
-    one, other = salt_key("exp-1"), salt_key("exp-2")
+@pytest.mark.parametrize("other", [salt_key("exp-2"), shadow_key("exp-1")])
+def test_two_keys_draw_independently(other: bytes) -> None:
+    """Who falls into the first half under one is spread evenly under the other: shadowed or not, variants are mixed."""
+    one = salt_key("exp-1")
     units = [b"%d" % n for n in range(20_000)]
     first_half = [unit for unit in units if bucket(one, unit) < HASH_SPACE // 2]
     both = sum(bucket(other, unit) < HASH_SPACE // 2 for unit in first_half)
