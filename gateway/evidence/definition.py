@@ -9,13 +9,30 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from gateway.plan import MetricType, Source
-from gateway.stats import Bet, futility, harm, harm_beyond, non_inferiority, suggested_v_opt, superiority
+from gateway.stats import (
+    AnyBet,
+    Bet,
+    futility,
+    harm,
+    harm_beyond,
+    non_inferiority,
+    relative_harm,
+    relative_non_inferiority,
+    suggested_v_opt,
+    superiority,
+    superiority_by,
+)
 
-PROMOTE, HARM, FUTILITY, NON_INFERIOR = "promote", "harm", "futility", "non_inferior"
+PROMOTE, HARM, FUTILITY = "promote", "harm", "futility"
+NON_INFERIOR = "non_inferior"  # a guardrail is proved to be within its margin
+NOT_WORSE = "not_worse"  # the objective is proved not to be worse by min_effect; with FUTILITY: equivalent
+
+Aggregate = Literal["first", "sum", "count", "max"]
+Scale = Literal["rank", "winsorised"]
+Loss = Literal["brier", "log_loss", "absolute_error"]
+LOG_LOSS_CAP = 10.0  # nats: predictions are held between exp(-10) and 1 - exp(-10)
 
 
 class MetricDefinition(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,13 +43,21 @@ class MetricDefinition(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     increase: bool
     low: float = 0.0
-    high: float = 1.0
+    high: float = 1.0  # of a count: the cap beyond which more does not matter
     limit_us: int = 0
     window_us: int = 0
     grace_us: int = 0
     missing: Literal["exclude", "zero"] = "exclude"
     max_missing: float = 0.05
-    margin: float | None = None  # set for guardrails
+    aggregate: Aggregate = "first"
+    scale: Scale = "rank"  # of an unbounded metric
+    numerator: str = ""  # of a ratio: names of two outcome metrics with caps
+    denominator: str = ""
+    loss: Loss = "brier"  # of a score
+    margin: float | None = None  # set for guardrails: absolute, in the metric's unit
+    relative_margin: float | None = None  # set for guardrails: a share of the champion's value
+    floor: float = 0.0  # the least tolerance of a relative margin, in the metric's unit
+    signal: bool = False  # harm holds the release, no more
 
     @property
     def span(self) -> float:
@@ -43,23 +68,27 @@ class MetricDefinition(msgspec.Struct, frozen=True, kw_only=True):
         """How long after the exposure an outcome still counts; then the unit closes."""
         return self.window_us + self.grace_us
 
-    def score(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Values on [0, 1] with bigger better; they lie within the bounds. Shape (n,)."""
-        g = (values - self.low) / self.span
-        return g if self.increase else 1.0 - g
+    @property
+    def guards(self) -> bool:
+        return self.margin is not None or self.relative_margin is not None
+
+    @property
+    def by_quantiles(self) -> bool:
+        """A latency held to a relative margin at its quantiles, not to a limit (rule R15)."""
+        return self.type == "latency" and self.relative_margin is not None
 
     def effect(self, tau: float) -> float:
-        """An effect on the score, in the metric's own unit and direction."""
+        """An effect on the score g, in the metric's own unit and direction."""
         return tau * self.span if self.increase else -tau * self.span
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
-    """One experiment of one challenger against the champion."""
+    """One experiment: challengers against one champion."""
 
     id: str
     endpoint: str
     champion: str
-    challenger: str
+    challengers: tuple[str, ...]
     metrics: tuple[MetricDefinition, ...]
     objective: str
     expected_effect: float
@@ -67,37 +96,70 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     segments: tuple[str, ...]  # names, in the order of the values in an assignment
     segment_values: tuple[tuple[str, ...], ...]
     answer_within_us: int  # a request without completion after this long has failed
-    champion_digest: str = ""  # of the model files, "" for an upstream: other files are other variants
-    challenger_digest: str = ""
+    require_min_effect: bool = False  # promotion proves an effect above min_effect, not only above 0
+    covariates: int = 0  # numbers known before the coin that adjust the objective (CUPED)
+    paired: bool = False  # the objective is decided by pairs: both variants' predictions of one request (R18)
+    cycle_us: int = 0  # a business cycle; 0 for none
+    holdback: bool = False  # after a promotion some units stay with the old champion, and it is watched
+    aa: bool = False  # champion and challenger are the same: the rates of false alarms are what is measured
+    digests: tuple[str, ...] = ()  # of the model files, champion first, "" for an upstream: other files, other variants
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Champion first: arm 0."""
+        return self.champion, *self.challengers
+
+    def arm(self, variant: str) -> int:
+        """Raises ValueError for a variant that is not of this experiment."""
+        return self.arms.index(variant)
 
     def metric(self, name: str) -> MetricDefinition:
         return next(metric for metric in self.metrics if metric.name == name)
 
     @property
     def guardrails(self) -> tuple[MetricDefinition, ...]:
-        return tuple(metric for metric in self.metrics if metric.margin is not None)
+        return tuple(metric for metric in self.metrics if metric.guards)
 
-    def bets(self, metric: MetricDefinition) -> dict[str, Bet]:
-        """The hypotheses tested on a metric, by its role."""
+    @property
+    def longest_us(self) -> int:
+        """Until every window of a vote is closed."""
+        return max((metric.within_us for metric in self.metrics if metric.source == "outcome"), default=0)
+
+    def bets(self, metric: MetricDefinition) -> dict[str, AnyBet]:
+        """The hypotheses tested on a metric, by its role. Quantiles have bets of their own (`latency_bets`)."""
         if metric.name == self.objective:
-            return self._objective_bets(metric)
+            return dict(self.objective_bets(metric.span))
+        if metric.relative_margin is not None:
+            margin, up, floor = metric.relative_margin, metric.increase, metric.floor / metric.span
+            return {
+                NON_INFERIOR: relative_non_inferiority(margin, bigger_is_better=up, floor=floor),
+                HARM: relative_harm(margin, bigger_is_better=up, floor=floor),
+            }
         if metric.margin is not None:
             margin = metric.margin / metric.span
             return {NON_INFERIOR: non_inferiority(margin), HARM: harm_beyond(margin)}
         return {HARM: harm()}
 
+    def objective_bets(self, span: float) -> dict[str, Bet]:
+        """Bets on the objective; effects in its own unit become shares of `span`."""
+        expected, least = self.expected_effect / span, self.min_effect / span
+        better = superiority_by(least, expected) if self.require_min_effect else superiority(expected or None)
+        bets = {PROMOTE: better, HARM: harm()}
+        if least:
+            bets |= {FUTILITY: futility(least), NOT_WORSE: non_inferiority(least)}
+        return bets
+
+    @staticmethod
+    def latency_bets() -> dict[str, AnyBet]:
+        """On exceedances at quantiles with the factor of the relative margin: slower by more, or by less."""
+        return {HARM: harm(), NON_INFERIOR: superiority()}
+
     def v_opt(self, metric: MetricDefinition) -> float:
         """The intrinsic time at which the metric's interval is tightest; fixed before the first unit."""
-        if metric.name == self.objective and self.expected_effect:
-            return suggested_v_opt(self.expected_effect / metric.span)
-        return 100.0
-
-    def _objective_bets(self, metric: MetricDefinition) -> dict[str, Bet]:
-        expected = self.expected_effect / metric.span
-        bets = {PROMOTE: superiority(expected or None), HARM: harm()}
-        if self.min_effect:
-            bets[FUTILITY] = futility(self.min_effect / metric.span)
-        return bets
+        if metric.name != self.objective or not self.expected_effect:
+            return 100.0
+        best = suggested_v_opt(self.expected_effect / metric.span)
+        return best / 4.0 if self.paired else best  # of pairs it counts (D/2)^2
 
 
 def encode(definition: Definition) -> str:

@@ -14,8 +14,8 @@ import msgspec
 
 from gateway.clock import Clock
 from gateway.evidence.cells import Evidence
+from gateway.evidence.closing import fold_metric
 from gateway.evidence.definition import Definition, decode, encode
-from gateway.evidence.fold import fold_metric
 from gateway.evidence.join import Admission
 from gateway.evidence.record import record
 from gateway.evidence.ship import Shipment, Shipper

@@ -1,29 +1,32 @@
 """Admission: assignments become votes, in the order of their coins.
 
-Order is (time, decision id) over all spools, up to the watermark (rule R2). A unit votes at its first exposure
-only; forced assignments and splits of 0 or 1 have no vote, because no coin was thrown.
+Order is (time, decision id) over all spools, up to the watermark (rule R2). A unit votes at its first exposure, and
+again under a later split if its hash leaves a coin (`known`, rule R6); a vote while an earlier window is open counts
+for the gateway's own metrics only. Forced assignments have no vote, because no coin was thrown. Whoever was exposed
+without a vote has spent the coin all the same: whether a unit comes back may depend on what it met (DROP in rule R1).
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from gateway.events import FORCED, SEQUENCE_BITS, Assignment, decision_id, spool_of
-from gateway.evidence.cells import ASSIGNED, Evidence
+from gateway.evidence.cells import Evidence
+from gateway.evidence.definition import Definition
+from gateway.evidence.splits import Splits, seen_too
 from gateway.spool.reader import StreamId
-from gateway.store.base import Claim, Store, StreamCursor, Vote
+from gateway.store.base import KnownUnit, Store, StreamCursor, UnitKey, Vote
 
-_DIGITS = 12  # the finest share that a config can name: 0.0000000001 %
+_STRANGER = KnownUnit(0, -(1 << 62), "")  # no vote, hence no window that is open
 
 
 @dataclass(slots=True)
 class Admission:
     """Assignments that were shipped but lie beyond the watermark, and the number of votes."""
 
+    splits: Splits
     pending: list[Assignment] = field(default_factory=list)
     ordinals: dict[str, int] = field(default_factory=dict)  # votes so far, by experiment
 
@@ -36,7 +39,7 @@ class Admission:
             if stream.stream == "requests"
             for assignment in _unadmitted(store, stream.spool, cursor.admitted)
         ]
-        return cls(pending)
+        return cls(Splits(store), pending)
 
     def units(self, store: Store, experiment: str) -> int:
         """Votes admitted so far."""
@@ -58,10 +61,8 @@ class Admission:
         written by a spool that had been declared dead: late, counted, no vote.
         """
         due = self._due(fresh, watermark)
-        late = Counter((fact.experiment, fact.variant) for fact in due if fact.at < before)
-        for (experiment, variant), number in sorted(late.items()):
-            store.count(experiment, variant, "late", number)
-        self._vote(store, [fact for fact in due if fact.at >= before], evidence)
+        _count(store, "late", (fact for fact in due if fact.at < before))
+        self._vote(store, due, before, evidence)
         marks: dict[int, int] = {}
         for fact in due:
             spool = spool_of(fact.decision)
@@ -74,46 +75,99 @@ class Admission:
         due = [fact for fact in waiting if fact.at < watermark] if self.pending else waiting
         return sorted(due, key=lambda fact: (fact.at, fact.decision))
 
-    def _vote(self, store: Store, facts: list[Assignment], evidence: Mapping[str, Evidence]) -> None:
-        drawn = [
-            (fact, pi)
-            for fact in facts
-            if fact.experiment in evidence and not fact.flags & FORCED
-            if 0.0 < (pi := _propensity(fact, evidence[fact.experiment])) < 1.0
-        ]
-        claims = [Claim(fact.experiment, fact.bucket, fact.unit, fact.decision) for fact, _ in drawn]
-        votes: dict[str, list[Vote]] = defaultdict(list)
-        for (fact, pi), is_first in zip(drawn, store.claim_units(claims) if claims else (), strict=True):
-            if is_first:
-                number = self.ordinals[fact.experiment] = self.units(store, fact.experiment) + 1
-                challenger = fact.variant == evidence[fact.experiment].definition.challenger
-                votes[fact.experiment].append(
-                    Vote(
-                        fact.experiment,
-                        number,
-                        fact.decision,
-                        fact.at,
-                        fact.stage,
-                        fact.variant,
-                        challenger,
-                        pi,
-                        fact.segments,
-                    )
-                )
-        for experiment, rows in votes.items():
-            store.add_votes(rows)
-            pis = np.array([row.pi for row in rows])
-            evidence[experiment].fold_ratio(ASSIGNED, pis, np.array([row.challenger for row in rows]))
+    def _vote(self, store: Store, facts: list[Assignment], before: int, evidence: Mapping[str, Evidence]) -> None:
+        drawn = [fact for fact in facts if fact.experiment in evidence and not fact.flags & FORCED]
+        if not drawn:
+            return
+        keys = [UnitKey(fact.experiment, fact.bucket, fact.unit) for fact in drawn]
+        ballot = _Ballot(self.splits, dict(zip(keys, store.known_units(keys), strict=True)))
+        terms = {id: _Terms(evidence[id].definition, self.units(store, id)) for id in {key.experiment for key in keys}}
+        for key, fact in zip(keys, drawn, strict=True):
+            ballot.cast(key, fact, terms[fact.experiment], late=fact.at < before)
+        _count(store, "unexplained", ballot.unexplained)
+        store.save_units(ballot.changed)
+        store.add_revisits(ballot.revisits)
+        for experiment, votes in ballot.votes.items():
+            self.ordinals[experiment] = votes[-1].ordinal
+            store.add_votes(votes)
+            evidence[experiment].fold_coins([vote.arm for vote in votes], [vote.odds for vote in votes])
 
 
-def _propensity(fact: Assignment, evidence: Evidence) -> float:
-    """The probability of the challenger, the same number whichever side the coin fell on.
+class _Terms:
+    """What a ballot asks of a definition again and again; and the last vote of the experiment."""
 
-    One challenger and the champion share the whole hash space, so either share gives the other; rounding takes away
-    what binary fractions add (1 - 0.99 is not 0.01).
-    """
-    pi = fact.pi if fact.variant == evidence.definition.challenger else 1.0 - fact.pi
-    return round(pi, _DIGITS)
+    __slots__ = ("arms", "number", "ordinal", "window_us")
+
+    def __init__(self, definition: Definition, ordinal: int) -> None:
+        self.arms = definition.arms
+        self.number = {name: arm for arm, name in enumerate(self.arms)}
+        self.window_us = definition.longest_us
+        self.ordinal = ordinal
+
+
+@dataclass(slots=True)
+class _Ballot:
+    """The votes of one step in the making."""
+
+    splits: Splits
+    units: dict[UnitKey, KnownUnit | None]
+    changed: dict[UnitKey, KnownUnit] = field(default_factory=dict)
+    votes: dict[str, list[Vote]] = field(default_factory=lambda: defaultdict(list))
+    revisits: list[tuple[str, int, int]] = field(default_factory=list)
+    unexplained: list[Assignment] = field(default_factory=list)  # that do not follow from the plan they name
+
+    def cast(self, key: UnitKey, fact: Assignment, terms: _Terms, *, late: bool) -> None:
+        """One exposure: a vote, a later request of a vote, or nothing."""
+        unit, split = self.units[key] or _STRANGER, self.splits.name(fact)
+        complete = fact.at >= unit.at + terms.window_us
+        if not complete and not late:
+            self.revisits.append((fact.experiment, unit.decision, fact.decision))
+        chances = self._chances(fact, split, unit, terms)
+        if not chances:
+            self.unexplained.append(fact)
+            self._remember(key, unit._replace(known=None))
+        elif 1.0 not in chances:
+            # Whether it becomes a vote or not: where the hash lies has been shown, and no coin is left.
+            known = seen_too(unit.known or "", split, fact.variant)
+            if not late:
+                self._add(fact, terms, chances, complete)
+            voted = complete and not late
+            self._remember(key, KnownUnit(fact.decision, fact.at, known) if voted else unit._replace(known=known))
+
+    def _chances(self, fact: Assignment, split: int, unit: KnownUnit, terms: _Terms) -> tuple[float, ...]:
+        """The odds of the coin; () where they cannot be told, or tell that this variant was impossible."""
+        arm = terms.number.get(fact.variant)
+        if not split or unit.known is None or arm is None:
+            return ()
+        chances = self.splits.odds(fact.endpoint, unit.known, split, terms.arms)
+        return chances if chances[arm] > 0.0 else ()
+
+    def _add(self, fact: Assignment, terms: _Terms, chances: tuple[float, ...], complete: bool) -> None:
+        terms.ordinal += 1
+        self.votes[fact.experiment].append(
+            Vote(
+                fact.experiment,
+                terms.ordinal,
+                fact.decision,
+                fact.at,
+                fact.stage,
+                fact.variant,
+                terms.number[fact.variant],
+                fact.segments,
+                chances,
+                complete,
+                fact.covariates,
+            )
+        )
+
+    def _remember(self, key: UnitKey, unit: KnownUnit) -> None:
+        if unit != self.units[key]:
+            self.units[key] = self.changed[key] = unit
+
+
+def _count(store: Store, name: str, facts: Iterable[Assignment]) -> None:
+    for (experiment, variant), number in sorted(Counter((fact.experiment, fact.variant) for fact in facts).items()):
+        store.count(experiment, variant, name, number)
 
 
 def _unadmitted(store: Store, spool: int, admitted: int) -> list[Assignment]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from gateway.events import Assignment, Completion, Fact, Outcome, Rejection
+from gateway.events import Assignment, Completion, Fact, Outcome, Rejection, Shadow
 from gateway.evidence.cells import Evidence
 from gateway.evidence.definition import Definition
 from gateway.store.base import Exposure, Store
@@ -20,6 +20,7 @@ def record(store: Store, step: int, facts: list[Fact], evidence: Mapping[str, Ev
     assignments = [fact for fact in facts if isinstance(fact, Assignment)]
     store.add_assignments(step, assignments)
     store.add_completions(step, (fact for fact in facts if isinstance(fact, Completion)))
+    store.add_shadows(step, (fact for fact in facts if isinstance(fact, Shadow)))
     # Accepted first, kept first: streams come one after the other, each in the order of its own times.
     outcomes = sorted((fact for fact in facts if isinstance(fact, Outcome)), key=lambda fact: fact.at)
     rejections = [fact for fact in facts if isinstance(fact, Rejection)]

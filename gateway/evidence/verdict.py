@@ -3,214 +3,281 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import chain
 
-import msgspec
+from gateway.evidence.cells import Evidence
+from gateway.evidence.definition import FUTILITY, HARM, NON_INFERIOR, NOT_WORSE, PROMOTE, Definition, MetricDefinition
+from gateway.evidence.parts import Cell
+from gateway.evidence.report import (
+    ASSIGNED,
+    CYCLE,
+    LAST_CYCLE,
+    OVERALL,
+    WATCH,
+    WORST,
+    Estimate,
+    Report,
+    Test,
+    Thresholds,
+    Word,
+)
+from gateway.stats import PairedCell
 
-from gateway.evidence.cells import ASSIGNED, OVERALL, WORST, Evidence
-from gateway.evidence.definition import FUTILITY, HARM, NON_INFERIOR, PROMOTE, MetricDefinition
-from gateway.stats import ScoreCell
-
-Word = Literal["better", "worse", "undecided", "invalid"]
 CONFIDENCE_ALPHA = 0.05  # of the intervals, two-sided
-
-
-class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
-    """The error rates that a config allows."""
-
-    alpha: float
-    alpha_rollback: float
-    alpha_errors: float
-    alpha_guardrail: float
-    alpha_srm: float
-    futility: float = 0.05
-
-
-class Test(msgspec.Struct, frozen=True, kw_only=True):
-    """One hypothesis: its evidence and the level that it must reach, as natural logarithms.
-
-    `log_e` is what decides: for harm the highest value so far (it latches, rule R16), else the present one.
-    """
-
-    metric: str
-    segment: str
-    name: str
-    log_e: float
-    needed: float
-    now: float  # the present value: a suspicion may pass
-
-    @property
-    def met(self) -> bool:
-        return self.log_e >= self.needed
-
-    @property
-    def progress(self) -> float:
-        """0 to 1 on the way to the threshold."""
-        return min(1.0, max(0.0, self.log_e / self.needed))
-
-
-class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """An effect, challenger minus champion, in the metric's unit, with its anytime-valid interval."""
-
-    metric: str
-    segment: str
-    increase: bool
-    units: tuple[int, int]
-    lower: float
-    estimate: float
-    upper: float
-    better: bool  # the whole interval lies on the better side
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that is known about one experiment at one fold step."""
-
-    experiment: str
-    units: int
-    folded: int
-    assigned: tuple[int, int]  # units by arm, champion first
-    matured: dict[str, tuple[int, int]]  # objective units by stage: champion, challenger
-    tests: tuple[Test, ...]
-    estimates: tuple[Estimate, ...]
-    sample_ratio_alarm: bool
-    missing: tuple[float, float]  # of the objective, shares by arm
-    worst_fill_needed: bool
-    verdict: Word
-
-    def test(self, metric: str, name: str, segment: str = OVERALL) -> Test | None:
-        for test in self.tests:
-            if (test.metric, test.name, test.segment) == (metric, name, segment):
-                return test
-        return None
-
-    def estimate(self, metric: str, segment: str = OVERALL) -> Estimate | None:
-        for estimate in self.estimates:
-            if (estimate.metric, estimate.segment) == (metric, segment):
-                return estimate
-        return None
+CYCLE_ALPHA = 0.05  # at which a business cycle of its own is called worse
+SCARCE = 0.01  # share of missing outcomes from which they are also given the worst value (rule R14)
 
 
 def judge(evidence: Evidence, thresholds: Thresholds, units: int, folded: int) -> Report:
     """Read the folded evidence against the thresholds."""
     definition = evidence.definition
     objective = definition.metric(definition.objective)
-    missing = _missing(evidence, objective)
-    tests = (*_tests(evidence, thresholds), *_segment_tests(evidence, objective, thresholds))
-    # Where a missing outcome means zero, who has one is the result itself, and no sign of a broken split.
-    ratios = [
-        _threshold(name, OVERALL, "sample_ratio", ratio.log_e(), thresholds.alpha_srm)
-        for name, ratio in sorted(evidence.ratios.items())
-        if name == ASSIGNED or definition.metric(name).missing == "exclude"
-    ]
+    judged = {name: _Judge(evidence, thresholds, arm) for arm, name in enumerate(definition.arms) if arm}
+    tests = {name: list(one.tests()) for name, one in judged.items()}
+    ratios = list(_ratios(evidence, thresholds))
     alarm = any(test.met for test in ratios)
-    estimates = tuple(
-        _estimate(evidence, metric, segment)
-        for metric in definition.metrics
-        for segment in (OVERALL, *evidence.segments_of(metric))
-        if (metric.name, segment) in evidence.cells
-    )
-    matured = {
-        stage: (evidence.matured[stage, 0], evidence.matured[stage, 1])
-        for stage in sorted({stage for stage, _ in evidence.matured})
-    }
+    words = {name: _words(tests[name], one.segments, definition, alarm) for name, one in judged.items()}
+    verdicts = {name: by_segment.pop(OVERALL) for name, by_segment in words.items()}
+    missing = _missing(evidence, objective)
     return Report(
         experiment=definition.id,
         units=units,
         folded=folded,
         assigned=_assigned(evidence),
-        matured=matured,
-        tests=(*tests, *ratios),
-        estimates=estimates,
+        matured=_matured(evidence),
+        tests=(*chain.from_iterable(tests.values()), *ratios),
+        estimates=tuple(estimate for one in judged.values() for estimate in one.estimates()),
         sample_ratio_alarm=alarm,
         missing=missing,
-        worst_fill_needed=objective.missing == "exclude" and max(missing) > 0.01,
-        verdict=_word(tests, definition.objective, alarm),
+        worst_fill_needed=objective.missing == "exclude" and not definition.paired and max(missing) > SCARCE,
+        verdict=_overall(list(verdicts.values())),
+        verdicts=verdicts,
+        segment_verdicts=words,
+        cycles=min(evidence.cycles[arm] for arm in range(1, len(definition.arms))),
     )
 
 
-def _tests(evidence: Evidence, thresholds: Thresholds) -> list[Test]:
-    """Evidence on whole metrics: those with a role that can decide."""
-    tests: list[Test] = []
-    for metric in evidence.definition.metrics:
-        if metric.name != evidence.definition.objective and metric.margin is None:
-            continue
-        cell = evidence.cells.get((metric.name, OVERALL))
-        tests += [
-            _test(metric, OVERALL, name, cell, _alpha(metric, name, thresholds))
-            for name in evidence.definition.bets(metric)
-        ]
-    objective = evidence.definition.metric(evidence.definition.objective)
-    worst = evidence.cells.get((objective.name, WORST))
-    if worst is not None:
-        tests.append(_test(objective, WORST, PROMOTE, worst, thresholds.alpha))
-    return tests
+class _Judge:
+    """Everything that is said about one challenger."""
+
+    def __init__(self, evidence: Evidence, thresholds: Thresholds, arm: int) -> None:
+        self._evidence = evidence
+        self._definition = evidence.definition
+        self._thresholds = thresholds
+        self._arm = arm
+        self._name = evidence.definition.arms[arm]
+        self._objective = evidence.definition.metric(evidence.definition.objective)
+        self.segments = evidence.segments_of(arm, self._objective)
+
+    def tests(self) -> Iterator[Test]:
+        """By role: what can decide comes first; metrics without a role are only estimated."""
+        for metric in self._definition.metrics:
+            if metric.name == self._objective.name or metric.guards or metric.signal:
+                yield from self._overall(metric)
+                yield from self._in_segments(metric)
+        if self._cell(self._objective, WORST) is not None:
+            yield self._test(self._objective, PROMOTE, WORST)
+        if self._cell(self._objective, LAST_CYCLE) is not None:
+            yield self._test(self._objective, HARM, LAST_CYCLE)
+        yield from self._watch()
+
+    def estimates(self) -> Iterator[Estimate]:
+        for metric in self._definition.metrics:
+            segments = self._evidence.segments_of(self._arm, metric)
+            for segment in (OVERALL, *segments, CYCLE, LAST_CYCLE, WATCH):
+                cell = self._cell(metric, segment)
+                if cell is not None:
+                    yield self._estimate(metric, segment, cell)
+            mean = self._evidence.find("mean", str(self._arm), metric.name)
+            if mean is not None and mean.n0 and mean.n1:
+                scorer = self._evidence.scorer(metric)
+                low, estimate, high = (scorer.mean_effect(end) for end in mean.interval(CONFIDENCE_ALPHA))
+                yield self._mean(metric, (mean.n0, mean.n1), low, estimate, high)
+
+    def _overall(self, metric: MetricDefinition) -> Iterator[Test]:
+        if metric.by_quantiles:
+            for name in self._definition.latency_bets():
+                yield self._quantile_test(metric, name)
+            return
+        for name in self._definition.bets(metric):
+            yield self._test(metric, name, OVERALL)
+
+    def _in_segments(self, metric: MetricDefinition) -> Iterator[Test]:
+        for segment in self._evidence.segments_of(self._arm, metric):
+            yield self._test(metric, HARM, segment)
+            if metric.name == self._objective.name:
+                yield self._test(metric, PROMOTE, segment)
+
+    def _watch(self) -> Iterator[Test]:
+        """After a promotion: alarms of the detectors, which come once in `run_length` units if nothing changed."""
+        for metric in self._definition.metrics:
+            held = self._evidence.find("watch", str(self._arm), metric.name)
+            if held is not None and held.detector.n:
+                peak, now = held.detector.peak_log_sr, held.detector.log_sr
+                yield self._threshold(metric, HARM, WATCH, peak, math.log(self._thresholds.run_length), now)
+
+    def _test(self, metric: MetricDefinition, name: str, segment: str) -> Test:
+        needed = -math.log(self._alpha(metric, name, segment))
+        cell = self._cell(metric, segment)
+        if cell is None:
+            return self._threshold(metric, name, segment, 0.0, needed, 0.0)
+        now = cell.log_e(name)
+        return self._threshold(metric, name, segment, cell.peak_log_e(name) if name == HARM else now, needed, now)
+
+    def _quantile_test(self, metric: MetricDefinition, name: str) -> Test:
+        needed = -math.log(self._alpha(metric, name, OVERALL))
+        guard = self._evidence.find("quantiles", str(self._arm), metric.name)
+        if guard is None:
+            return self._threshold(metric, name, OVERALL, 0.0, needed, 0.0)
+        # Harm at any quantile, but a pass only at all of them.
+        if name == HARM:
+            return self._threshold(metric, name, OVERALL, guard.peak_log_e(name), needed, guard.log_e(name))
+        weakest = guard.weakest_log_e(name)
+        return self._threshold(metric, name, OVERALL, weakest, needed, weakest)
+
+    def _threshold(
+        self, metric: MetricDefinition, name: str, segment: str, log_e: float, needed: float, now: float
+    ) -> Test:
+        return Test(
+            challenger=self._name,
+            metric=metric.name,
+            segment=segment,
+            name=name,
+            log_e=log_e,
+            needed=needed,
+            now=now,
+        )
+
+    def _alpha(self, metric: MetricDefinition, name: str, segment: str) -> float:
+        thresholds, rivals = self._thresholds, len(self._definition.challengers)
+        if segment == LAST_CYCLE:
+            return CYCLE_ALPHA
+        if name == PROMOTE:
+            # The best of several: e-Bonferroni over the challengers (M1), in segments also over those.
+            return thresholds.alpha / rivals / (1 if segment in (OVERALL, WORST) else self._family)
+        if name == HARM:
+            errors = metric.type == "binary" and metric.source == "gateway"
+            alpha = thresholds.alpha_errors if errors else thresholds.alpha_rollback
+            return alpha if segment == OVERALL else alpha / self._family
+        return {
+            NON_INFERIOR: thresholds.alpha_guardrail,
+            FUTILITY: thresholds.futility,
+            NOT_WORSE: thresholds.futility,
+        }[name]
+
+    @property
+    def _family(self) -> int:
+        """Segment tests of one metric: every declared value and "other", seen or not, fixed before the data."""
+        return sum(len(values) + 1 for values in self._definition.segment_values)
+
+    def _cell(self, metric: MetricDefinition, segment: str) -> Cell | None:
+        found: Cell | None = self._evidence.find("cell", str(self._arm), metric.name, segment)
+        return found
+
+    def _estimate(self, metric: MetricDefinition, segment: str, cell: Cell) -> Estimate:
+        interval = self._evidence.interval(self._arm, metric, segment, CONFIDENCE_ALPHA)
+        units = (cell.n, cell.n) if isinstance(cell, PairedCell) else cell.counts
+        ends = sorted((metric.effect(interval.lower), metric.effect(interval.upper)))
+        least = 0.0
+        if metric.name == self._objective.name and self._definition.require_min_effect:
+            least = self._definition.min_effect / metric.span
+        return Estimate(
+            challenger=self._name,
+            metric=metric.name,
+            segment=segment,
+            increase=metric.increase,
+            units=units,
+            lower=ends[0],
+            estimate=metric.effect(interval.estimate),
+            upper=ends[1],
+            better=interval.lower > least,
+            worse=interval.upper < 0.0,
+        )
+
+    def _mean(
+        self, metric: MetricDefinition, units: tuple[int, int], low: float, estimate: float, high: float
+    ) -> Estimate:
+        """The mean of an unbounded metric: information, so it is neither better nor worse."""
+        return Estimate(
+            challenger=self._name,
+            metric=metric.name,
+            segment=OVERALL,
+            increase=metric.increase,
+            units=units,
+            lower=low,
+            estimate=estimate,
+            upper=high,
+            better=False,
+            method="asymptotic",
+        )
 
 
-def _segment_tests(evidence: Evidence, objective: MetricDefinition, thresholds: Thresholds) -> list[Test]:
-    """Harm in a segment, by e-Bonferroni over all declared segments: a harmed segment vetoes promotion."""
-    # Every declared value and "other" count, seen or not: the family is fixed before the data.
-    family = sum(len(values) + 1 for values in evidence.definition.segment_values)
-    return [
-        _test(objective, segment, HARM, evidence.cells[objective.name, segment], thresholds.alpha_rollback / family)
-        for segment in evidence.segments_of(objective)
-    ]
+def _ratios(evidence: Evidence, thresholds: Thresholds) -> Iterator[Test]:
+    """Do units, and units with an outcome, arrive as the coins promise? e-Bonferroni over the arms."""
+    definition, arms = evidence.definition, evidence.counted_arms
+    needed = math.log(len(arms) / thresholds.alpha_srm)
+    # Where a missing outcome means zero, who has one is the result itself, and no sign of a broken split.
+    labelled = [one.name for one in definition.metrics if one.source == "outcome" and one.missing == "exclude"]
+    for name in (ASSIGNED, *labelled):
+        for arm in arms:
+            ratio = evidence.find("coins", str(arm)) if name == ASSIGNED else evidence.find("ratio", str(arm), name)
+            if ratio is not None:
+                log_e = ratio.log_e()
+                yield Test(
+                    challenger=definition.arms[arm] if len(arms) > 1 else "",
+                    metric=name,
+                    segment=OVERALL,
+                    name="sample_ratio",
+                    log_e=log_e,
+                    needed=needed,
+                    now=log_e,
+                )
 
 
-def _test(metric: MetricDefinition, segment: str, name: str, cell: ScoreCell | None, alpha: float) -> Test:
-    if cell is None:
-        return _threshold(metric.name, segment, name, 0.0, alpha)
-    now = cell.log_e(name)
-    return _threshold(metric.name, segment, name, cell.peak_log_e(name) if name == HARM else now, alpha, now)
+def _assigned(evidence: Evidence) -> tuple[int, ...]:
+    """Votes by arm. An arm that no coin could give yet has none."""
+    ratios = {arm: evidence.find("coins", str(arm)) for arm in evidence.counted_arms}
+    counted = {arm: ratio.observed for arm, ratio in ratios.items() if ratio is not None}
+    if 0 not in ratios and counted:
+        counted[0] = ratios[1].n - counted[1]
+    return tuple(counted.get(arm, 0) for arm in range(len(evidence.definition.arms)))
 
 
-def _threshold(metric: str, segment: str, name: str, log_e: float, alpha: float, now: float | None = None) -> Test:
-    present = log_e if now is None else now
-    return Test(metric=metric, segment=segment, name=name, log_e=log_e, needed=-math.log(alpha), now=present)
+def _matured(evidence: Evidence) -> dict[str, tuple[int, ...]]:
+    arms = range(len(evidence.definition.arms))
+    stages = sorted({stage for stage, _ in evidence.matured})
+    return {stage: tuple(evidence.matured[stage, arm] for arm in arms) for stage in stages}
 
 
-def _alpha(metric: MetricDefinition, name: str, thresholds: Thresholds) -> float:
-    errors = metric.type == "binary" and metric.source == "gateway"
-    return {
-        PROMOTE: thresholds.alpha,
-        HARM: thresholds.alpha_errors if errors else thresholds.alpha_rollback,
-        NON_INFERIOR: thresholds.alpha_guardrail,
-        FUTILITY: thresholds.futility,
-    }[name]
-
-
-def _estimate(evidence: Evidence, metric: MetricDefinition, segment: str) -> Estimate:
-    cell = evidence.cells[metric.name, segment]
-    interval = cell.interval(CONFIDENCE_ALPHA, v_opt=evidence.definition.v_opt(metric))
-    ends = sorted((metric.effect(interval.lower), metric.effect(interval.upper)))
-    return Estimate(
-        metric=metric.name,
-        segment=segment,
-        increase=metric.increase,
-        units=cell.counts,
-        lower=ends[0],
-        estimate=metric.effect(interval.estimate),
-        upper=ends[1],
-        better=interval.lower > 0,
-    )
-
-
-def _assigned(evidence: Evidence) -> tuple[int, int]:
-    ratio = evidence.ratios.get(ASSIGNED)
-    return (ratio.n - ratio.observed, ratio.observed) if ratio else (0, 0)
-
-
-def _missing(evidence: Evidence, objective: MetricDefinition) -> tuple[float, float]:
+def _missing(evidence: Evidence, objective: MetricDefinition) -> tuple[float, ...]:
     shares = []
-    for arm in (0, 1):
+    for arm in range(len(evidence.definition.arms)):
         total = sum(n for (_, which), n in evidence.matured.items() if which == arm)
         shares.append(evidence.missing[objective.name, arm] / total if total else 0.0)
-    return shares[0], shares[1]
+    return tuple(shares)
 
 
-def _word(tests: tuple[Test, ...], objective: str, alarm: bool) -> Word:
-    if alarm:
-        return "invalid"
-    if any(test.name == HARM and test.segment == OVERALL and test.met for test in tests):
+def _words(tests: list[Test], segments: list[str], definition: Definition, alarm: bool) -> dict[str, Word]:
+    """One word for one challenger overall, and one in each segment."""
+    met: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for test in tests:
+        if test.met:
+            met[test.segment].add((test.metric, test.name))
+    return {segment: "invalid" if alarm else _word(met[segment], definition) for segment in (OVERALL, *segments)}
+
+
+def _word(met: set[tuple[str, str]], definition: Definition) -> Word:
+    objective = definition.objective
+    if any((metric.name, HARM) in met for metric in definition.metrics if not metric.signal):
         return "worse"
-    promote = next((t for t in tests if (t.metric, t.name, t.segment) == (objective, PROMOTE, OVERALL)), None)
-    return "better" if promote is not None and promote.met else "undecided"
+    if (objective, PROMOTE) in met:
+        return "better"
+    return "equivalent" if {(objective, FUTILITY), (objective, NOT_WORSE)} <= met else "undecided"
+
+
+def _overall(words: list[Word]) -> Word:
+    """The experiment's word: the best that is said of any challenger, as the best may be promoted."""
+    order: tuple[Word, ...] = ("invalid", "better", "undecided", "equivalent", "worse")
+    return min(words, key=order.index)

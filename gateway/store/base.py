@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from gateway.events import Assignment, Completion, Outcome
+from gateway.events import Assignment, Completion, Outcome, Shadow
+from gateway.plan import Slot
 from gateway.spool.format import Position
 from gateway.spool.reader import StreamId
 
@@ -44,18 +45,27 @@ class Vote(NamedTuple):
     at: int
     stage: str
     variant: str
-    challenger: bool
-    pi: float
+    arm: int  # 0 the champion, then the challengers in the order of the definition
     segments: tuple[str, ...]
+    odds: tuple[float, ...]  # the probability of each arm, given everything seen of the unit before
+    complete: bool = True  # False while an earlier window of the unit is open: counts for the gateway's metrics only
+    covariates: tuple[float, ...] = ()
 
 
-class Claim(NamedTuple):
-    """A decision that would be the first exposure of its unit."""
+class UnitKey(NamedTuple):
+    """Who is randomised: the assignment hash finds the row, the keyed hash of the unit id tells it apart."""
 
     experiment: str
     bucket: int
     unit: bytes
+
+
+class KnownUnit(NamedTuple):
+    """The latest complete vote of a unit, and the splits under which it was seen (`evidence.splits`)."""
+
     decision: int
+    at: int
+    known: str | None  # None: it was seen under a split that nobody wrote down, so it has no coin that could be told
 
 
 class Exposure(NamedTuple):
@@ -66,9 +76,37 @@ class Exposure(NamedTuple):
     at: int
 
 
-# A vote and its value in one metric, as the engine gives it: ordinal, at, stage, challenger (0 or 1), pi, segments
-# (JSON), value. The value is None while nothing is known. A plain tuple, because millions of them pass by.
-Measured: TypeAlias = tuple[int, int, str, int, float, str, float | None]
+class Measured(NamedTuple):
+    """A vote with what became of it in one metric, as the engine gives it. Millions of them pass by."""
+
+    ordinal: int
+    at: int
+    stage: str
+    arm: int
+    odds: str  # JSON list
+    segments: str  # JSON list
+    covariates: str  # JSON list
+    complete: int
+    value: float | None  # None while nothing is known; of a ratio the numerator
+    denominator: float | None
+
+
+class Scored(NamedTuple):
+    """A vote with its label and the predictions that were made for it."""
+
+    ordinal: int
+    at: int
+    stage: str
+    arm: int
+    odds: str
+    segments: str
+    covariates: str
+    complete: int
+    label: float | None
+    served: str | None  # the variant that answered; None without completion
+    prediction: float | None  # of that variant
+    failed: int  # 1 where the assigned variant's own attempt failed, whoever answered
+    shadows: str  # JSON object: by variant, prediction or null
 
 
 class LedgerRow(msgspec.Struct, frozen=True):
@@ -90,6 +128,7 @@ class PlanRow(NamedTuple):
     as_of: int
     config_digest: str
     shares: str
+    slots: str = "{}"  # JSON: {endpoint: [[start, variant], ...]}
 
 
 class Store(Protocol):
@@ -107,6 +146,7 @@ class Store(Protocol):
     def add_step(self, step: FoldStep) -> None: ...
     def add_assignments(self, step: int, facts: Iterable[Assignment]) -> None: ...
     def add_completions(self, step: int, facts: Iterable[Completion]) -> None: ...
+    def add_shadows(self, step: int, facts: Iterable[Shadow]) -> None: ...
     def add_outcomes(self, step: int, facts: Sequence[Outcome]) -> list[tuple[Outcome, float]]:
         """Keep outcomes; the first value of an id stays. Returns those that came again, with the value kept."""
 
@@ -117,19 +157,35 @@ class Store(Protocol):
         """Assignments with ids in (decision, end), ascending."""
 
     # joining and folding
-    def claim_units(self, claims: Sequence[Claim]) -> list[bool]:
-        """Whether each decision is the first exposure of its unit; among equals the earlier in the list wins."""
+    def known_units(self, keys: Sequence[UnitKey]) -> list[KnownUnit | None]:
+        """What is known of each unit, in the order of the keys."""
+
+    def save_units(self, units: Mapping[UnitKey, KnownUnit]) -> None: ...
+    def add_revisits(self, rows: Iterable[tuple[str, int, int]]) -> None:
+        """(experiment, decision of the vote, later decision of the same unit): outcomes of both are the vote's."""
 
     def add_votes(self, votes: Iterable[Vote]) -> None: ...
     def vote_count(self, experiment: str) -> int: ...
-    def request_values(self, experiment: str, after: int, within_us: int, limit_us: int | None) -> Iterator[Measured]:
-        """Votes behind `after` with how their requests ended: 1 for a failure or, with a limit, a slow answer.
+    def request_errors(self, experiment: str, after: int, within_us: int) -> Iterator[Measured]:
+        """Votes behind `after`; 1 where the request failed, else 0; None without a completion.
 
-        A completion counts if it came within `within_us` of the assignment; otherwise the value is None.
+        A completion counts if it came within `within_us` of the assignment.
         """
 
-    def outcome_values(self, experiment: str, metric: str, after: int, within_us: int) -> Iterator[Measured]:
-        """Votes behind `after` with the earliest outcome of a metric that came within `within_us`, or None."""
+    def request_latencies(self, experiment: str, after: int, within_us: int) -> Iterator[Measured]:
+        """The same with microseconds to the first byte; a failure is infinitely slow."""
+
+    def outcome_values(
+        self, experiment: str, parts: Sequence[tuple[str, str]], after: int, within_us: int
+    ) -> Iterator[Measured]:
+        """Votes behind `after` with one metric's outcomes of the unit that came within `within_us`, or None.
+
+        `parts` are one or two (metric, aggregate): the value, and the denominator of a ratio. Aggregates are first
+        (the earliest), sum, count and max; they span the later requests of the unit, too.
+        """
+
+    def scored_values(self, experiment: str, metric: str, after: int, within_us: int) -> Iterator[Scored]:
+        """Votes behind `after` with the earliest label of the vote's own request, and all predictions for it."""
 
     def cursors(self, experiment: str) -> dict[str, int]: ...
     def save_cursor(self, experiment: str, metric: str, ordinal: int) -> None: ...
@@ -160,6 +216,9 @@ class Store(Protocol):
 
     def decisions_by_kind(self, experiment: str) -> dict[str, int]: ...
     def last_plan(self) -> PlanRow | None: ...
+    def plan_slots(self, revision: int, endpoint: str) -> tuple[Slot, ...]:
+        """Who owned which part of the hash space under a published plan; () if that was not written down."""
+
     def add_plan(self, plan: PlanRow) -> None: ...
     def quarantine(self, endpoint: str, artifact: str, experiment: str, at: int) -> None: ...
     def quarantined(self, endpoint: str, artifact: str) -> str | None:

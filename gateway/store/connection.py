@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
@@ -11,12 +11,12 @@ from typing import Any
 
 from gateway.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x41424757  # "ABGW" in the file's header: this database is ours
 _MAGIC = b"SQLite format 3\0"
 _BUSY = 5.0  # seconds to wait for a reader that blocks a checkpoint
 
-Parameters = Sequence[Any]
+Parameters = Sequence[Any] | Mapping[str, Any]
 
 
 class Connection:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.errors import StoreError
+from gateway.plan import Slot
 from gateway.store.base import LedgerRow, PlanRow
 from gateway.store.connection import Connection
 
@@ -67,7 +68,12 @@ class ReleaseTables(Connection):
         return PlanRow(*row) if row else None
 
     def add_plan(self, plan: PlanRow) -> None:
-        self.write("INSERT INTO plan VALUES (?, ?, ?, ?, ?)", plan)
+        self.write("INSERT INTO plan VALUES (?, ?, ?, ?, ?, ?)", plan)
+
+    def plan_slots(self, revision: int, endpoint: str) -> tuple[Slot, ...]:
+        row = self.row("SELECT slots FROM plan WHERE revision = ?", (revision,))
+        slots = json.loads(row[0]).get(endpoint, ()) if row else ()
+        return tuple(Slot(start=start, variant=variant) for start, variant in slots)
 
     def quarantine(self, endpoint: str, artifact: str, experiment: str, at: int) -> None:
         self.write("INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)", (endpoint, artifact, experiment, at))

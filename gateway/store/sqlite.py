@@ -12,10 +12,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from gateway.events import Assignment, Completion, Outcome
+from gateway.events import Assignment, Completion, Outcome, Shadow
 from gateway.spool.format import Position
 from gateway.spool.reader import StreamId
-from gateway.store.base import Claim, Exposure, FoldStep, Measured, StreamCursor, Vote
+from gateway.store.base import (
+    Exposure,
+    FoldStep,
+    KnownUnit,
+    Measured,
+    Scored,
+    StreamCursor,
+    UnitKey,
+    Vote,
+)
 from gateway.store.releases import ReleaseTables
 
 _SIGN = 1 << 63
@@ -49,7 +58,7 @@ class SqliteStore(ReleaseTables):
 
     def add_assignments(self, step: int, facts: Iterable[Assignment]) -> None:
         self.write_all(
-            "INSERT INTO request VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO request VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     fact.decision,
@@ -65,6 +74,7 @@ class SqliteStore(ReleaseTables):
                     fact.revision,
                     fact.flags,
                     step,
+                    _json(fact.covariates),
                 )
                 for fact in facts
             ),
@@ -72,7 +82,7 @@ class SqliteStore(ReleaseTables):
 
     def add_completions(self, step: int, facts: Iterable[Completion]) -> None:
         self.write_all(
-            "INSERT INTO completion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO completion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     fact.decision,
@@ -84,7 +94,18 @@ class SqliteStore(ReleaseTables):
                     fact.total_us,
                     fact.error,
                     step,
+                    fact.prediction,
                 )
+                for fact in facts
+            ),
+        )
+
+    def add_shadows(self, step: int, facts: Iterable[Shadow]) -> None:
+        # A worker offers each copy once, but a plan that names a variant twice over must not stop the shipping.
+        self.write_all(
+            "INSERT OR IGNORE INTO shadow VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                (fact.decision, fact.variant, fact.at, fact.total_us, fact.error, fact.prediction, step)
                 for fact in facts
             ),
         )
@@ -123,47 +144,81 @@ class SqliteStore(ReleaseTables):
 
     def assignments_after(self, decision: int, end: int) -> list[Assignment]:
         rows = self.rows(
-            "SELECT decision, at, endpoint, experiment, stage, variant, pi, bucket, unit, segments, revision, flags"
-            " FROM request WHERE decision > ? AND decision < ? ORDER BY decision",
+            "SELECT decision, at, endpoint, experiment, stage, variant, pi, bucket, unit, segments, revision, flags,"
+            " covariates FROM request WHERE decision > ? AND decision < ? ORDER BY decision",
             (decision, end),
         )
         return [_assignment(row) for row in rows]
 
     # ------------------------------------------------------------------ joining and folding
 
-    def claim_units(self, claims: Sequence[Claim]) -> list[bool]:
-        rows = [(claim.experiment, _signed(claim.bucket), claim.unit, claim.decision) for claim in claims]
-        if self.write_all("INSERT OR IGNORE INTO unit VALUES (?, ?, ?, ?)", rows) == len(rows):
-            return [True] * len(rows)
-        first = "SELECT decision FROM unit WHERE experiment = ? AND bucket = ? AND unit = ?"
-        return [self.row(first, row[:3])[0] == row[3] for row in rows]
+    def known_units(self, keys: Sequence[UnitKey]) -> list[KnownUnit | None]:
+        wanted = "SELECT decision, at, known FROM unit WHERE experiment = ? AND bucket = ? AND unit = ?"
+        rows = (self.row(wanted, (key.experiment, _signed(key.bucket), key.unit)) for key in keys)
+        return [KnownUnit(*row) if row else None for row in rows]
+
+    def save_units(self, units: Mapping[UnitKey, KnownUnit]) -> None:
+        self.write_all(
+            "INSERT OR REPLACE INTO unit (experiment, bucket, unit, decision, at, known) VALUES (?, ?, ?, ?, ?, ?)",
+            ((key.experiment, _signed(key.bucket), key.unit, *known) for key, known in units.items()),
+        )
+
+    def add_revisits(self, rows: Iterable[tuple[str, int, int]]) -> None:
+        self.write_all("INSERT OR IGNORE INTO revisit VALUES (?, ?, ?)", rows)
 
     def add_votes(self, votes: Iterable[Vote]) -> None:
         self.write_all(
-            "INSERT INTO vote VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", ((*vote[:8], _json(vote.segments)) for vote in votes)
+            "INSERT INTO vote (experiment, ordinal, decision, at, stage, variant, arm, segments, odds, complete,"
+            " covariates) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (*vote[:7], _json(vote.segments), _json(vote.odds), vote.complete, _json(vote.covariates))
+                for vote in votes
+            ),
         )
 
     def vote_count(self, experiment: str) -> int:
         return self.row("SELECT max(ordinal) FROM vote WHERE experiment = ?", (experiment,))[0] or 0
 
-    def request_values(self, experiment: str, after: int, within_us: int, limit_us: int | None) -> Iterator[Measured]:
+    def request_errors(self, experiment: str, after: int, within_us: int) -> Iterator[Measured]:
+        return self._requests("(c.error <> '') + 0.0", experiment, after, within_us)
+
+    def request_latencies(self, experiment: str, after: int, within_us: int) -> Iterator[Measured]:
         # What never sent a first byte was waited for until it ended; a failure is slow whatever it took.
-        slow = "" if limit_us is None else f" OR coalesce(nullif(c.first_byte_us, 0), c.total_us) > {limit_us:d}"
-        return self.stream(
-            f"SELECT v.ordinal, v.at, v.stage, v.challenger, v.pi, v.segments, (c.error <> ''{slow}) + 0.0"
+        first_byte = "coalesce(nullif(c.first_byte_us, 0), c.total_us) + 0.0"
+        return self._requests(f"CASE WHEN c.error <> '' THEN 9e999 ELSE {first_byte} END", experiment, after, within_us)
+
+    def outcome_values(
+        self, experiment: str, parts: Sequence[tuple[str, str]], after: int, within_us: int
+    ) -> Iterator[Measured]:
+        again = self.row("SELECT 1 FROM revisit WHERE experiment = ? LIMIT 1", (experiment,)) is not None
+        values = [_aggregated(f":metric{n}", aggregate, again) for n, (_, aggregate) in enumerate(parts)]
+        named = {f"metric{n}": metric for n, (metric, _) in enumerate(parts)}
+        rows = self.stream(
+            f"SELECT {_VOTE}, {', '.join((*values, 'NULL')[:2])}"
+            " FROM vote v WHERE v.experiment = :experiment AND v.ordinal > :after ORDER BY v.ordinal",
+            {"experiment": experiment, "after": after, "within": within_us, **named},
+        )
+        return map(Measured._make, rows)
+
+    def scored_values(self, experiment: str, metric: str, after: int, within_us: int) -> Iterator[Scored]:
+        rows = self.stream(
+            f"SELECT {_VOTE}, {_aggregated(':metric', 'first', again=False)}, c.served, c.prediction,"
+            " coalesce(c.error <> '', 0),"
+            " (SELECT json_group_object(s.variant, s.prediction) FROM shadow s WHERE s.decision = v.decision)"
+            " FROM vote v LEFT JOIN completion c ON c.decision = v.decision"
+            " WHERE v.experiment = :experiment AND v.ordinal > :after ORDER BY v.ordinal",
+            {"experiment": experiment, "after": after, "within": within_us, "metric": metric},
+        )
+        return map(Scored._make, rows)
+
+    def _requests(self, value: str, experiment: str, after: int, within_us: int) -> Iterator[Measured]:
+        rows = self.stream(
+            f"SELECT {_VOTE}, {value}, NULL"
             " FROM vote v LEFT JOIN completion c ON c.decision = v.decision AND c.at < v.at + ?"
             " WHERE v.experiment = ? AND v.ordinal > ? ORDER BY v.ordinal",
             (within_us, experiment, after),
         )
-
-    def outcome_values(self, experiment: str, metric: str, after: int, within_us: int) -> Iterator[Measured]:
-        return self.stream(
-            "SELECT v.ordinal, v.at, v.stage, v.challenger, v.pi, v.segments,"
-            " (SELECT o.value FROM outcome o WHERE o.decision = v.decision AND o.metric = ? AND o.at < v.at + ?"
-            "  ORDER BY o.at, o.id LIMIT 1)"
-            " FROM vote v WHERE v.experiment = ? AND v.ordinal > ? ORDER BY v.ordinal",
-            (metric, within_us, experiment, after),
-        )
+        return map(Measured._make, rows)
 
     def cursors(self, experiment: str) -> dict[str, int]:
         return dict(self.rows("SELECT metric, ordinal FROM cursor WHERE experiment = ?", (experiment,)))
@@ -192,8 +247,23 @@ class SqliteStore(ReleaseTables):
         return {(variant, name): value for variant, name, value in rows}
 
 
+_VOTE = "v.ordinal, v.at, v.stage, v.arm, v.odds, v.segments, v.covariates, v.complete"
+
+
+def _aggregated(metric: str, aggregate: str, again: bool) -> str:
+    """A subselect of one metric's value; `again` where some unit of the experiment came more than once."""
+    what = {"first": "o.value", "sum": "sum(o.value)", "count": "nullif(count(*), 0) + 0.0", "max": "max(o.value)"}
+    later = " UNION ALL SELECT r.decision FROM revisit r WHERE r.experiment = v.experiment AND r.vote = v.decision"
+    decisions = f"IN (SELECT v.decision{later})" if again else "= v.decision"
+    first = " ORDER BY o.at, o.decision, o.id LIMIT 1" if aggregate == "first" else ""
+    return (
+        f"(SELECT {what[aggregate]} FROM outcome o WHERE o.decision {decisions} AND o.metric = {metric}"
+        f" AND o.at < v.at + :within{first})"
+    )
+
+
 def _assignment(row: tuple[Any, ...]) -> Assignment:
-    decision, at, endpoint, experiment, stage, variant, pi, bucket, unit, segments, revision, flags = row
+    decision, at, endpoint, experiment, stage, variant, pi, bucket, unit, segments, revision, flags, covariates = row
     return Assignment(
         decision,
         at,
@@ -207,12 +277,13 @@ def _assignment(row: tuple[Any, ...]) -> Assignment:
         tuple(json.loads(segments)),
         revision,
         flags,
+        tuple(json.loads(covariates)),
     )
 
 
 @lru_cache(maxsize=4096)
-def _json(values: tuple[str, ...]) -> str:
-    """Segment values repeat endlessly; their text is made once."""
+def _json(values: tuple[str | float, ...]) -> str:
+    """Segment values and odds repeat endlessly; their text is made once."""
     return json.dumps(values)
 
 

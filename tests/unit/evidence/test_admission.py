@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from gateway.events import FORCED
@@ -9,17 +10,18 @@ from gateway.stats import SampleRatio
 from tests.unit.evidence.world import World
 
 
-def test_a_unit_votes_once_whatever_it_does_later(world: World) -> None:
-    for stage, challenger in (("s1", True), ("s1", True), ("s2", False)):
+def test_a_unit_votes_once_under_one_split_whatever_it_does_later(world: World) -> None:
+    for stage, challenger in (("s1", True), ("s1", True), ("s2", True)):
         world.assign("user", challenger, stage=stage)
         world.step(1.0)
     assert [(row[2], row[3]) for row in world.votes] == [("s1", "b")]
     world.restart()
     world.assign("user", True)
     world.assign("other", True)
-    world.assign("other", False)
+    world.assign("other", True)
     world.step(1.0)
     assert world.engine.units("exp") == 2
+    assert world.counters == {}
 
 
 def test_without_a_coin_there_is_no_vote(world: World) -> None:
@@ -34,17 +36,17 @@ def test_without_a_coin_there_is_no_vote(world: World) -> None:
     assert "exp" not in world.states
 
 
-def test_the_propensity_is_one_number_whichever_side_the_coin_fell_on(world: World) -> None:
-    for pi in (0.01, 0.1, 0.3, 0.123456789012):
+def test_the_odds_are_the_same_numbers_whichever_side_the_coin_fell_on(world: World) -> None:
+    shares = (0.01, 0.1, 0.3, 0.123456789012)
+    for pi in shares:
         world.assign(("b", pi), True, pi=pi)
         world.assign(("a", pi), False, pi=pi)
     world.step(1.0)
-    assert [row[5] for row in world.votes] == [0.01, 0.01, 0.1, 0.1, 0.3, 0.3, 0.123456789012, 0.123456789012]
-    ratio = world.engine.evidence["exp"].ratios["assigned"]
+    assert [json.loads(row[5]) for row in world.votes] == [[1.0 - pi, pi] for pi in shares for _ in "ba"]
     expected = SampleRatio()
-    for pi in (0.01, 0.1, 0.3, 0.123456789012):
+    for pi in shares:
         expected.add_counts(pi, 2, 1)
-    assert ratio == expected
+    assert world.engine.evidence["exp"].find("coins", "1") == expected
 
 
 def test_votes_stand_in_the_order_of_time_over_all_workers(worlds: Callable[..., World]) -> None:

@@ -41,7 +41,7 @@ def test_a_ramp_over_a_rising_base_rate_is_no_improvement(worlds: Worlds) -> Non
             world.whole((quarter, number), challenger, float(chance.random() < rate), pi=split, stage=f"q{quarter}")
         world.step(61.0)
         assert world.report.verdict != "better"
-    pooled = world.engine.evidence["exp"].cells["brier", ""].means
+    pooled = world.engine.evidence["exp"].find("cell", "1", "brier", "").means
     assert pooled[1] - pooled[0] > 0.1, "the naive difference is for the challenger"
     estimate = world.report.estimate("brier")
     assert estimate is not None

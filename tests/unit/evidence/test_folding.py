@@ -7,15 +7,22 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from gateway.evidence.cells import WORST
 from gateway.evidence.definition import decode, encode
+from gateway.evidence.report import WORST
+from gateway.stats import ScoreCell
 from tests.unit.evidence.world import BRIER, ERRORS, LATENCY, SECOND, World, definition
 
 Worlds = Callable[..., World]
 
 
+def cell(world: World, metric: str, segment: str = "", arm: int = 1) -> ScoreCell:
+    found = world.engine.evidence["exp"].find("cell", str(arm), metric, segment)
+    assert isinstance(found, ScoreCell)
+    return found
+
+
 def means(world: World, metric: str, segment: str = "") -> tuple[float, float]:
-    return world.engine.evidence["exp"].cells[metric, segment].means
+    return cell(world, metric, segment).means
 
 
 def folded(world: World) -> dict[str, int]:
@@ -119,14 +126,13 @@ def test_a_missing_label_is_left_out_and_filled_with_the_worst(world: World) -> 
         world.whole(number, number % 2 == 0, value)
     world.whole(4, False, 0.0)
     world.settle()
-    cells = world.engine.evidence["exp"].cells
-    assert cells["brier", ""].counts == (1, 2)
-    assert cells["brier", ""].means == (1.0, 1.0)
-    assert cells["brier", WORST].counts == (3, 2)
-    assert cells["brier", WORST].means == pytest.approx((1 / 3, 1.0))
+    assert cell(world, "brier").counts == (1, 2)
+    assert cell(world, "brier").means == (1.0, 1.0)
+    assert cell(world, "brier", WORST).counts == (3, 2)
+    assert cell(world, "brier", WORST).means == pytest.approx((1 / 3, 1.0))
     assert world.report.missing == pytest.approx((2 / 3, 0.0))
     assert world.report.worst_fill_needed
-    assert world.engine.evidence["exp"].ratios["brier"].n == 3
+    assert world.engine.evidence["exp"].find("ratio", "1", "brier").n == 3
 
 
 def test_a_missing_event_is_no_event(worlds: Worlds) -> None:
@@ -160,7 +166,7 @@ def test_a_value_out_of_bounds_is_never_folded(world: World) -> None:
     for number, value in enumerate((7.0, -0.1, 1.0, 0.0)):
         world.whole(number, True, value)
     world.settle()
-    assert world.engine.evidence["exp"].cells["brier", ""].counts == (0, 2)
+    assert cell(world, "brier").counts == (0, 2)
     assert world.report.missing == (0.0, 0.5)
 
 
@@ -168,11 +174,10 @@ def test_segments_hold_the_same_units_again(world: World) -> None:
     for number, origin in enumerate(("EWR", "JFK", "EWR", "other")):
         world.whole(number, number % 2 == 0, 0.5, origin=origin)
     world.settle()
-    cells = world.engine.evidence["exp"].cells
-    assert cells["brier", "origin=EWR"].counts == (0, 2)
-    assert cells["brier", "origin=JFK"].counts == (1, 0)
-    assert cells["brier", "origin=other"].counts == (1, 0)
-    assert world.engine.evidence["exp"].segments_of(BRIER) == ["origin=EWR", "origin=JFK", "origin=other"]
+    assert cell(world, "brier", "origin=EWR").counts == (0, 2)
+    assert cell(world, "brier", "origin=JFK").counts == (1, 0)
+    assert cell(world, "brier", "origin=other").counts == (1, 0)
+    assert world.engine.evidence["exp"].segments_of(1, BRIER) == ["origin=EWR", "origin=JFK", "origin=other"]
 
 
 def test_stages_are_told_apart(world: World) -> None:
@@ -192,7 +197,7 @@ def test_a_definition_survives_the_store() -> None:
 
 
 def test_a_long_queue_is_folded_in_bounded_steps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.evidence.fold.MOST", 4)
+    monkeypatch.setattr("gateway.evidence.closing.MOST", 4)
     for number in range(10):
         world.whole(number, True, 0.5)
     assert world.step(100.0) == 12

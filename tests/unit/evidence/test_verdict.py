@@ -8,21 +8,30 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from gateway.evidence.cells import OVERALL, WORST, Evidence
-from gateway.evidence.verdict import Report, judge
+from gateway.evidence.batch import Units
+from gateway.evidence.cells import Evidence
+from gateway.evidence.report import OVERALL, WORST, Report
+from gateway.evidence.verdict import judge
 from tests.unit.evidence.world import BRIER, ERRORS, LATENCY, THRESHOLDS, definition
 
 
-def fold(evidence: Evidence, champion: float, challenger: float, units: int, metric: str = "brier") -> None:
+def fold(
+    evidence: Evidence, champion: float, challenger: float, units: int, metric: str = "brier", arm: int = 1
+) -> None:
     """Units with constant scores in both arms, alternating."""
     z = np.arange(units) % 2 == 0
     g = np.where(z, challenger, champion)
     cell = evidence.definition.metric(metric)
     pi = np.full(units, 0.5)
-    evidence.fold(cell, OVERALL, z, pi, g)
+    evidence.fold(arm, cell, OVERALL, Units(z, pi, g))
     if metric == evidence.definition.objective:
-        evidence.fold(cell, WORST, z, pi, g)
+        evidence.fold(arm, cell, WORST, Units(z, pi, g))
         evidence.tally(["s1"] * units, z.astype(int).tolist())
+
+
+def fold_coins(evidence: Evidence, pi: float, champion: int, challenger: int) -> None:
+    arms = [0] * champion + [1] * challenger
+    evidence.fold_coins(arms, [(1.0 - pi, pi)] * len(arms))
 
 
 def report(evidence: Evidence) -> Report:
@@ -47,12 +56,13 @@ def test_without_data_nothing_is_known(evidence: Evidence) -> None:
 
 def test_each_role_has_its_hypotheses_and_levels(evidence: Evidence) -> None:
     fold(evidence, 0.5, 0.5, 2)
-    evidence.fold_ratio("assigned", np.array([0.5]), np.array([True]))
+    fold_coins(evidence, 0.5, 0, 1)
     needed = {(t.metric, t.name, t.segment): round(math.exp(t.needed)) for t in report(evidence).tests}
     assert needed == {
         ("brier", "promote", ""): 100,
         ("brier", "harm", ""): 100,
         ("brier", "futility", ""): 20,
+        ("brier", "not_worse", ""): 20,
         ("brier", "promote", "worst"): 100,
         ("errors", "non_inferior", ""): 20,
         ("errors", "harm", ""): 1000,
@@ -104,7 +114,7 @@ def test_harm_latches_while_its_present_value_may_pass(evidence: Evidence) -> No
 
 def test_a_wrong_split_makes_everything_invalid(evidence: Evidence) -> None:
     fold(evidence, 0.4, 0.8, 200)
-    evidence.fold_ratio("assigned", np.full(400, 0.5), np.arange(400) < 280)
+    fold_coins(evidence, 0.5, 120, 280)
     known = report(evidence)
     assert known.sample_ratio_alarm
     assert known.verdict == "invalid"
@@ -113,7 +123,7 @@ def test_a_wrong_split_makes_everything_invalid(evidence: Evidence) -> None:
 
 def test_segment_harm_is_measured_against_the_whole_family(evidence: Evidence) -> None:
     z = np.arange(400) % 2 == 0
-    evidence.fold(BRIER, "origin=EWR", z, np.full(400, 0.5), np.where(z, 0.4, 0.8))
+    evidence.fold(1, BRIER, "origin=EWR", Units(z, np.full(400, 0.5), np.where(z, 0.4, 0.8)))
     test = report(evidence).test("brier", "harm", "origin=EWR")
     assert test is not None
     assert math.exp(test.needed) == pytest.approx(3 / 0.01)  # EWR, JFK and other
@@ -123,15 +133,16 @@ def test_segment_harm_is_measured_against_the_whole_family(evidence: Evidence) -
 
 def test_evidence_is_kept_and_restored_exactly(evidence: Evidence) -> None:
     fold(evidence, 0.4, 0.8, 77)
-    evidence.fold(BRIER, "origin=EWR", np.array([True]), np.array([0.01]), np.array([0.3]))
-    evidence.fold_ratio("assigned", np.array([0.01]), np.array([True]))
-    evidence.count_missing("brier", 2, 3)
+    evidence.fold(1, BRIER, "origin=EWR", Units(np.array([True]), np.array([0.01]), np.array([0.3])))
+    fold_coins(evidence, 0.01, 0, 1)
+    evidence.fold_presence(BRIER, np.array([0, 0, 1, 1]), np.full((4, 2), 0.5), np.array([True, False, False, False]))
     states = evidence.take_changes()
     assert sorted(states) == [
-        "cell/brier/",
-        "cell/brier/origin=EWR",
-        "cell/brier/worst",
-        "ratio/assigned",
+        "cell/1/brier/",
+        "cell/1/brier/origin=EWR",
+        "cell/1/brier/worst",
+        "coins/1",
+        "ratio/1/brier",
         "tally",
     ]
     assert evidence.take_changes() == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from gateway.clock import Clock, FakeClock
-from gateway.events import Assignment, Completion, Outcome, Rejection, decision_id, spool_of
+from gateway.events import Assignment, Completion, Outcome, Rejection, Shadow, decision_id, spool_of
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.evidence.engine import Engine
-from gateway.evidence.verdict import Report, Thresholds, judge
+from gateway.evidence.report import Report, Thresholds
+from gateway.evidence.verdict import judge
+from gateway.plan import HASH_SPACE
 from gateway.spool.writer import SpoolWriter
-from gateway.store.base import Store
+from gateway.store.base import PlanRow, Store
 from gateway.store.sqlite import SqliteStore
 
 SECOND = 1_000_000
@@ -32,7 +35,7 @@ def definition(*metrics: MetricDefinition, objective: str = "brier", effect: flo
         id="exp",
         endpoint="rank",
         champion="a",
-        challenger="b",
+        challengers=("b",),
         metrics=metrics or (BRIER, ERRORS, LATENCY),
         objective=objective,
         expected_effect=effect,
@@ -70,6 +73,7 @@ class World:
     shards: list[Shard] = field(default_factory=list)
     store: Any = None
     engine: Engine = field(init=False)
+    _revisions: dict[tuple[tuple[str, float], ...], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         (self.folder / "spool").mkdir(parents=True, exist_ok=True)
@@ -97,42 +101,78 @@ class World:
             shard.die()
         self.store.close()
 
+    def plan(self, **shares: float) -> int:
+        """The revision of the plan with these challengers' shares, published when it is first asked for.
+
+        Challengers hold the end of the hash space, the last of them the very end; the champion has the rest.
+        """
+        key = tuple(shares.items())
+        if key not in self._revisions:
+            self._revisions[key] = revision = len(self._revisions) + 1
+            start = HASH_SPACE
+            slots: list[tuple[int, str]] = []
+            for name, share in reversed(key):
+                start -= round(share * HASH_SPACE)
+                if share > 0.0:
+                    slots.insert(0, (start, name))
+            if start > 0:
+                slots.insert(0, (0, self.define.champion))
+            self.store.add_plan(PlanRow(revision, 0, 0, "", "{}", json.dumps({"rank": slots})))
+        return self._revisions[key]
+
     def assign(
         self,
         unit: object,
-        challenger: bool,
+        variant: bool | str,
         *,
-        pi: float = 0.5,
+        pi: float | dict[str, float] = 0.5,
         shard: int = 0,
         stage: str = "s1",
         origin: str = "EWR",
         flags: int = 0,
         experiment: str = "exp",
+        covariates: tuple[float, ...] = (),
     ) -> int:
-        """A unit is given a variant; `pi` is the challenger's share."""
+        """A unit is given a variant (True: the first challenger); `pi` is that one's share, or one for each."""
         to = self.shards[shard]
         to.sequence += 1
         digest = hashlib.blake2b(str(unit).encode(), digest_size=16).digest()
+        name = variant if isinstance(variant, str) else self.define.arms[int(variant)]
+        shares = pi if isinstance(pi, dict) else {self.define.challengers[0]: pi}
         fact = Assignment(
             decision_id(to.requests.number, to.sequence),
             to.requests.now(),
             "rank",
             experiment,
             stage,
-            "b" if challenger else "a",
-            pi if challenger else 1.0 - pi,
+            name,
+            shares.get(name, 1.0 - sum(shares.values())),
             int.from_bytes(digest[:8], "big"),
             digest,
             (origin,),
-            1,
+            self.plan(**shares),
             flags,
+            covariates,
         )
         to.requests.append(fact)
         return fact.decision
 
-    def complete(self, decision: int, *, error: str = "", first_byte_us: int = 1000) -> None:
+    def complete(
+        self,
+        decision: int,
+        *,
+        error: str = "",
+        first_byte_us: int = 1000,
+        served: str = "a",
+        prediction: float | None = None,
+    ) -> None:
         to = self.shards[spool_of(decision) - 1].requests
-        to.append(Completion(decision, to.now(), "a", "answered", 200, first_byte_us, first_byte_us, error))
+        times = first_byte_us, first_byte_us
+        to.append(Completion(decision, to.now(), served, "answered", 200, *times, error, prediction))
+
+    def shadow(self, decision: int, variant: str, prediction: float | None) -> None:
+        to = self.shards[spool_of(decision) - 1].requests
+        to.append(Shadow(decision, to.now(), variant, 1000, "" if prediction is not None else "output", prediction))
 
     def outcome(self, decision: int, value: float, *, id: str = "", shard: int = 0, metric: str = "brier") -> None:
         to = self.shards[shard].outcomes
@@ -142,9 +182,9 @@ class World:
         to = self.shards[0].outcomes
         to.append(Rejection(to.now(), decision, "rank", "exp", "value_rejected"))
 
-    def whole(self, unit: object, challenger: bool, value: float | None, **how: Any) -> int:
+    def whole(self, unit: object, variant: bool | str, value: float | None, **how: Any) -> int:
         """A unit from assignment to outcome."""
-        decision = self.assign(unit, challenger, **how)
+        decision = self.assign(unit, variant, **how)
         self.complete(decision)
         if value is not None:
             self.outcome(decision, value, shard=how.get("shard", 0))
@@ -176,7 +216,7 @@ class World:
     def votes(self) -> list[tuple[Any, ...]]:
         """Votes without the decision ids, which depend on the sharding."""
         rows = self.store.rows(
-            "SELECT ordinal, at, stage, variant, challenger, pi, segments FROM vote ORDER BY ordinal"
+            "SELECT ordinal, at, stage, variant, arm, odds, segments, complete FROM vote ORDER BY ordinal"
         )
         return list(rows)
 

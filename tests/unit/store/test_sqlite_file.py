@@ -45,7 +45,7 @@ def test_the_file_says_whose_it_is(path: Path) -> None:
 def test_a_newer_schema_is_refused(path: Path) -> None:
     SqliteStore(path).close()
     tampered(path, "PRAGMA user_version = 99")
-    assert refusal(path) == "schema 99 is newer than this program's 1"
+    assert refusal(path) == f"schema 99 is newer than this program's {SCHEMA_VERSION}"
 
 
 @pytest.mark.parametrize("content", [b"hello", b"version: 1\n" * 100])

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from math import inf
 
 import pytest
 
 from gateway.errors import StoreError
-from gateway.events import Assignment, Completion, Outcome, decision_id
+from gateway.events import Assignment, Completion, Outcome, Shadow, decision_id
+from gateway.plan import Slot
 from gateway.spool.format import Position
 from gateway.spool.reader import StreamId
-from gateway.store.base import Claim, Exposure, FoldStep, PlanRow, Store, StreamCursor, Vote
+from gateway.store.base import (
+    Exposure,
+    FoldStep,
+    KnownUnit,
+    PlanRow,
+    Store,
+    StreamCursor,
+    UnitKey,
+    Vote,
+)
 
 SECOND = 1_000_000
 REQUESTS = StreamId(1, "requests")
@@ -29,8 +41,12 @@ def outcome(number: int, value: float, *, id: str = "", at: int = 1, metric: str
     return Outcome(id, at, decision_id(1, number), "rank", "exp", metric, value)
 
 
-def vote(ordinal: int, *, at: int = 0, challenger: bool = True) -> Vote:
-    return Vote("exp", ordinal, decision_id(1, ordinal), at, "s1", "b", challenger, 0.1, ("EWR",))
+def vote(ordinal: int, *, at: int = 0, arm: int = 1, complete: bool = True) -> Vote:
+    decision = decision_id(1, ordinal)
+    return Vote("exp", ordinal, decision, at, "s1", "ab"[arm], arm, ("EWR",), (0.9, 0.1), complete, (1.5, -2.0))
+
+
+UNIT, ELSE = UnitKey("exp", 7, b"u" * 16), UnitKey("exp", 7, b"v" * 16)
 
 
 def test_a_new_store_is_empty(store: Store) -> None:
@@ -52,7 +68,7 @@ def test_a_transaction_rolls_back_whole(store: Store) -> None:
         store.add_step(FoldStep(1, 2, 3, "{}"))
         store.save_stream(REQUESTS, StreamCursor(Position(0, 9)))
         store.add_assignments(1, [assignment(1)])
-        store.claim_units([Claim("exp", 7, b"u" * 16, 1)])
+        store.save_units({UNIT: KnownUnit(1, 2, "3:b")})
         store.append_ledger(1, 1, "rank", "exp", "start", {})
         store.save_release("rank", 0, "{}")
         raise ZeroDivisionError
@@ -64,8 +80,7 @@ def test_a_transaction_rolls_back_whole(store: Store) -> None:
     assert store.exposures([decision_id(1, 1)]) == {}
     assert store.ledger() == []
     assert store.releases() == {}
-    with store.transaction():
-        assert store.claim_units([Claim("exp", 7, b"u" * 16, 2)]) == [True]
+    assert store.known_units([UNIT]) == [None]
 
 
 def test_a_store_error_in_a_transaction_leaves_the_store_usable(store: Store) -> None:
@@ -129,16 +144,16 @@ def test_exposures_say_who_was_assigned_and_when(store: Store) -> None:
     assert found == {decision_id(1, 1): Exposure("exp", "b", 5), decision_id(1, 2): Exposure("exp", "a", 6)}
 
 
-def test_a_unit_is_claimed_once(store: Store) -> None:
-    mine, collision = Claim("exp", 2**63, b"u" * 16, 1), Claim("exp", 2**63, b"v" * 16, 2)
-    elsewhere, again = Claim("other", 2**63, b"u" * 16, 3), Claim("exp", 2**63, b"u" * 16, 4)
+def test_what_is_known_of_a_unit_is_kept_and_replaced(store: Store, reopen: Callable[[], Store]) -> None:
+    far, elsewhere = UnitKey("exp", 2**63, b"u" * 16), UnitKey("other", 2**63, b"u" * 16)
     with store.transaction():
-        assert store.claim_units([mine, collision, elsewhere]) == [True, True, True]
-        assert store.claim_units([again, Claim("exp", 1, b"w" * 16, 5), Claim("exp", 1, b"w" * 16, 6)]) == [
-            False,
-            True,
-            False,
-        ]
+        store.save_units({UNIT: KnownUnit(1, 5, "3:b"), far: KnownUnit(2, 6, None)})
+        store.save_units({UNIT: KnownUnit(4, 9, "3:b|7:b")})
+    store.close()
+    other = reopen()
+    expected = [KnownUnit(2, 6, None), None, KnownUnit(4, 9, "3:b|7:b"), None]
+    assert other.known_units([far, elsewhere, UNIT, ELSE]) == expected
+    other.close()
 
 
 def test_request_values_follow_the_votes_and_the_deadline(store: Store) -> None:
@@ -154,11 +169,11 @@ def test_request_values_follow_the_votes_and_the_deadline(store: Store) -> None:
                 completion(6, first_byte=0, total=3_000),  # the client left before the first byte
             ],
         )
-        plain = list(store.request_values("exp", 0, SECOND, None))
-        slow = list(store.request_values("exp", 1, SECOND, 1_000))
-    assert [row[6] for row in plain] == [0.0, 1.0, 0.0, None, None, 0.0]
-    assert plain[0] == (1, 100, "s1", 1, 0.1, '["EWR"]', 0.0)
-    assert [(row[0], row[6]) for row in slow] == [(2, 1.0), (3, 1.0), (4, None), (5, None), (6, 1.0)]
+        plain = list(store.request_errors("exp", 0, SECOND))
+        slow = list(store.request_latencies("exp", 1, SECOND))
+    assert [row.value for row in plain] == [0.0, 1.0, 0.0, None, None, 0.0]
+    assert tuple(plain[0]) == (1, 100, "s1", 1, "[0.9, 0.1]", '["EWR"]', "[1.5, -2.0]", 1, 0.0, None)
+    assert [(row.ordinal, row.value) for row in slow] == [(2, inf), (3, 2_000.0), (4, None), (5, None), (6, 3_000.0)]
     assert store.vote_count("exp") == 6
 
 
@@ -167,8 +182,49 @@ def test_outcome_values_take_the_earliest_within_the_window(store: Store) -> Non
         store.add_votes([vote(number, at=100) for number in (1, 2, 3)])
         store.add_outcomes(1, [outcome(1, 0.8, id="b", at=300), outcome(2, 0.5, at=100 + SECOND)])
         store.add_outcomes(2, [outcome(1, 0.1, id="a", at=200), outcome(1, 0.9, metric="other", at=100)])
-        rows = list(store.outcome_values("exp", "brier", 0, SECOND))
-    assert [row[6] for row in rows] == [0.1, None, None]
+        rows = list(store.outcome_values("exp", [("brier", "first")], 0, SECOND))
+    assert [row.value for row in rows] == [0.1, None, None]
+
+
+@pytest.mark.parametrize("revisited", [False, True])
+@pytest.mark.parametrize(
+    ("aggregate", "alone", "together"), [("first", 3.0, 3.0), ("sum", 4.0, 9.0), ("count", 2.0, 3.0), ("max", 3.0, 5.0)]
+)
+def test_aggregates_span_the_later_requests_of_a_unit(
+    store: Store, aggregate: str, alone: float, together: float, revisited: bool
+) -> None:
+    """Decision 9 is a later request of vote 1; what comes of it counts within the window of the vote."""
+    with store.transaction():
+        store.add_votes([vote(1, at=100), vote(2, at=100)])
+        if revisited:
+            store.add_revisits([("exp", decision_id(1, 1), decision_id(1, 9))] * 2)
+            store.add_revisits([("other", decision_id(1, 2), decision_id(1, 9))])
+        found = [outcome(1, 3.0, id="a", at=200), outcome(1, 1.0, id="b", at=300), outcome(9, 5.0, at=99 + SECOND)]
+        store.add_outcomes(1, [*found, outcome(9, 7.0, id="late", at=100 + SECOND)])
+        rows = list(store.outcome_values("exp", [("brier", aggregate)], 0, SECOND))
+        both = list(store.outcome_values("exp", [("brier", aggregate), ("none", "sum")], 1, SECOND))
+    assert [row.value for row in rows] == [together if revisited else alone, None]
+    assert [(row.ordinal, row.value, row.denominator) for row in both] == [(2, None, None)]
+
+
+def test_scored_values_bring_the_label_and_every_prediction(store: Store) -> None:
+    def answered(number: int, prediction: float | None, error: str = "") -> Completion:
+        return Completion(decision_id(1, number), 150, "a", "answered", 200, 5, 5, error, prediction)
+
+    with store.transaction():
+        store.add_votes([vote(number, at=100, complete=number != 3) for number in (1, 2, 3)])
+        store.add_completions(1, [answered(1, 0.25), answered(2, None, "deadline")])
+        store.add_shadows(1, [Shadow(decision_id(1, 1), 160, "b", 9, "", 0.5)])
+        store.add_shadows(1, [Shadow(decision_id(1, 1), 161, "c", 9, "output", None)])
+        store.add_shadows(2, [Shadow(decision_id(1, 1), 170, "b", 9, "", 0.75)])  # the first one stays
+        store.add_outcomes(1, [outcome(1, 1.0, at=200), outcome(1, 0.0, id="x", at=300), outcome(3, 1.0, at=200)])
+        rows = list(store.scored_values("exp", "brier", 0, SECOND))
+    found = [(row.label, row.served, row.prediction, row.failed, json.loads(row.shadows), row.complete) for row in rows]
+    assert found == [
+        (1.0, "a", 0.25, 0, {"b": 0.5, "c": None}, 1),
+        (None, "a", None, 1, {}, 1),
+        (1.0, None, None, 0, {}, 0),
+    ]
 
 
 def test_counters_add_up(store: Store) -> None:
@@ -203,8 +259,11 @@ def test_the_ledger_is_a_chain(store: Store) -> None:
 
 def test_plans_and_quarantine_are_kept(store: Store) -> None:
     store.add_plan(PlanRow(1, 5, 0, "digest", "{}"))
-    store.add_plan(PlanRow(2, 6, 1, "digest", "{}"))
-    assert store.last_plan() == PlanRow(2, 6, 1, "digest", "{}")
+    plan = PlanRow(2, 6, 1, "digest", "{}", f'{{"rank": [[0, "a"], [{2**64 - 1}, "b"]]}}')
+    store.add_plan(plan)
+    assert store.last_plan() == plan
+    assert store.plan_slots(2, "rank") == (Slot(start=0, variant="a"), Slot(start=2**64 - 1, variant="b"))
+    assert store.plan_slots(2, "other") == store.plan_slots(1, "rank") == store.plan_slots(9, "rank") == ()
     store.quarantine("rank", "sha", "exp", 5)
     assert store.quarantined("rank", "sha") == "exp"
     assert store.quarantined("other", "sha") is None
