@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from gateway.config.scalars import parse_percent
-from gateway.config.schema import Guardrail, Metric, Objective, Segment, Stage, Variant
+from gateway.config.schema import Covariate, Guardrail, Metric, Objective, Segment, Stage, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,11 @@ class ExperimentDraft:
     id: Value
     objective: Objective | None
     guardrails: list[Guardrail | None]
+    signals: list[Value]
     stages: list[Stage | None]
+    segment_harm: Value
+    shadow: Value
+    aa: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,19 @@ class EndpointDraft:
     steps: Steps
     protocol: Value
     segments: dict[str, Segment | None]
+    covariates: dict[str, Covariate | None]
     roles: dict[str, Value]
     variants: dict[str, Variant | None]
     traffic: dict[str, Decimal | None] | None
     metrics: dict[str, Metric | None]
     experiment: ExperimentDraft | None
+
+    @property
+    def challengers(self) -> list[str] | None:
+        """The names of the challengers; None where the roles have a fault of their own."""
+        challengers = [name for name, role in self.roles.items() if role == "challenger"]
+        champions = list(self.roles.values()).count("champion")
+        return challengers if champions == 1 and len(challengers) == len(self.roles) - 1 else None
 
 
 def part(kind: type[Part], raw: Value, base: Path | None = None) -> Part | None:
@@ -76,6 +88,7 @@ def _endpoint(steps: Steps, raw: dict[str, Value], base: Path) -> EndpointDraft:
         steps=steps,
         protocol=raw.get("protocol"),
         segments={name: part(Segment, segment) for name, segment in mapping(raw.get("segments")).items()},
+        covariates={name: part(Covariate, one) for name, one in mapping(raw.get("covariates")).items()},
         roles={name: mapping(variant).get("role") for name, variant in variants.items()},
         variants={name: part(Variant, variant, base) for name, variant in variants.items()},
         traffic=None if traffic is None else shares,
@@ -85,14 +98,21 @@ def _endpoint(steps: Steps, raw: dict[str, Value], base: Path) -> EndpointDraft:
 
 
 def _experiment(steps: Steps, raw: dict[str, Value]) -> ExperimentDraft:
-    guardrails, stages = raw.get("guardrails"), raw.get("stages")
     return ExperimentDraft(
         steps=steps,
         id=raw.get("id"),
         objective=part(Objective, raw.get("objective")),
-        guardrails=[part(Guardrail, one) for one in (guardrails if isinstance(guardrails, list) else [])],
-        stages=[part(Stage, one) for one in (stages if isinstance(stages, list) else [])],
+        guardrails=[part(Guardrail, one) for one in _entries(raw.get("guardrails"))],
+        signals=_entries(raw.get("signals")),
+        stages=[part(Stage, one) for one in _entries(raw.get("stages"))],
+        segment_harm=mapping(raw.get("decision")).get("segment_harm"),
+        shadow=raw.get("shadow"),
+        aa=raw.get("aa"),
     )
+
+
+def _entries(raw: Value) -> list[Value]:
+    return raw if isinstance(raw, list) else []
 
 
 def _share(raw: Value) -> Decimal | None:

@@ -1,4 +1,4 @@
-"""The part of the config that says what is measured and how a challenger is judged and released."""
+"""The part of the config that says how challengers are judged and released."""
 
 # No postponed annotations here: pydantic evaluates them.
 from typing import Annotated, Any, Literal
@@ -10,65 +10,41 @@ from gateway.config.kinds import Section
 from gateway.config.scalars import percent_text
 
 
-def _default_missing(data: dict[str, Any]) -> str | None:
-    if data["source"] == "gateway":
-        return None
-    return "zero" if data["type"] == "binary" else "exclude"
-
-
-def _default_max_missing(data: dict[str, Any]) -> str | None:
-    return "5%" if data["missing"] == "exclude" else None
-
-
-def _default_grace(data: dict[str, Any]) -> str | None:
-    return "0s" if data["source"] == "outcome" else None
-
-
-class Metric(Section):
-    """A number for every unit, by which variants are compared."""
-
-    type: Literal["binary", "bounded", "latency"]
-    """binary: 0 or 1. bounded: a number within `bounds`. latency: 1 if an answer took longer than `limit`."""
-    source: Literal["gateway", "outcome"]
-    """outcome: posted by clients later. gateway: known to it, namely type latency and the binary `errors`."""
-    direction: Literal["increase", "decrease"]
-    """What is better: an increase or a decrease."""
-    bounds: Annotated[tuple[float, float], Field(strict=False)] | None = None
-    """For type bounded: the least and the greatest value; outcomes outside are rejected."""
-    limit: kinds.Period | None = None
-    """For type latency: the time that an answer should not exceed, such as 250ms."""
-    window: kinds.Period | None = None
-    """For source outcome: how long after the request an outcome still counts, such as 6h."""
-    missing: Literal["exclude", "zero"] | None = Field(default_factory=_default_missing, validate_default=True)
-    """What a unit without outcome is: left out (default of bounded), or 0 (default of binary, only there)."""
-    max_missing: kinds.Percent | None = Field(default_factory=_default_max_missing, validate_default=True)
-    """With missing: exclude, the share of units without outcome above which nothing is promoted; or 5%."""
-    grace: kinds.Duration | None = Field(default_factory=_default_grace, validate_default=True)
-    """For source outcome: how long to wait for stragglers when the window has passed; or 0s."""
-
-
 def _default_effect(data: dict[str, Any]) -> float:
     return 2.0 * float(data["min_effect"])
 
 
 class Objective(Section):
-    """What the challenger must improve to be promoted."""
+    """What a challenger must improve to be promoted. Effects are in the metric's own unit; those of an unbounded or
+    ratio metric are in units of its score between 0 and 1, those of a score metric in units of its loss."""
 
     metric: kinds.Name
     """One of the endpoint's metrics."""
     min_effect: kinds.Effect = 0.0
-    """The smallest improvement worth having, in the metric's own unit; serves planning and futility."""
+    """The smallest improvement worth having; serves planning and futility. For an unbounded or ratio metric in units
+    of its score between 0 and 1."""
     expected_effect: kinds.Effect = Field(default_factory=_default_effect, validate_default=True)
-    """The improvement that is hoped for; the test is fastest there. By default twice min_effect."""
+    """The improvement that is hoped for; the test is fastest there. By default twice min_effect. For an unbounded or
+    ratio metric in units of its score between 0 and 1."""
+    require: Literal["improvement", "min_effect"] = "improvement"
+    """What must be proved for promotion. improvement: any at all. min_effect: more than min_effect."""
 
 
 class Guardrail(Section):
-    """What the challenger must not harm."""
+    """What a challenger must not harm: a metric, and exactly one of `margin` and `relative_margin`."""
 
     metric: kinds.Name
     """One of the endpoint's metrics, not the objective."""
-    margin: kinds.Margin
-    """The harm that is still accepted, as an absolute difference between 0 and 1."""
+    margin: kinds.Positive | None = None
+    """The harm that is still accepted, as a difference in the metric's own unit. For errors and latency a share, such
+    as 0.005; for an unbounded or ratio metric in units of its score between 0 and 1; for a score in units of its loss.
+    """
+    relative_margin: kinds.Relative | None = None
+    """The harm that is still accepted, as a part of the champion's value, such as 2%. For types binary, bounded (from
+    0) and count; for type latency that of its quantiles p50, p90 and p99, whatever the limit."""
+    floor: kinds.Effect = 0.0
+    """With relative_margin, the least difference that is accepted, in the metric's own unit: a part of a value near 0
+    cannot be shown to be kept. Not for latency."""
 
 
 def _default_stage_name(data: dict[str, Any]) -> str:
@@ -79,15 +55,16 @@ class Stage(Section):
     """One step of the release: a share of traffic, and what must have passed before the next."""
 
     traffic: kinds.StageShare
-    """The challenger's share, above 0% and below 100%; each stage has more than the one before."""
+    """The share of each challenger, above 0%; together they stay below 100%. Each stage has more than the one before.
+    """
     name: kinds.StageName = Field(default_factory=_default_stage_name, validate_default=True)
-    """By default traffic-<share>, such as traffic-1%."""
+    """By default traffic-<share>, such as traffic-1%. `watch` is what follows a promotion with a holdback."""
     min_duration: kinds.Duration = Field("0s", validate_default=True)
     """Time to stay at least."""
     min_units: kinds.Count = 0
-    """Units to see at least, of both variants together."""
+    """Units to see at least, of all variants together."""
     min_challenger_units: kinds.Count = 50
-    """Units to see at least on the challenger."""
+    """Units to see at least on each challenger."""
 
 
 class Decision(Section):
@@ -113,6 +90,23 @@ class Decision(Section):
     """Time after which the experiment ends as inconclusive."""
     on_inconclusive: Literal["champion", "hold"] = "champion"
     """champion: all traffic goes back to it. hold: the split stays until a person decides."""
+    cycle: kinds.Duration = Field("0s", validate_default=True)
+    """A business cycle such as 24h or 7d: units of at least one whole cycle must have matured before promotion. 0s
+    for none."""
+    segment_harm: Literal["veto", "restrict", "rollback"] = "veto"
+    """What harm in one segment does. veto: no promotion. restrict: that segment stays with the champion, the rest may
+    be promoted. rollback: the challenger goes."""
+
+
+class Holdback(Section):
+    """Units that stay with the old champion after a promotion, to watch the new one."""
+
+    traffic: kinds.StageShare
+    """Their share, such as 2%."""
+    watch: kinds.Period = Field("30d", validate_default=True)
+    """How long they stay."""
+    run_length: Annotated[int, Field(ge=2)] = 1_000_000
+    """Units between two false alarms of the watch, on average, at least."""
 
 
 class Experiment(Section):
@@ -123,8 +117,17 @@ class Experiment(Section):
     objective: Objective
     guardrails: Annotated[tuple[Guardrail, ...], Field(strict=False)] = ()
     """Metrics that must not get worse by more than a margin."""
+    signals: Annotated[tuple[kinds.Name, ...], Field(strict=False)] = ()
+    """Metrics whose harm holds the release, no more; neither objective nor guardrail."""
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
     """The way to promotion, in order of traffic."""
     decision: Decision = Field({}, validate_default=True)
+    shadow: kinds.Sample | None = None
+    """A sample of units, such as 10%: every variant sees a copy of their requests, and the objective is decided by
+    pairs of predictions. For an objective of type score with label_independent: true, and protocol oip."""
+    holdback: Holdback | None = None
+    """After a promotion some units stay with the old champion, and the new one is watched; by default none."""
+    aa: bool = False
+    """true for a trial of the machinery itself: all variants are the same model or url, and nothing is promoted."""
     automation: Literal["off", "recommend", "rollback_only", "full"] = "full"
     """off: count. recommend: advise. rollback_only: act on harm alone. full: also advance and promote."""

@@ -17,22 +17,27 @@ Timeout = Annotated[float, scalars.duration("1ms", "10m"), _DURATION]
 _PERCENT = PlainSerializer(scalars.percent_text)
 Percent = Annotated[Decimal, scalars.spelled(scalars.parse_percent, scalars.PERCENT), _PERCENT]
 StageShare = Annotated[Decimal, scalars.spelled(scalars.parse_part, scalars.PERCENT), _PERCENT]
+Sample = Annotated[Decimal, scalars.spelled(scalars.parse_sample, scalars.PERCENT), _PERCENT]
+Relative = Annotated[Decimal, scalars.spelled(scalars.parse_relative, scalars.RELATIVE), _PERCENT]
 SizeText = Annotated[str, Field(pattern=f"^{scalars.SIZE}$")]
 Size = Annotated[
     int,
     PlainValidator(
         scalars.parse_size, json_schema_input_type=SizeText | Annotated[int, Field(ge=1, le=scalars.MAX_SIZE)]
     ),
-    PlainSerializer(scalars.size_text),
+    PlainSerializer(lambda size: int(text) if (text := scalars.size_text(size)).isdigit() else text),
 ]
 
 Name = Annotated[str, scalars.name()]
 EndpointName = Annotated[str, scalars.name(reserved=frozenset({"v1", "v2"}))]
-StageName = Annotated[str, scalars.name(scalars.STAGE)]
+StageName = Annotated[str, scalars.name(scalars.STAGE, frozenset({"watch"}))]
 Header = Annotated[
     str,
     scalars.spelled(scalars.parse_header, scalars.HEADER),
     PlainSerializer(lambda header: f"header:{header}"),
+]
+Prediction = Annotated[
+    scalars.Prediction, scalars.spelled(scalars.parse_prediction, scalars.PREDICTION), PlainSerializer(str)
 ]
 Label = Annotated[str, scalars.spelled(scalars.parse_label, scalars.LABEL)]
 
@@ -49,7 +54,8 @@ Workers = Annotated[
 Version = Annotated[int, PlainValidator(scalars.parse_version, json_schema_input_type=Literal[1])]
 
 Alpha = Annotated[float, Field(gt=0, le=0.5)]
-Margin = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Bounds = Annotated[tuple[float, float], Field(strict=False)]
 Effect = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 

@@ -62,7 +62,11 @@ def parse(text: bytes, path: Path) -> LoadedConfig:
 
 def warnings(loaded: LoadedConfig) -> list[ConfigProblem]:
     """What is allowed in a loaded config but seldom meant."""
-    found = list(cautions(loaded.config))
+    return placed(loaded, list(cautions(loaded.config)))
+
+
+def placed(loaded: LoadedConfig, found: list[Finding]) -> list[ConfigProblem]:
+    """Findings about a loaded config, with the lines that they are about."""
     return _problems(tree.read(loaded.text, str(loaded.path)), found) if found else []
 
 

@@ -1,6 +1,7 @@
 """What endpoints, their variants and their split must be to one another.
 
-A rule is a function from a draft to findings. Metrics and experiments have theirs in `experiment_rules`.
+A rule is a function from a draft to findings. Metrics have theirs in `metric_rules`, experiments in
+`experiment_rules`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from gateway.config import schema
 from gateway.config.draft import EndpointDraft, endpoint_drafts, mapping, part
-from gateway.config.experiment_rules import experiment_findings, metric_findings
+from gateway.config.experiment_rules import experiment_findings
+from gateway.config.metric_rules import metric_findings, ordered
 from gateway.config.scalars import percent_text, shown
 from gateway.config.wording import Finding, closest
 
@@ -31,6 +33,7 @@ def check(raw: Value, base: Path) -> Iterator[Finding]:
     yield from _experiment_ids(drafts)
     for draft in drafts:
         yield from _segments(draft)
+        yield from _covariates(draft)
         yield from _champion(draft)
         yield from _models(draft)
         yield from _split(draft)
@@ -71,6 +74,12 @@ def _segments(draft: EndpointDraft) -> Iterator[Finding]:
             if value in values[:index]:
                 steps = (*draft.steps, "segments", name, "values", index)
                 yield Finding(steps, f"expected each value once, found {shown(value)} again")
+
+
+def _covariates(draft: EndpointDraft) -> Iterator[Finding]:
+    for name, covariate in draft.covariates.items():
+        if covariate is not None:
+            yield from ordered((*draft.steps, "covariates", name, "bounds"), covariate.bounds)
 
 
 def _champion(draft: EndpointDraft) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ expected and what was found, a function back to the spelling, and a pattern for 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,7 +22,9 @@ HEADER = r"header:([A-Za-z0-9!#$%&'*+.^_`|~-]{1,100})"
 LABEL = r"\S(.{0,98}\S)?"  # a header's value comes without blanks around it
 DURATION = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)"
 PERCENT = r"([0-9]{1,3}(?:\.[0-9]{1,10})?)%"
+RELATIVE = r"([0-9]{1,4}(?:\.[0-9]{1,10})?)%"  # of a value, not of a whole
 SIZE = r"([0-9]{1,9})(KiB|MiB|GiB)"
+PREDICTION = r"(?=.)([^\s\[\]]{1,100})?(?:\[([0-9]{1,9})\])?"
 
 LONGEST = "3650d"
 MAX_SIZE = 1 << 30
@@ -54,7 +57,7 @@ def name(pattern: str = NAME, reserved: frozenset[str] = frozenset()) -> PlainVa
     def parse(value: Any) -> str:
         if isinstance(value, str) and re.fullmatch(pattern, value):
             if value in reserved:
-                raise ValueError(f"expected a name other than {shown(value)}, a path of the gateway's own")
+                raise ValueError(f"expected a name other than {shown(value)}, which is the gateway's own")
             return value
         allowed = "'.', '_', '-' or '%'" if pattern == STAGE else "'.', '_' or '-'"
         raise ValueError(
@@ -130,6 +133,22 @@ def parse_part(value: Any) -> Decimal:
     return share
 
 
+def parse_sample(value: Any) -> Decimal:
+    """A share of something, perhaps all of it."""
+    share = parse_percent(value)
+    if not share:
+        raise ValueError(f"expected a percentage above 0% up to 100%, found {shown(value)}")
+    return share
+
+
+def parse_relative(value: Any) -> Decimal:
+    """A part of another value: 2% is Decimal("0.02"), and 150% is more than the value itself."""
+    if isinstance(value, str) and (match := re.fullmatch(RELATIVE, value)) and 0 < Decimal(match[1]) <= 1000:
+        return Decimal(match[1]).scaleb(-2)
+    hint = f": is {value}% meant?" if type(value) is int else ""
+    raise ValueError(f"expected a percentage above 0% up to 1000% such as 2%, found {shown(value)}{hint}")
+
+
 def percent_text(share: Decimal) -> str:
     return f"{_plain(share.scaleb(2))}%"
 
@@ -147,6 +166,27 @@ def parse_size(value: Any) -> int:
 def size_text(size: int) -> str:
     unit = next((unit for unit, factor in _BYTES.items() if size % factor == 0), "")
     return f"{size // _BYTES[unit]}{unit}" if unit else str(size)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One number of an answer: an element of an output tensor. -1 is the last one, "" the first output."""
+
+    output: str = ""
+    index: int = -1
+
+    def __str__(self) -> str:
+        return self.output if self.index < 0 else f"{self.output}[{self.index}]"
+
+
+def parse_prediction(value: Any) -> Prediction:
+    """`probability`, `probability[1]` or `[1]`."""
+    if isinstance(value, str) and (match := re.fullmatch(PREDICTION, value)):
+        return Prediction(match[1] or "", -1 if match[2] is None else int(match[2]))
+    raise ValueError(
+        f'expected an output of the model and an element such as probability, probability[1] or "[1]" in quotes,'
+        f" found {shown(value)}"
+    )
 
 
 def parse_workers(value: Any) -> int | Literal["auto"]:

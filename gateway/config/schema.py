@@ -15,18 +15,21 @@ from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, mode
 from pydantic.json_schema import GenerateJsonSchema
 
 from gateway.config import kinds
-from gateway.config.experiment import Decision, Experiment, Guardrail, Metric, Objective, Stage
+from gateway.config.experiment import Decision, Experiment, Guardrail, Holdback, Objective, Stage
 from gateway.config.kinds import Section
+from gateway.config.metric import Metric
 
 __all__ = [
     "EVERY_REQUEST",
     "Admin",
     "Config",
+    "Covariate",
     "Data",
     "Decision",
     "Endpoint",
     "Experiment",
     "Guardrail",
+    "Holdback",
     "Metric",
     "Metrics",
     "Objective",
@@ -93,6 +96,15 @@ class Segment(Section):
     """The labels to tell apart, at most 50."""
 
 
+class Covariate(Section):
+    """A number that is known before the request is assigned, and never a consequence of the answer."""
+
+    header: kinds.Header = Field(alias="from")
+    """header:<name>, the request header that holds the number, such as header:x-past-spend."""
+    bounds: kinds.Bounds
+    """The least and the greatest value that it is told apart to; a request without it counts as the middle."""
+
+
 def _default_timeout(data: dict[str, Any]) -> str:
     return "10s" if data["url"] else "1s"
 
@@ -123,6 +135,9 @@ class Endpoint(Section):
     """What is randomised: {from: "header:x-user-id", otherwise: request}, or `request`: each one alone."""
     segments: Annotated[Mapping[kinds.Name, Segment], Field(max_length=8)] = Field({}, validate_default=True)
     """Labels by which results are cut, at most 8."""
+    covariates: Annotated[Mapping[kinds.Name, Covariate], Field(max_length=4)] = Field({}, validate_default=True)
+    """Numbers that foretell the objective, so that an experiment needs fewer units; at most 4. Each is known before
+    the request is assigned and never a consequence of the answer: past spend, not the length of the answer."""
     variants: Annotated[Mapping[kinds.Name, Variant], Field(min_length=1)]
     """The models, by name: one champion, and challengers."""
     traffic: Mapping[str, kinds.Percent] | None = None
@@ -130,12 +145,16 @@ class Endpoint(Section):
     metrics: Mapping[kinds.Name, Metric] = Field({}, validate_default=True)
     """What is measured, by name."""
     experiment: Experiment | None = None
-    """A release by evidence, of one challenger."""
+    """A release by evidence, of at most 8 challengers."""
 
     @property
     def champion(self) -> str:
         """The name of the champion."""
         return next(name for name, variant in self.variants.items() if variant.role == "champion")
+
+    def timed(self, metric: Metric) -> Metric:
+        """The metric whose window and grace are those of `metric`: a ratio has its numerator's."""
+        return metric if metric.numerator is None else self.metrics[metric.numerator]
 
     def shares(self) -> dict[str, Decimal]:
         """The split that the file itself gives: with an experiment, all is the champion's."""
@@ -172,7 +191,10 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema 2020-12 of the file as a person writes it, for editors."""
     schema = Config.model_json_schema()
     for part in (schema, *schema["$defs"].values()):
+        part["description"] = " ".join(part["description"].split())
         for key in part["properties"].values():
+            if "description" in key:
+                key["description"] = " ".join(key["description"].split())
             # pydantic leaves it open what becomes of names that match no pattern
             if "patternProperties" in key:
                 key["additionalProperties"] = False

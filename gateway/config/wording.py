@@ -73,7 +73,7 @@ def _message(error: ErrorDetails, steps: Steps, document: Document, schema: dict
     if kind == "missing" and isinstance(steps[-1], int):
         return "expected an entry, found none"
     if kind == "missing":
-        about = part_at(schema, steps).get("description", "").rstrip(".")
+        about = part_at(schema, steps).get("description", "").split(". ")[0].rstrip(".")
         return f"expected this key, found none ({about})"
     if kind == "extra_forbidden":
         return f"unknown key{closest(steps[-1], part_at(schema, steps[:-1]).get('properties', {}))}"
@@ -81,7 +81,7 @@ def _message(error: ErrorDetails, steps: Steps, document: Document, schema: dict
         found = _found(error, steps, document)
         return f"expected {context['expected']}, found {found}{_meant(error, context)}"
     if kind in ("too_short", "too_long"):
-        return _length(kind, context)
+        return _length(kind, context, error["input"])
     return f"expected {_expected(error, context)}, found {_found(error, steps, document)}"
 
 
@@ -107,10 +107,10 @@ def _meant(error: ErrorDetails, context: dict[str, Any]) -> str:
     return f": did you mean {near[0]!r}?" if near and len(choices) > 1 else ""
 
 
-def _length(kind: str, context: dict[str, Any]) -> str:
+def _length(kind: str, context: dict[str, Any], found: Any) -> str:
     bound, words = ("min_length", "at least") if kind == "too_short" else ("max_length", "at most")
     count, entries = context[bound], "entry" if context[bound] == 1 else "entries"
-    return f"expected {words} {count} {entries}, found {context['actual_length']}"
+    return f"expected {words} {count} {entries}, found {len(found)}"
 
 
 def part_at(schema: dict[str, Any], steps: Steps) -> dict[str, Any]:

@@ -6,17 +6,29 @@ Pure but for one thing: artifacts are digested and their signatures read (`Artif
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 
+from gateway.assignment.ranges import width
 from gateway.backends.onnx import Signature, digest, inspect
-from gateway.config.schema import Config, Endpoint, Metric, Variant
+from gateway.config.scalars import Prediction
+from gateway.config.schema import Config, Endpoint, Experiment, Metric, Variant
 from gateway.evidence.definition import Definition, MetricDefinition
-from gateway.evidence.verdict import Thresholds
-from gateway.plan import EndpointPlan, MetricPlan, Plan, SegmentPlan, SigningKey, VariantPlan
+from gateway.evidence.report import Thresholds
+from gateway.plan import (
+    CapturePlan,
+    CovariatePlan,
+    EndpointPlan,
+    MetricPlan,
+    Plan,
+    SegmentPlan,
+    SigningKey,
+    VariantPlan,
+)
 from gateway.release.policy import Rules
 from gateway.release.state import ReleaseState, StageRule
 
-_GRACE_US = 1_000_000  # for a completion, beyond the deadlines of both attempts
+_GRACE_US = 1_000_000  # for a completion, beyond the deadlines of both attempts: a challenger's, then the champion's
 
 
 class Artifacts:
@@ -61,28 +73,37 @@ def definition(endpoint_name: str, endpoint: Endpoint, champion: str, artifacts:
     """What the statistics freeze when the experiment starts."""
     experiment = endpoint.experiment
     assert experiment is not None
-    margins = {guardrail.metric: guardrail.margin for guardrail in experiment.guardrails}
-    timeouts = sum(variant.timeout for variant in endpoint.variants.values())
-    challenger = next(name for name in endpoint.variants if name != champion)
+    variants = endpoint.variants
+    challengers = tuple(name for name in variants if name != champion)
+    slowest = max((variants[name].timeout for name in challengers), default=0.0)
     return Definition(
         id=experiment.id,
         endpoint=endpoint_name,
         champion=champion,
-        challenger=challenger,
-        metrics=tuple(_metric(name, m, margins.get(name)) for name, m in endpoint.metrics.items()),
+        challengers=challengers,
+        metrics=tuple(_metric(name, endpoint, experiment) for name in endpoint.metrics),
         objective=experiment.objective.metric,
         expected_effect=experiment.objective.expected_effect,
         min_effect=experiment.objective.min_effect,
+        require_min_effect=experiment.objective.require == "min_effect",
         segments=tuple(endpoint.segments),
         segment_values=tuple(segment.values for segment in endpoint.segments.values()),
-        answer_within_us=micros(timeouts) + _GRACE_US,
-        champion_digest=artifacts.digest(endpoint.variants[champion]),
-        challenger_digest=artifacts.digest(endpoint.variants[challenger]),
+        answer_within_us=micros(variants[champion].timeout + slowest) + _GRACE_US,
+        covariates=len(endpoint.covariates),
+        paired=experiment.shadow is not None,
+        cycle_us=micros(experiment.decision.cycle),
+        holdback=experiment.holdback is not None,
+        aa=experiment.aa,
+        digests=tuple(artifacts.digest(variants[name]) for name in (champion, *challengers)),
     )
 
 
-def _metric(name: str, metric: Metric, margin: float | None) -> MetricDefinition:
-    low, high = metric.bounds or (0.0, 1.0)
+def _metric(name: str, endpoint: Endpoint, experiment: Experiment) -> MetricDefinition:
+    metric = endpoint.metrics[name]
+    timed = endpoint.timed(metric)
+    guardrail = next((one for one in experiment.guardrails if one.metric == name), None)
+    relative = guardrail.relative_margin if guardrail else None
+    low, high = metric.extent
     return MetricDefinition(
         name=name,
         type=metric.type,
@@ -91,29 +112,39 @@ def _metric(name: str, metric: Metric, margin: float | None) -> MetricDefinition
         low=low,
         high=high,
         limit_us=micros(metric.limit),
-        window_us=micros(metric.window),
-        grace_us=micros(metric.grace),
+        window_us=micros(timed.window),
+        grace_us=micros(timed.grace),
         missing=metric.missing or "exclude",
         max_missing=1.0 if metric.max_missing is None else float(metric.max_missing),
-        margin=margin,
+        aggregate=metric.aggregate or "first",
+        scale=metric.scale or "rank",
+        numerator=metric.numerator or "",
+        denominator=metric.denominator or "",
+        loss=metric.loss or "brier",
+        margin=guardrail.margin if guardrail else None,
+        relative_margin=None if relative is None else float(relative),
+        floor=guardrail.floor if guardrail else 0.0,
+        signal=name in experiment.signals,
     )
 
 
 def thresholds(endpoint: Endpoint) -> Thresholds:
     assert endpoint.experiment is not None
-    decision = endpoint.experiment.decision
+    decision, holdback = endpoint.experiment.decision, endpoint.experiment.holdback
     return Thresholds(
         alpha=decision.alpha,
         alpha_rollback=decision.alpha_rollback,
         alpha_errors=decision.alpha_errors,
         alpha_guardrail=decision.alpha_guardrail,
         alpha_srm=decision.alpha_srm,
+        run_length=float(holdback.run_length) if holdback else 1e6,
     )
 
 
 def rules(endpoint: Endpoint) -> Rules:
     experiment = endpoint.experiment
     assert experiment is not None
+    holdback = experiment.holdback
     return Rules(
         stages=tuple(
             StageRule(
@@ -131,6 +162,10 @@ def rules(endpoint: Endpoint) -> Rules:
         max_units=experiment.decision.max_units,
         max_duration_us=micros(experiment.decision.max_duration),
         on_inconclusive=experiment.decision.on_inconclusive,
+        segment_harm=experiment.decision.segment_harm,
+        holdback=holdback.traffic if holdback else Decimal(0),
+        watch_us=micros(holdback.watch) if holdback else 0,
+        run_length=float(holdback.run_length) if holdback else 1e6,
     )
 
 
@@ -182,14 +217,37 @@ def _endpoint(name: str, endpoint: Endpoint, state: ReleaseState, artifacts: Art
             SegmentPlan(name=segment_name, header=segment.header, values=tuple(segment.values))
             for segment_name, segment in endpoint.segments.items()
         ),
-        metrics=tuple(
-            MetricPlan(
-                name=metric_name,
-                type=metric.type,
-                source=metric.source,
-                low=(metric.bounds or (0.0, 1.0))[0],
-                high=(metric.bounds or (0.0, 1.0))[1],
-            )
-            for metric_name, metric in endpoint.metrics.items()
+        metrics=tuple(_outcome(metric_name, metric) for metric_name, metric in endpoint.metrics.items()),
+        covariates=tuple(
+            CovariatePlan(name=number, header=covariate.header, low=covariate.bounds[0], high=covariate.bounds[1])
+            for number, covariate in endpoint.covariates.items()
         ),
+        capture=_capture(endpoint),
+        shadow=_shadow(endpoint, state),
+        # what the file has dropped since can be neither read nor served
+        kept=tuple(one for one in state.kept if one.segment in endpoint.segments and one.variant in endpoint.variants),
     )
+
+
+def _outcome(name: str, metric: Metric) -> MetricPlan:
+    low, high = metric.posted
+    return MetricPlan(name=name, type=metric.type, source=metric.source, low=low, high=high)
+
+
+def capture(endpoint: Endpoint) -> Prediction | None:
+    """Which number of an answer is scored, if some metric scores it; all that do agree."""
+    scores = (metric for metric in endpoint.metrics.values() if metric.type == "score")
+    return next((metric.prediction or Prediction() for metric in scores), None)
+
+
+def _capture(endpoint: Endpoint) -> CapturePlan | None:
+    prediction = capture(endpoint)
+    return None if prediction is None else CapturePlan(output=prediction.output, index=prediction.index)
+
+
+def _shadow(endpoint: Endpoint, state: ReleaseState) -> int:
+    """Once it is decided, nobody learns from copies any more."""
+    experiment = endpoint.experiment
+    if experiment is None or experiment.shadow is None or state.status != "running":
+        return 0
+    return width(experiment.shadow)

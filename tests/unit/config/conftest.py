@@ -96,14 +96,170 @@ endpoints:
         hold_at: 5
         max_units: 16000
         max_duration: 30d
+        cycle: 24h
         on_inconclusive: champion
       automation: full
+"""
+
+RICH = """\
+version: 1
+endpoints:
+  shop:
+    protocol: http
+    segments:
+      country:
+        from: header:x-country
+        values: [DE, FR]
+    covariates:
+      past-spend:
+        from: header:X-Past-Spend
+        bounds: [0, 500]
+      age:
+        from: header:x-age
+        bounds: [18, 99]
+    variants:
+      third:
+        role: challenger
+        url: http://shop-c:8000
+        timeout: 3s
+      old:
+        role: champion
+        url: http://shop-a:8000
+        timeout: 2s
+      new:
+        role: challenger
+        url: http://shop-b:8000
+        timeout: 4s
+    metrics:
+      revenue:
+        type: unbounded
+        scale: winsorised
+        aggregate: sum
+        missing: zero
+        direction: increase
+        source: outcome
+        window: 24h
+        grace: 1h
+      orders:
+        type: count
+        cap: 5
+        direction: increase
+        source: outcome
+        window: 12h
+        grace: 30m
+      items:
+        type: count
+        cap: 50
+        aggregate: max
+        missing: exclude
+        max_missing: 10%
+        direction: increase
+        source: outcome
+        window: 12h
+        grace: 30m
+      basket:
+        type: ratio
+        numerator: items
+        denominator: orders
+        direction: increase
+        source: outcome
+      stars:
+        type: bounded
+        bounds: [0, 5]
+        aggregate: max
+        direction: increase
+        source: outcome
+        window: 1h
+      returned:
+        type: binary
+        aggregate: first
+        direction: decrease
+        source: outcome
+        window: 7d
+      latency:
+        type: latency
+        limit: 1s
+        direction: decrease
+        source: gateway
+      errors:
+        type: binary
+        direction: decrease
+        source: gateway
+    experiment:
+      id: personal
+      objective:
+        metric: revenue
+        expected_effect: 0.02
+        min_effect: 0.005
+        require: min_effect
+      guardrails:
+        - {metric: errors, relative_margin: 20%, floor: 0.002}
+        - {metric: latency, relative_margin: 150%}
+        - {metric: stars, margin: 0.5}
+        - {metric: orders, relative_margin: 2.5%}
+      signals:
+        - basket
+        - returned
+      stages:
+        - {traffic: 5%}
+        - {traffic: 49%}
+      holdback:
+        traffic: 2%
+        watch: 30d
+        run_length: 1000
+      decision:
+        cycle: 24h
+        segment_harm: restrict
+        max_duration: 60d
+  flights:
+    protocol: oip
+    variants:
+      a:
+        role: champion
+        onnx: models/logistic.onnx
+      b:
+        role: challenger
+        onnx: models/boosted.onnx
+    metrics:
+      loss:
+        type: score
+        loss: log_loss
+        label_independent: true
+        prediction: probability[1]
+        direction: decrease
+        source: outcome
+        window: 6h
+      minutes:
+        type: score
+        loss: absolute_error
+        bounds: [-60, 600]
+        prediction: probability[1]
+        direction: decrease
+        source: outcome
+        window: 6h
+    experiment:
+      id: trial
+      objective:
+        metric: loss
+        expected_effect: 0.1
+      guardrails:
+        - {metric: minutes, margin: 100}
+      shadow: 12.5%
+      aa: true
+      stages:
+        - {traffic: 50%}
 """
 
 
 @pytest.fixture
 def valid() -> str:
     return VALID
+
+
+@pytest.fixture
+def rich() -> str:
+    """Metrics of every type, roles, several challengers, shadow, holdback: what statistics can be asked for."""
+    return RICH
 
 
 @pytest.fixture

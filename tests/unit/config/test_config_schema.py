@@ -103,7 +103,7 @@ def test_metrics_and_experiments_have_the_defaults(accepted: Callable[[str], Loa
 
 
 def test_a_config_spelled_out_again_is_the_same(accepted: Callable[[str], LoadedConfig], valid: str) -> None:
-    for text in (valid, SMALL):
+    for text in (valid, valid.replace("16MiB", "1000"), SMALL):
         config = accepted(text).config
         spelled = config.model_dump(mode="json", exclude_none=True)
         assert accepted(json.dumps(spelled)).config == config
@@ -189,12 +189,12 @@ def test_the_json_schema_is_closed_and_speaks_the_spelling_of_people() -> None:
     json.dumps(schema, allow_nan=False)
 
 
-def _fits(value: object, part: dict[str, Any], schema: dict[str, Any]) -> bool:
+def fits(value: object, part: dict[str, Any], schema: dict[str, Any]) -> bool:
     """As much of a JSON Schema validator as the published schema needs."""
     if "$ref" in part:
-        return _fits(value, schema["$defs"][part["$ref"].rsplit("/", 1)[-1]], schema)
+        return fits(value, schema["$defs"][part["$ref"].rsplit("/", 1)[-1]], schema)
     if "anyOf" in part:
-        return any(_fits(value, choice, schema) for choice in part["anyOf"])
+        return any(fits(value, choice, schema) for choice in part["anyOf"])
     if value not in part.get("enum", [part.get("const", value)]):
         return False
     if not isinstance(value, KINDS[part["type"]]) or (isinstance(value, bool) and part["type"] != "boolean"):
@@ -203,11 +203,13 @@ def _fits(value: object, part: dict[str, Any], schema: dict[str, Any]) -> bool:
         return re.search(part.get("pattern", ""), value) is not None
     if isinstance(value, list):
         inner = part.get("prefixItems") or [part["items"]] * len(value)
-        return len(inner) == len(value) and all(map(_fits, value, inner, [schema] * len(value)))
+        return len(inner) == len(value) and all(map(fits, value, inner, [schema] * len(value)))
     if isinstance(value, dict):
         return value.keys() >= set(part.get("required", [])) and all(
-            _fits(inner, _of_key(key, part), schema) for key, inner in value.items()
+            fits(inner, _of_key(key, part), schema) for key, inner in value.items()
         )
+    if isinstance(value, int | float) and value <= part.get("exclusiveMinimum", value - 1):
+        return False
     return not isinstance(value, int | float) or part.get("minimum", value) <= value <= part.get("maximum", value)
 
 
@@ -234,8 +236,8 @@ def _of_key(key: str, part: dict[str, Any]) -> dict[str, Any]:
 def test_the_json_schema_takes_what_the_gateway_takes(accepted: Callable[[str], LoadedConfig], valid: str) -> None:
     schema = json_schema()
     for text in (valid, SMALL):
-        assert _fits(read(text.encode(), "").data, schema, schema)
-        assert _fits(accepted(text).config.model_dump(mode="json", exclude_none=True), schema, schema)
+        assert fits(read(text.encode(), "").data, schema, schema)
+        assert fits(accepted(text).config.model_dump(mode="json", exclude_none=True), schema, schema)
 
 
 @pytest.mark.parametrize(
@@ -258,4 +260,4 @@ def test_the_json_schema_takes_what_the_gateway_takes(accepted: Callable[[str], 
 )
 def test_the_json_schema_refuses_what_the_gateway_refuses(valid: str, old: str, new: str) -> None:
     schema = json_schema()
-    assert not _fits(read(valid.replace(old, new, 1).encode(), "").data, schema, schema)
+    assert not fits(read(valid.replace(old, new, 1).encode(), "").data, schema, schema)

@@ -97,3 +97,36 @@ def test_files_that_cannot_be_served_are_all_named(tmp_path: Path) -> None:
     assert "No such file" in missing
     assert damaged.startswith("endpoints.rank.variants.b.onnx: ")
     assert "cannot be loaded" in damaged
+
+
+@pytest.mark.parametrize(
+    ("prediction", "message"),
+    [
+        (None, ""),
+        ("probability", ""),
+        ("probability[0]", ""),
+        ("[0]", ""),
+        ("label[0]", "expected an output of the models (probability), found 'label'"),
+        ("[1]", "expected an element of probability: FP32[-1, 1] below 1, found [1]"),
+    ],
+)
+def test_what_is_scored_is_in_the_answer(tmp_path: Path, prediction: str | None, message: str) -> None:
+    scored = endpoint(tmp_path)
+    score = {"type": "score", "direction": "decrease", "source": "outcome", "window": "1m"}
+    scored["metrics"]["score"] = score if prediction is None else score | {"prediction": prediction}
+    config = loaded(tmp_path, rank=scored)
+    if not message:
+        check_models(config, Artifacts())
+        return
+    assert problems(config) == [f"endpoints.rank.metrics.score.prediction: {message}"]
+
+
+def test_what_does_not_fit_is_shown_with_its_line(tmp_path: Path) -> None:
+    config = loaded(tmp_path, rank=endpoint(tmp_path))
+    (tmp_path / "b.onnx").write_bytes(b"no model")
+    with pytest.raises(ConfigError) as caught:
+        check_models(config, Artifacts())
+    (problem,) = caught.value.problems
+    line = config.text.decode().splitlines()[problem.line - 1]
+    assert f"onnx: {tmp_path / 'b.onnx'}" in line
+    assert problem.column
