@@ -80,8 +80,8 @@ class ControlPlane:
             self._follow_config()
         self.snapshot = self._view()
 
-    def command(self, endpoint: str, kind: Kind, actor: str, text: str) -> None:
-        self.controller.command(endpoint, kind, actor, text)
+    def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str = "") -> None:
+        self.controller.command(endpoint, kind, actor, text, variant)
         self.snapshot = self._view()
 
     def reload(self) -> list[str]:
@@ -170,8 +170,8 @@ class _Process:
     def snapshot(self) -> dict[str, Any]:
         return self._plane.snapshot
 
-    async def command(self, endpoint: str, kind: Kind, actor: str, text: str) -> None:
-        await self.run(lambda: self._plane.command(endpoint, kind, actor, text))
+    async def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str) -> None:
+        await self.run(lambda: self._plane.command(endpoint, kind, actor, text, variant))
 
     async def ledger(self) -> list[dict[str, Any]]:
         rows = await self.run(self._plane.controller.ledger)

@@ -17,7 +17,9 @@ from gateway.release.state import Kind
 COMMANDS: dict[str, Kind] = {
     "hold": "hold",
     "resume": "resume",
+    "drop": "drop",
     "promote": "promote",
+    "complete": "complete",
     "rollback": "rollback",
 }
 
@@ -26,7 +28,7 @@ class Control(Protocol):
     """What the ports need of the control process. Every call runs on its one control thread."""
 
     def snapshot(self) -> dict[str, Any]: ...
-    async def command(self, endpoint: str, kind: Kind, actor: str, text: str) -> None: ...
+    async def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str) -> None: ...
     async def ledger(self) -> list[dict[str, Any]]: ...
     async def exposition(self, accept: str) -> tuple[bytes, str]: ...
     async def reload(self) -> list[str]: ...
@@ -62,7 +64,8 @@ def admin_app(control: Control) -> Starlette:
             raise RequestError(f"{verb!r} is none of {sorted(COMMANDS)}")
         body = await _object(request)
         actor, text = str(body.get("actor") or "api"), str(body.get("reason") or "")
-        await control.command(request.path_params["endpoint"], COMMANDS[verb], actor, text)
+        variant = str(body.get("variant") or "")
+        await control.command(request.path_params["endpoint"], COMMANDS[verb], actor, text, variant)
         return _json(control.snapshot()["endpoints"][request.path_params["endpoint"]])
 
     return Starlette(
@@ -97,7 +100,7 @@ async def _object(request: Request) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise RequestError(f"the body is not valid JSON: {error}") from error
     if not isinstance(body, dict):
-        raise RequestError("expected an object with `actor` and `reason`")
+        raise RequestError("expected an object with `actor`, `reason` and, of several challengers, `variant`")
     return body
 
 

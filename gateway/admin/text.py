@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -13,9 +14,11 @@ TEST_NAMES = {
     "promote": "{} is better",
     "harm": "{} is worse",
     "futility": "{} cannot be much better",
+    "not_worse": "{} cannot be much worse",
     "non_inferior": "{} is not much worse",
     "sample_ratio": "the split is not as configured ({})",
 }
+CUTS = {"": "all", "cycle": "this cycle", "last-cycle": "last cycle", "watch": "since the promotion"}
 
 
 def print_status(document: dict[str, Any]) -> None:
@@ -45,64 +48,102 @@ def endpoint_view(name: str, endpoint: dict[str, Any]) -> RenderableType:
     if experiment is None:
         return head
     parts: list[RenderableType] = [head, Text(f"experiment {experiment['id']}: {stage_line(experiment)}")]
+    parts += [Text(line) for line in _standing(experiment)]
     if experiment["hold"]:
         parts.append(Text(f"held: {experiment['hold']}", style="yellow"))
     if experiment["next"]:
-        parts.append(Text(_next_line(experiment), style="dim"))
+        parts.append(Text(_next_line(experiment["next"], experiment["automation"]), style="dim"))
     report = experiment["report"]
     if report is not None:
-        parts += [estimates_table(report), tests_table(report)]
+        parts += [Text(line) for line in verdict_lines(experiment)]
+        parts += [estimates_table(experiment, ended=not experiment["running"]), tests_table(experiment)]
     return Group(*parts)
 
 
-def _next_line(experiment: dict[str, Any]) -> str:
+def _standing(experiment: dict[str, Any]) -> Iterator[str]:
+    """What goes on beside the stages."""
+    if experiment["aa"]:
+        yield "a trial of equals: nothing is promoted, every false alarm is written down"
+    watch = experiment["watch"]
+    if watch is not None:
+        share, left = f"{100 * watch['share']:.4g} %", duration(watch["seconds_left"])
+        yield f"watched against {watch['former']}, which keeps {share} for another {left}"
+    for one in experiment["kept"]:
+        yield f"{one['segment']}={one['value']} stays with {one['variant']}"
+
+
+def _next_line(following: dict[str, Any], automation: str) -> str:
     """What the policy says now, and whether the gateway will do it."""
-    following = experiment["next"]
     line = f"{following['kind']}: {following['text']}"
-    waits = following["kind"] in ("advance", "promote", "rollback", "inconclusive")
-    if waits and experiment["automation"] != "full":
-        return f"recommended, not done (automation: {experiment['automation']}): {line}"
-    return line
+    return f"recommended, not done (automation: {automation}): {line}" if following["recommended"] else line
 
 
 def stage_line(experiment: dict[str, Any]) -> str:
     """The stages with the present one in brackets."""
-    return " → ".join(
-        f"[{stage['name']}]" if stage["name"] == experiment["stage"] else stage["name"]
-        for stage in experiment["stages"]
-    )
+    names = [stage["name"] for stage in experiment["stages"]]
+    if experiment["stage"] == "watch":
+        names.append("watch")
+    return " → ".join(f"[{name}]" if name == experiment["stage"] else name for name in names)
 
 
-def estimates_table(report: dict[str, Any]) -> Table:
-    """Effects: every metric overall, the objective by segment too."""
-    objective = next((test["metric"] for test in report["tests"] if test["name"] == "promote"), "")
-    table = Table(title="challenger minus champion, with anytime-valid 95 % intervals", title_justify="left", box=None)
-    for column in ("metric", "segment", "units", "lower", "estimate", "upper", ""):
-        table.add_column(column, justify="left" if column in ("metric", "segment", "") else "right")
-    for row in report["estimates"]:
-        if row["segment"] == "worst" or (row["segment"] and row["metric"] != objective):
-            continue
-        better = "higher is better" if row["increase"] else "lower is better"
-        table.add_row(
-            row["metric"],
-            row["segment"] or "all",
-            f"{row['units'][0]} + {row['units'][1]}",
-            # Without units on both sides there is nothing to compare.
-            *(f"{row[bound]:+.4f}" if all(row["units"]) else "-" for bound in ("lower", "estimate", "upper")),
-            "" if row["segment"] else better,
-        )
+def verdict_lines(experiment: dict[str, Any]) -> Iterator[str]:
+    """One word for each challenger, and one for each of its segments of which something is known."""
+    report = experiment["report"]
+    for name in experiment["challengers"]:
+        segments = report["segment_verdicts"].get(name, {})
+        known = ", ".join(f"{segment} {word}" for segment, word in segments.items() if word != "undecided")
+        gone = "" if name in experiment["running"] or not experiment["running"] else " (no longer in the running)"
+        yield f"{name}: {report['verdicts'][name]}{gone}" + (f"; by segment: {known}" if known else "")
+    if experiment["cycle_seconds"]:
+        yield f"whole business cycles of {duration(experiment['cycle_seconds'])} so far: {report['cycles']}"
+
+
+def estimates_table(experiment: dict[str, Any], *, ended: bool) -> Table:
+    """Effects, the interval first (rule R17): every metric overall, the objective also by segment and cycle."""
+    several = len(experiment["challengers"]) > 1
+    title = "challenger minus champion, with anytime-valid 95 % intervals"
+    if ended:
+        title = "estimates at stopping (biased upwards)"
+        title += "; the holdback gives the honest later one" if experiment["holdback"] else ""
+    table = Table(title=title, title_justify="left", box=None)
+    for column in ("challenger",) * several + ("metric", "segment", "units", "interval", "estimate", ""):
+        table.add_column(column, justify="right" if column in ("units", "interval", "estimate") else "left")
+    for row in experiment["report"]["estimates"]:
+        if row["segment"] in ("", "watch") or row["metric"] == experiment["objective"]:
+            table.add_row(*(row["challenger"],) * several, *_estimate(row))
     return table
 
 
-def tests_table(report: dict[str, Any]) -> Table:
+def _estimate(row: dict[str, Any]) -> tuple[str, ...]:
+    asymptotic = row["method"] == "asymptotic"
+    interval, estimate = f"[{row['lower']:+.4f}, {row['upper']:+.4f}]", f"{row['estimate']:+.4f}"
+    if not all(row["units"]):
+        interval = estimate = "-"  # without units on both sides there is nothing to compare
+    better = "higher is better" if row["increase"] else "lower is better"
+    return (
+        f"{row['metric']} (mean, asymptotic)" if asymptotic else row["metric"],
+        CUTS.get(row["segment"], row["segment"]),
+        f"{row['units'][0]} + {row['units'][1]}",
+        interval,
+        estimate,
+        "" if row["segment"] or asymptotic else better,
+    )
+
+
+def tests_table(experiment: dict[str, Any]) -> Table:
+    """Overall, since a promotion, and the segments and cycles in which harm is proved."""
+    several = len(experiment["challengers"]) > 1
     table = Table(title="evidence towards each decision", title_justify="left", box=None)
-    for column in ("hypothesis", "E", "needed", ""):
+    for column in ("challenger",) * several + ("hypothesis", "E", "needed", ""):
         table.add_column(column, justify="right" if column in ("E", "needed") else "left")
-    for test in report["tests"]:
-        if test["segment"]:
+    for test in experiment["report"]["tests"]:
+        met = test["log_e"] >= test["needed"]
+        if test["segment"] not in ("", "watch") and not (test["name"] == "harm" and met):
             continue
+        where = f" ({CUTS.get(test['segment'], test['segment'])})" if test["segment"] else ""
         table.add_row(
-            TEST_NAMES[test["name"]].format(test["metric"]),
+            *(test["challenger"],) * several,
+            TEST_NAMES[test["name"]].format(test["metric"]) + where,
             number(test["log_e"]),
             number(test["needed"]),
             bar(test["log_e"] / test["needed"]),
@@ -115,12 +156,22 @@ def number(log_value: float) -> str:
     if abs(log_value) < 700:
         return f"{math.exp(log_value):.3g}"
     exponent, fraction = divmod(log_value / math.log(10), 1.0)
+    if 10**fraction >= 9.995:  # to three digits that is the next power
+        exponent, fraction = exponent + 1.0, 0.0
     return f"{10**fraction:.3g}e{exponent:+.0f}"
 
 
 def bar(share: float, width: int = 20) -> str:
     filled = round(width * min(1.0, max(0.0, share)))
     return "█" * filled + "·" * (width - filled)
+
+
+def duration(seconds: float) -> str:
+    """In the largest unit of which there is at least one."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _percent(split: dict[str, float]) -> dict[str, str]:

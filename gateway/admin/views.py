@@ -10,11 +10,15 @@ import msgspec
 
 from gateway import __version__
 from gateway.errors import ConfigError
+from gateway.evidence.report import OVERALL, WATCH
 from gateway.release.controller import Controller
-from gateway.release.state import shares_of
+from gateway.release.policy import Rules, permitted
+from gateway.release.state import Decision, ReleaseState, shares_of
 from gateway.telemetry import metrics
 from gateway.telemetry.exposition import Sample
 from gateway.telemetry.status_page import Word
+
+_CHARTED = (OVERALL, WATCH)  # tests as metrics: those of segments are many, and in the status
 
 
 @dataclass(slots=True)
@@ -75,9 +79,17 @@ def _experiment(controller: Controller, name: str, now_us: int) -> dict[str, Any
     state = controller.states[name]
     run = controller.run(state.experiment)
     rules = controller.rules(name)
+    definition = controller.engine.evidence[state.experiment].definition
     return {
         "id": state.experiment,
+        "champion": definition.champion,
         "challenger": state.challenger,
+        "challengers": list(definition.challengers),
+        "running": list(state.contenders) if state.status == "running" else [],
+        "objective": definition.objective,
+        "aa": definition.aa,
+        "holdback": definition.holdback,
+        "cycle_seconds": definition.cycle_us / 1e6,
         "stage": state.stage,
         "stages": [{"name": rule.name, "share": float(rule.share)} for rule in rules.stages],
         "automation": rules.automation,
@@ -85,13 +97,29 @@ def _experiment(controller: Controller, name: str, now_us: int) -> dict[str, Any
         "running_seconds": (now_us - state.started_at_us) / 1e6,
         "max_duration_seconds": rules.max_duration_us / 1e6,
         "max_units": rules.max_units,
-        "next": msgspec.to_builtins(run.decision) if run.decision and state.status == "running" else None,
+        "watch": _watch(state, rules, now_us),
+        "kept": [msgspec.to_builtins(one) for one in state.kept],
+        "next": _next(run.decision, rules) if run.decision and state.open else None,
         "report": msgspec.to_builtins(run.report) if run.report else None,
         "counters": [
             {"variant": variant, "name": counter, "value": value}
             for (variant, counter), value in sorted(run.counters.items())
         ],
     }
+
+
+def _watch(state: ReleaseState, rules: Rules, now_us: int) -> dict[str, Any] | None:
+    """The new champion against the holdback of the old one."""
+    if not state.watching:
+        return None
+    left = rules.watch_us - (now_us - state.watch_since_us)
+    return {"former": state.former, "share": float(state.stage_share), "seconds_left": max(0.0, left / 1e6)}
+
+
+def _next(decision: Decision, rules: Rules) -> dict[str, Any]:
+    """What the policy says now; `recommended` where the gateway would not do it by itself."""
+    acts = permitted("full", decision) and not permitted(rules.automation, decision)
+    return {**msgspec.to_builtins(decision), "recommended": acts}
 
 
 def samples(controller: Controller, reload: ReloadStatus, now_us: int) -> Iterator[Sample]:
@@ -129,15 +157,14 @@ def _experiment_samples(controller: Controller, name: str) -> Iterator[Sample]:
     if report is None:
         return
     for test in report.tests:
-        if not test.segment:
-            yield metrics.LOG_EVIDENCE, (state.experiment, test.metric, test.name), test.log_e
+        if test.segment in _CHARTED:
+            name_of_test = test.name if test.segment == OVERALL else WATCH
+            yield metrics.LOG_EVIDENCE, (state.experiment, test.challenger, test.metric, name_of_test), test.log_e
     for estimate in report.estimates:
-        labels = state.experiment, estimate.metric, estimate.segment
-        for bound in ("lower", "estimate", "upper"):
-            yield metrics.EFFECT, (*labels, bound), getattr(estimate, bound)
-    objective = controller.engine.evidence[state.experiment].definition.objective
-    estimate_all = report.estimate(objective)
-    if estimate_all is not None:
-        definition = controller.engine.evidence[state.experiment].definition
-        for variant, units in zip((definition.champion, definition.challenger), estimate_all.units, strict=True):
-            yield metrics.UNITS, (state.experiment, variant), units
+        if estimate.method == "exact":  # a mean beside the score is information for people
+            labels = state.experiment, estimate.challenger, estimate.metric, estimate.segment
+            for bound in ("lower", "estimate", "upper"):
+                yield metrics.EFFECT, (*labels, bound), getattr(estimate, bound)
+    arms = controller.engine.evidence[state.experiment].definition.arms
+    for variant, units in zip(arms, report.assigned, strict=True):
+        yield metrics.UNITS, (state.experiment, variant), units

@@ -48,8 +48,9 @@ class Admin:
         decisions: list[dict[str, Any]] = self._call("GET", "/api/decisions")["decisions"]
         return decisions
 
-    def command(self, endpoint: str, verb: str, actor: str, reason: str) -> dict[str, Any]:
-        return self._call("POST", f"/api/endpoints/{endpoint}/{verb}", {"actor": actor, "reason": reason})
+    def command(self, endpoint: str, verb: str, actor: str, reason: str, variant: str = "") -> dict[str, Any]:
+        body = {"actor": actor, "reason": reason, "variant": variant}
+        return self._call("POST", f"/api/endpoints/{endpoint}/{verb}", body)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         try:

@@ -12,6 +12,7 @@ from gateway.cli.common import config_option, json_option, reporting
 
 _reason = click.option("--reason", default="", help="Why; written to the ledger.")
 _endpoint = click.argument("endpoint")
+_variant = click.option("--variant", default="", help="Which challenger, where there are several.")
 
 
 @click.command()
@@ -51,10 +52,30 @@ def resume(path: Path, endpoint: str, reason: str) -> None:
 @click.command()
 @config_option
 @_endpoint
+@_variant
 @_reason
-def promote(path: Path, endpoint: str, reason: str) -> None:
-    """Make the challenger the champion now, whatever the evidence says."""
-    _command(path, endpoint, "promote", reason)
+def promote(path: Path, endpoint: str, variant: str, reason: str) -> None:
+    """Make a challenger the champion now, whatever the evidence says."""
+    _command(path, endpoint, "promote", reason, variant)
+
+
+@click.command()
+@config_option
+@_endpoint
+@_variant
+@_reason
+def drop(path: Path, endpoint: str, variant: str, reason: str) -> None:
+    """Take one of several challengers out of the running; the others go on."""
+    _command(path, endpoint, "drop", reason, variant)
+
+
+@click.command()
+@config_option
+@_endpoint
+@_reason
+def complete(path: Path, endpoint: str, reason: str) -> None:
+    """End the watch after a promotion: the old champion gives up its holdback."""
+    _command(path, endpoint, "complete", reason)
 
 
 @click.command()
@@ -66,10 +87,10 @@ def rollback(path: Path, endpoint: str, reason: str) -> None:
     _command(path, endpoint, "rollback", reason)
 
 
-def _command(path: Path, endpoint: str, verb: str, reason: str) -> None:
+def _command(path: Path, endpoint: str, verb: str, reason: str, variant: str = "") -> None:
     from gateway.cli.client import Admin
 
     with reporting():
-        after = Admin.of_config(path).command(endpoint, verb, getpass.getuser(), reason)
+        after = Admin.of_config(path).command(endpoint, verb, getpass.getuser(), reason, variant)
     split = ", ".join(f"{name} {share:.4g}" for name, share in after["split"].items())
     click.echo(f"{endpoint}: {after['status']}, champion {after['champion']}, split {split}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -19,41 +18,22 @@ from gateway.clock import Clock
 from gateway.config.load import LoadedConfig
 from gateway.errors import StoreError, UnknownEndpoint
 from gateway.evidence.engine import Engine
-from gateway.evidence.verdict import Report, judge
 from gateway.release import compile as compiled
 from gateway.release.health import Health
 from gateway.release.journal import Basis, Journal, Moves
 from gateway.release.keys import Keys
-from gateway.release.kill import KillRule
 from gateway.release.models import check_models
-from gateway.release.policy import Rules, View, decide
+from gateway.release.needs import kept
+from gateway.release.policy import Rules, View, decide, permitted, would_be
 from gateway.release.publish import Publisher
 from gateway.release.reconcile import Reconciled, reconcile
+from gateway.release.runs import Run
 from gateway.release.stages import move
 from gateway.release.state import Decision, Kind, ReleaseState
+from gateway.release.words import stays, withdrawn
 from gateway.store.base import LedgerRow, Store
 
 log = logging.getLogger(__name__)
-
-_PERMITTED: dict[str, frozenset[Kind]] = {
-    "off": frozenset(),
-    "recommend": frozenset(),
-    "rollback_only": frozenset({"rollback"}),
-    "full": frozenset({"advance", "promote", "rollback", "inconclusive"}),
-}
-
-
-@dataclass(slots=True)
-class Run:
-    """What the controller remembers of an experiment between two ticks; a restart may forget it."""
-
-    kill: KillRule = field(default_factory=KillRule)
-    report: Report | None = None
-    judged: tuple[int, str] = (-1, "")  # fold step and config of the report
-    decision: Decision | None = None
-    promotable_since: int = 0
-    counters: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    decisions: Mapping[str, int] = field(default_factory=dict)  # rows of the ledger by kind
 
 
 class Controller:
@@ -133,60 +113,65 @@ class Controller:
         self._publication_due = True
         self._publish_or_fail()
 
-    def command(self, endpoint: str, kind: Kind, actor: str, text: str) -> None:
-        """What a person asks for: hold, resume, promote, rollback. Raises IllegalMove, UnknownEndpoint, StoreError."""
+    def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str = "") -> None:
+        """What a person asks for: hold, resume, drop, promote, complete, rollback; `variant` where there are several.
+
+        Raises IllegalMove, UnknownEndpoint, StoreError.
+        """
         if endpoint not in self.loaded.config.endpoints or not self.states[endpoint].experiment:
             raise UnknownEndpoint(f"there is no experiment at {endpoint!r}")
-        self._apply(endpoint, Decision(kind=kind, reason="manual", text=text or f"asked for by {actor}"), actor)
+        decision = Decision(kind=kind, reason="manual", text=text or f"asked for by {actor}", variant=variant)
+        self._apply(endpoint, self._restricted(endpoint, decision), actor)
         self._publish_or_fail()
+
+    def _restricted(self, name: str, decision: Decision) -> Decision:
+        """A person's promotion, too, leaves harmed segments where they are, if the config says so."""
+        if decision.kind != "promote":
+            return decision
+        stay = kept(self._view(name), decision.variant or self.states[name].contenders[0])
+        return msgspec.structs.replace(decision, kept=stay, text=decision.text + stays(stay))
 
     def _judge(self, name: str) -> None:
         """Read the evidence of one experiment and do what follows from it."""
         state = self.states[name]
-        run = self.run(state.experiment)
-        report = self._report(name, state, run)
-        if state.status != "running":
+        run, view = self.run(state.experiment), self._view(name)
+        if not state.open:
             return
-        view = View(
+        if state.status == "running":
+            view = msgspec.structs.replace(view, kills=run.kills(self.health, state))
+        if view.definition.aa and state.status == "running":
+            self._write_what_would_be(run, view)
+        run.decision = run.ripened(decide(view), self.engine.seen_through, self._clock.wall_us())
+        self._act(name, view.rules, run.decision)
+
+    def _view(self, name: str) -> View:
+        """What is known of a release now, but for the kill rule, which counts looks."""
+        state = self.states[name]
+        thresholds = compiled.thresholds(self.loaded.config.endpoints[name])
+        run = self.run(state.experiment)
+        return View(
             definition=self.engine.evidence[state.experiment].definition,
             rules=self.rules(name),
             state=state,
-            report=report,
+            report=run.look(state.experiment, self.engine, thresholds, self.loaded.digest, self._store),
             now_us=self._clock.wall_us(),
-            kill=run.kill.observe(*self.health.counts(state)),
             facts_lost=self.health.facts_lost or self.engine.damaged,
         )
-        run.decision = self._ripened(run, decide(view))
-        self._act(name, view.rules, run.decision)
 
-    def _report(self, name: str, state: ReleaseState, run: Run) -> Report:
-        """The report of the last fold step; made anew only if there was one, or another config."""
-        basis = self.engine.step_number, self.loaded.digest
-        if run.report is None or run.judged != basis:
-            run.report = judge(
-                self.engine.evidence[state.experiment],
-                compiled.thresholds(self.loaded.config.endpoints[name]),
-                self.engine.units(state.experiment),
-                self.engine.folded(state.experiment),
-            )
-            run.counters = self._store.counters(state.experiment)
-            run.decisions = self._store.decisions_by_kind(state.experiment)
-            run.judged = basis
-        return run.report
-
-    def _ripened(self, run: Run, decision: Decision) -> Decision:
-        """Promotion waits until every living spool is folded past the moment of the verdict (rule R3)."""
-        if decision.kind != "promote":
-            run.promotable_since = 0
-            return decision
-        run.promotable_since = run.promotable_since or self._clock.wall_us()
-        if self.engine.seen_through >= run.promotable_since:
-            return decision
-        return msgspec.structs.replace(decision, kind="continue", reason="promotion_waits")
+    def _write_what_would_be(self, run: Run, view: View) -> None:
+        """In a trial of equals every would-be decision is a row, when it appears for the first time."""
+        state, unsaid = view.state, run.unsaid(would_be(view), view.state.experiment, self._store)
+        if not unsaid:
+            return
+        with self._journal.moves(self._basis(self.loaded)) as moves:
+            for decision in unsaid:
+                moves.record(state, state, state, decision, "gateway", view.report)
+        run.say(unsaid)
+        run.ledger_has_grown()
 
     def _act(self, name: str, rules: Rules, decision: Decision) -> None:
         """Apply what the policy decided, as far as automation allows."""
-        if decision.kind not in _PERMITTED[rules.automation]:
+        if not permitted(rules.automation, decision):
             return
         if decision.kind == "inconclusive" and rules.on_inconclusive == "hold":
             decision = msgspec.structs.replace(decision, kind="hold")
@@ -196,30 +181,30 @@ class Controller:
         """Make one move; the plan that follows from it is due."""
         before = self.states[name]
         definition = self.engine.evidence[before.experiment].definition
-        after = move(before, decision, self.rules(name).stages, definition.champion, self._clock.wall_us())
-        variants = self.loaded.config.endpoints[name].variants
-        artifact = self._artifacts.name(variants[before.challenger])
+        after = move(before, decision, self.rules(name), definition.champion, self._clock.wall_us())
         with self._journal.moves(self._basis(self.loaded)) as moves:
             moves.save({name: after})
             moves.record(after, before, after, decision, actor, self.run(before.experiment).report)
-            if decision.kind == "rollback":
-                self._store.quarantine(name, artifact, before.experiment, self._clock.wall_us())
-            elif actor != "gateway" and decision.kind in ("resume", "promote"):
-                self._store.release_from_quarantine(name, artifact)
+            self._quarantine(before, decision, actor)
         self._publication_due = True
-        self.run(before.experiment).judged = (-1, "")  # the ledger has grown
-        log.warning(
-            "%s: %s",
-            decision.kind,
-            decision.text,
-            extra={"endpoint": name, "experiment": before.experiment, "reason": decision.reason},
-        )
+        self.run(before.experiment).ledger_has_grown()
+        about = {"endpoint": name, "experiment": before.experiment, "reason": decision.reason}
+        log.warning("%s: %s", decision.kind, decision.text, extra=about)
+
+    def _quarantine(self, before: ReleaseState, decision: Decision, actor: str) -> None:
+        """What went because of harm must not come back unchanged, unless a person says so."""
+        variants = self.loaded.config.endpoints[before.endpoint].variants
+        for variant in (decision.variant,) if decision.variant else before.contenders:
+            artifact = self._artifacts.name(variants[variant])
+            if decision.expels:
+                self._store.quarantine(before.endpoint, artifact, before.experiment, self._clock.wall_us())
+            elif actor != "gateway" and decision.kind in ("resume", "promote"):
+                self._store.release_from_quarantine(before.endpoint, artifact)
 
     def _write_down(self, moves: Moves, result: Reconciled) -> None:
         """What a new config makes of the releases: experiments that end, that begin, and the states to serve from."""
         for old in result.withdrawn:
-            text = f"the config no longer has experiment {old.experiment}"
-            decision = Decision(kind="withdraw", reason="config", text=text)
+            decision = Decision(kind="withdraw", reason="config", text=withdrawn(old))
             moves.record(old, old, result.states[old.endpoint], decision, "config", self.run(old.experiment).report)
         for definition in result.starts:
             self.engine.start(definition)
@@ -252,6 +237,8 @@ class Controller:
     def _reload(self) -> None:
         self._journal.load()
         self.engine = Engine(self._spool, self._store, self._clock)
+        for run in self._runs.values():
+            run.store_came_back()
         self._publication_due = True
 
     def _fail(self, error: StoreError) -> None:

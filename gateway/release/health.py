@@ -32,17 +32,14 @@ class Health:
         """Whether a worker could not keep assignments since this process began to watch."""
         return self._lost_before is not None and self._lost > self._lost_before
 
-    def counts(self, state: ReleaseState) -> tuple[tuple[int, int], tuple[int, int]]:
-        """(requests, errors) of champion and challenger since the experiment began, also of workers that died."""
-        return self._count(state, state.champion), self._count(state, state.challenger)
-
-    @property
-    def _lost(self) -> int:
-        return self.totals.get((metrics.SPOOL_FAILURES.name, ("requests",)), (0,))[0]
-
-    def _count(self, state: ReleaseState, variant: str) -> tuple[int, int]:
+    def counts(self, state: ReleaseState, variant: str) -> tuple[int, int]:
+        """(requests, errors) of a variant since the experiment began, also of workers that died."""
         labels = state.endpoint, state.experiment, variant
         ok, bad = (
             self.totals.get((metrics.COMPLETIONS.name, (*labels, result)), (0,))[0] for result in ("ok", "error")
         )
         return ok + bad, bad
+
+    @property
+    def _lost(self) -> int:
+        return self.totals.get((metrics.SPOOL_FAILURES.name, ("requests",)), (0,))[0]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway.clock import Clock
-from gateway.evidence.verdict import Report
+from gateway.evidence.report import Report
 from gateway.release.state import Decision, ReleaseState, decode, encode
 from gateway.store.base import Store
 
@@ -97,6 +97,7 @@ class Moves:
             "actor": actor,
             "reason": decision.reason,
             "text": decision.text,
+            "variant": decision.variant,
             "config_digest": self._basis.config_digest,
             "watermark": self._basis.watermark,
             "evidence": msgspec.to_builtins(report) if report else None,

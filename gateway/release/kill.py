@@ -16,7 +16,7 @@ TIMES = 5.0
 
 @dataclass(slots=True)
 class KillRule:
-    """Watches one experiment. Feed it totals that never fall; it keeps what lies within the last 50 requests."""
+    """Watches one challenger. Feed it totals that never fall; it keeps what lies within the last 50 requests."""
 
     _window: deque[tuple[int, int]] = field(default_factory=deque)  # (requests, errors) of the challenger
     _challenger: tuple[int, int] | None = None

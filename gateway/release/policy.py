@@ -2,67 +2,80 @@
 
 Rollback beats everything, a person's hold beats the rest, futility beats promotion, no data is never a win
 (rules R7, R11-R13, R16). Promotion comes out of the last stage only: whoever writes stages wants every one of them.
+Each rule looks at every challenger in the running; one of several that must go is dropped, the last one ends it all.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Literal
 
-import msgspec
+from msgspec.structs import replace
 
-from gateway.evidence.cells import WORST
-from gateway.evidence.definition import FUTILITY, HARM, NON_INFERIOR, PROMOTE, Definition
-from gateway.evidence.verdict import Report, Test
-from gateway.release.state import Decision, ReleaseState, StageRule
+from gateway.evidence.definition import FUTILITY, HARM, NOT_WORSE, PROMOTE
+from gateway.evidence.report import OVERALL, WATCH, Test
+from gateway.release import words
+from gateway.release.needs import alarmed_signals, blockers, harmed, kept, missing, stage_needs, suspicion
+from gateway.release.state import Decision, Kind
+from gateway.release.view import Automation
+from gateway.release.view import Rules as Rules  # what a config compiles to
+from gateway.release.view import View as View
 
-Automation = Literal["off", "recommend", "rollback_only", "full"]
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a config that decides; it may be edited while the experiment runs."""
-
-    stages: tuple[StageRule, ...]
-    automation: Automation
-    hold_at: float
-    futility: bool
-    max_units: int | None
-    max_duration_us: int
-    on_inconclusive: Literal["champion", "hold"]
-
-
-class View(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a decision may depend on."""
-
-    definition: Definition
-    rules: Rules
-    state: ReleaseState
-    report: Report
-    now_us: int
-    kill: str = ""  # why the kill rule fired, "" if it did not
-    facts_lost: bool = False  # assignments could not be kept: the log is not whole
+_ACTS = frozenset[Kind]({"advance", "drop", "promote", "complete", "rollback", "inconclusive"})
+_LIMITS = frozenset({"max_units", "max_duration"})
+_AS_IF: dict[Kind, str] = {
+    "promote": "would promote {}",
+    "rollback": "would roll {} back",
+    "drop": "would drop {}",
+    "inconclusive": "would give up {}",
+}
 
 
 def decide(view: View) -> Decision:
     """The first rule that has something to say."""
-    for rule in _RULES:
-        decision = rule(view)
-        if decision is not None:
-            return decision
-    return Decision(kind="continue", reason="collecting", text=_what_is_missing(view))
+    if view.state.watching:
+        return _first(_WATCH, view) or Decision(kind="continue", reason="watching", text="no sign of harm so far")
+    if view.definition.aa:
+        collecting = next(iter(would_be(view)), None) or _collecting(view)
+        return _first(_TRIAL, view) or collecting
+    return _first(_RULES, view) or _collecting(view)
 
 
-def _rollback(view: View) -> Decision | None:
-    if view.kill:
-        return Decision(kind="rollback", reason="kill_rule", text=view.kill)
-    for test in view.report.tests:
-        if test.name == HARM and test.segment == "" and test.met:
-            return Decision(
-                kind="rollback",
-                reason=f"harm_{test.metric}",
-                text=f"{test.metric} is worse on the units so far (E = {_e(test)}, needed {_needed(test)})",
-            )
+def would_be(view: View) -> list[Decision]:
+    """What statistics would have led to in a trial of equals: whatever is in here is a false alarm, or no verdict."""
+    found: list[Decision] = []
+    view = replace(view, kills={})  # the kill rule is no statistic: it acts
+    while (decision := _first(_RULES, view)) and decision.kind in _AS_IF and decision.reason not in _LIMITS:
+        why = decision.text.removeprefix(f"{decision.variant}: ")
+        text = f"{_AS_IF[decision.kind].format(decision.variant)}: {why}"
+        found.append(Decision(kind="continue", reason=f"aa_{decision.kind}", text=text, variant=decision.variant))
+        if decision.kind != "drop":
+            break
+        view = replace(view, state=view.state.without(decision.variant))
+    return found
+
+
+def permitted(automation: Automation, decision: Decision) -> bool:
+    """Whether the gateway does by itself what the evidence says."""
+    if automation == "rollback_only":
+        return decision.expels
+    return automation == "full" and decision.kind in _ACTS
+
+
+def _killed(view: View) -> Decision | None:
+    for name in view.state.contenders:
+        if why := view.kills.get(name):
+            return _leaves(view, name, "kill_rule", why)
+    return None
+
+
+def _harmed(view: View) -> Decision | None:
+    for name in view.state.contenders:
+        for test in view.tests(HARM, name):
+            if test.segment == OVERALL and test.met:
+                return _leaves(view, name, f"harm_{test.metric}", words.worse(test))
+        if view.rules.segment_harm == "rollback" and (segments := harmed(view, name)):
+            test = segments[0]
+            return _leaves(view, name, f"segment_harm_{test.metric}", words.worse(test, f" in {test.segment}"))
     return None
 
 
@@ -77,35 +90,33 @@ def _held(view: View) -> Decision | None:
 
 def _futility(view: View) -> Decision | None:
     """Only in the last stage, and never ahead of a growing suspicion of harm."""
-    last = view.rules.stages[-1].name
-    if not view.rules.futility or view.state.stage != last or _suspicion(view):
+    if not view.rules.futility or view.next_stage is not None:
         return None
-    test = view.report.test(view.definition.objective, FUTILITY)
-    if test is None or not test.met:
-        return None
-    return Decision(
-        kind="inconclusive",
-        reason="futility",
-        text=f"an improvement of {view.definition.min_effect} or more in {test.metric} has become implausible"
-        f" (E = {_e(test)}, needed {_needed(test)})",
-    )
+    objective, least = view.definition.objective, view.definition.min_effect
+    for name in view.state.contenders:
+        futile = view.test(objective, FUTILITY, name)
+        if futile is None or not futile.met or suspicion(view, (name,)):
+            continue
+        same = view.test(objective, NOT_WORSE, name)
+        if same is not None and same.met:
+            return _leaves(view, name, "equivalent", words.equivalent(_weaker(futile, same), least), "inconclusive")
+        return _leaves(view, name, "futility", words.futile(futile, least), "inconclusive")
+    return None
 
 
 def _promote(view: View) -> Decision | None:
-    if _blockers(view):
+    """Of several that pass, the one with the most evidence."""
+    objective = view.definition.objective
+    passed = [name for name in view.state.contenders if not blockers(view, name)]
+    tests = [test for name in passed if (test := view.test(objective, PROMOTE, name)) is not None]
+    if not tests:
         return None
-    estimate = view.report.estimate(view.definition.objective)
-    assert estimate is not None
-    test = view.report.test(view.definition.objective, PROMOTE)
-    assert test is not None
-    low, high = sorted((abs(estimate.lower), abs(estimate.upper)))  # the interval lies on one side of zero
-    return Decision(
-        kind="promote",
-        reason="better",
-        text=f"{test.metric} is better by {abs(estimate.estimate):.4f}"
-        f" [{low:.4f}, {high:.4f}] (E = {_e(test)}, needed {_needed(test)})"
-        " and every guardrail passed",
-    )
+    best = max(tests, key=lambda test: test.log_e)
+    estimate = view.report.estimate(objective, OVERALL, best.challenger)
+    assert estimate is not None  # its interval passed
+    stay = kept(view, best.challenger)
+    text = view.named(best.challenger, words.better(estimate, best, stay))
+    return Decision(kind="promote", reason="better", text=text, variant=best.challenger, kept=stay)
 
 
 def _exhausted(view: View) -> Decision | None:
@@ -118,127 +129,88 @@ def _exhausted(view: View) -> Decision | None:
     return None
 
 
-def _hold(view: View) -> Decision | None:
+def _not_whole(view: View) -> Decision | None:
+    """A wrong split or a log with holes freezes what goes up, never what goes back (rule R13)."""
     if view.report.sample_ratio_alarm:
-        return Decision(
-            kind="hold",
-            reason="sample_ratio",
-            text="the split that arrived is not the split that was configured",
-        )
+        text = "the split that arrived is not the split that was configured"
+        return Decision(kind="hold", reason="sample_ratio", text=text)
     if view.facts_lost:
         return Decision(kind="hold", reason="facts_lost", text="assignments were lost, so the log is not whole")
-    suspicion = _suspicion(view)
-    if suspicion is not None:
-        return Decision(
-            kind="hold",
-            reason=f"suspicion_{suspicion.metric}",
-            text=f"{suspicion.metric} may be worse (E = {_exp(suspicion.now)}, hold at {view.rules.hold_at:g})",
-        )
+    return None
+
+
+def _doubt(view: View) -> Decision | None:
+    test = suspicion(view, view.state.contenders)
+    if test is not None:
+        level = f"E = {words.number(test.now)}, hold at {view.rules.hold_at:g}"
+        text = view.named(test.challenger, f"{test.metric} may be worse ({level})")
+        return Decision(kind="hold", reason=f"suspicion_{test.metric}", text=text, variant=test.challenger)
+    for name in view.state.contenders:
+        for signal in alarmed_signals(view, name):
+            text = view.named(name, words.worse(signal))
+            return Decision(kind="hold", reason=f"signal_{signal.metric}", text=text, variant=name)
     return None
 
 
 def _advance(view: View) -> Decision | None:
-    following = _next_stage(view)
-    if following is None or _stage_needs(view):
+    following = view.next_stage
+    if following is None or stage_needs(view, view.state.contenders):
         return None
+    seen = "" if view.definition.aa else " without a sign of harm"
     return Decision(
         kind="advance",
         reason="stage_passed",
-        text=f"{view.state.stage} passed without a sign of harm",
+        text=f"{view.state.stage} passed{seen}",
         stage=following.name,
     )
 
 
-_RULES: tuple[Callable[[View], Decision | None], ...] = (
-    _rollback,
+def _alarm(view: View) -> Decision | None:
+    """The watch after a promotion: the new champion against the holdback of the old one."""
+    champion = view.state.champion
+    for test in view.tests(HARM, champion):
+        if test.segment == WATCH and test.met:
+            text = words.worse(test, " since the promotion")
+            return Decision(kind="rollback", reason=f"watch_{test.metric}", text=text, variant=champion)
+    return None
+
+
+def _complete(view: View) -> Decision | None:
+    if view.now_us - view.state.watch_since_us < view.rules.watch_us:
+        return None
+    text = f"no sign of harm against {view.state.former} within {view.rules.watch_us / 3.6e9:.3g} h"
+    return Decision(kind="complete", reason="watched", text=text, variant=view.state.champion)
+
+
+_Rule = Callable[[View], Decision | None]
+_RULES: tuple[_Rule, ...] = (
+    _killed,
+    _harmed,
     _held,
     _futility,
     _promote,
     _exhausted,
-    _hold,
+    _not_whole,
+    _doubt,
     _advance,
 )
+_TRIAL: tuple[_Rule, ...] = (_killed, _held, _exhausted, _not_whole, _advance)
+_WATCH: tuple[_Rule, ...] = (_alarm, _complete)
 
 
-def _blockers(view: View) -> list[str]:
-    """What still stands between the challenger and promotion, in words."""
-    report, objective = view.report, view.definition.objective
-    blockers = _stage_needs(view)
-    if (following := _next_stage(view)) is not None:
-        blockers.append(f"the stage {following.name}")
-    promote = report.test(objective, PROMOTE)
-    if promote is None or not promote.met:
-        blockers.append(f"evidence for {objective} {_of(promote)}")
-    worst = report.test(objective, PROMOTE, WORST)
-    if report.worst_fill_needed and (worst is None or not worst.met):
-        blockers.append(f"evidence for {objective} with the worst value for missing outcomes {_of(worst)}")
-    estimate = report.estimate(objective)
-    if estimate is None or not estimate.better:
-        blockers.append(f"the interval of {objective} includes no effect")
-    for guardrail in view.definition.guardrails:
-        test = report.test(guardrail.name, NON_INFERIOR)
-        if test is None or not test.met:
-            blockers.append(f"guardrail {guardrail.name} {_of(test)}")
-    if report.sample_ratio_alarm:
-        blockers.append("sample ratio mismatch")
-    if max(report.missing) > view.definition.metric(objective).max_missing:
-        blockers.append(f"{max(report.missing):.1%} of the outcomes of {objective} are missing")
-    harmed = [test.segment for test in report.tests if test.name == HARM and test.segment and test.met]
-    blockers += [f"segment {segment} is harmed" for segment in harmed]
-    if view.facts_lost:
-        blockers.append("assignments were lost")
-    return blockers
+def _first(rules: tuple[_Rule, ...], view: View) -> Decision | None:
+    return next((decision for rule in rules if (decision := rule(view)) is not None), None)
 
 
-def _stage_needs(view: View) -> list[str]:
-    """What the present stage still demands before the next."""
-    stage = _stage(view)
-    champion, challenger = view.report.matured.get(stage.name, (0, 0))
-    needs: list[str] = []
-    if champion + challenger < stage.min_units:
-        needs.append(f"{champion + challenger} of {stage.min_units} units in {stage.name}")
-    if challenger < stage.min_challenger_units:
-        needs.append(f"{challenger} of {stage.min_challenger_units} challenger units in {stage.name}")
-    left = stage.min_duration_us - (view.now_us - view.state.stage_since_us)
-    if left > 0:
-        needs.append(f"{left / 1e6:.0f} s more in {stage.name}")
-    return needs
+def _collecting(view: View) -> Decision:
+    return Decision(kind="continue", reason="collecting", text=missing(view))
 
 
-def _what_is_missing(view: View) -> str:
-    if _next_stage(view) is not None:
-        return "before the next stage: " + ", ".join(_stage_needs(view))
-    return "before promotion: " + ", ".join(_blockers(view))
+def _leaves(view: View, name: str, reason: str, text: str, at_last: Kind = "rollback") -> Decision:
+    """One of several is dropped; with the last one the experiment ends."""
+    kind: Kind = "drop" if len(view.state.contenders) > 1 else at_last
+    return Decision(kind=kind, reason=reason, text=view.named(name, text), variant=name)
 
 
-def _suspicion(view: View) -> Test | None:
-    """The strongest present sign of harm, if it is strong enough to hold; unlike proof, a suspicion may pass."""
-    level = math.log(view.rules.hold_at)
-    signs = [test for test in view.report.tests if test.name == HARM and not test.segment and test.now >= level]
-    return max(signs, key=lambda test: test.now, default=None)
-
-
-def _stage(view: View) -> StageRule:
-    return next(stage for stage in view.rules.stages if stage.name == view.state.stage)
-
-
-def _next_stage(view: View) -> StageRule | None:
-    names = [stage.name for stage in view.rules.stages]
-    following = names.index(view.state.stage) + 1
-    return view.rules.stages[following] if following < len(names) else None
-
-
-def _of(test: Test | None) -> str:
-    return "has no data" if test is None else f"E = {_e(test)} of {_needed(test)}"
-
-
-def _e(test: Test) -> str:
-    return _exp(test.log_e)
-
-
-def _needed(test: Test) -> str:
-    return _exp(test.needed)
-
-
-def _exp(log: float) -> str:
-    return f"{math.exp(min(log, 50.0)):.3g}"
+def _weaker(one: Test, other: Test) -> Test:
+    return min(one, other, key=lambda test: test.log_e)

@@ -61,7 +61,7 @@ class Publisher:
         plan = replace(wanted, revision=last + 1, as_of=as_of)
         with self._store.transaction():
             self._store.add_plan(
-                PlanRow(plan.revision, self._clock.wall_us(), as_of, plan.config_digest, _shares(plan))
+                PlanRow(plan.revision, self._clock.wall_us(), as_of, plan.config_digest, _shares(plan), _slots(plan))
             )
         return plan
 
@@ -89,3 +89,9 @@ def _shares(plan: Plan) -> str:
         for endpoint in plan.endpoints
     }
     return msgspec.json.encode(widths).decode()
+
+
+def _slots(plan: Plan) -> str:
+    """The whole split, so that the odds of every later coin can be computed from the store alone (rule R6)."""
+    slots = {endpoint.name: [[slot.start, slot.variant] for slot in endpoint.slots] for endpoint in plan.endpoints}
+    return msgspec.json.encode(slots).decode()

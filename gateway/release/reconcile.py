@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from gateway.assignment.ranges import whole
 from gateway.config.schema import Config, Endpoint
 from gateway.errors import ConfigError, ConfigProblem
-from gateway.evidence.definition import Definition
+from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.release import compile as compiled
 from gateway.release.compile import Artifacts
 from gateway.release.stages import enter, split
@@ -22,8 +22,8 @@ from gateway.release.state import ReleaseState
 
 Quarantined = Callable[[str, str], str | None]  # of (endpoint, artifact): the experiment that rolled it back
 
-_DIGESTS = {"champion_digest": "the champion's model file", "challenger_digest": "the challenger's model file"}
 _FREE = {"answer_within_us"}  # only bounds waiting
+_FILES = {"digests"}  # matter only while evidence about them is being collected
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ def reconcile(
         else:
             definition, result.states[name] = _start(case, quarantined)
             result.starts.append(definition)
-        if before is not None and before.status == "running" and result.states[name].experiment != before.experiment:
+        if before is not None and _unfinished(before) and result.states[name].experiment != before.experiment:
             result.withdrawn.append(before)
     return result
 
@@ -112,19 +112,24 @@ def _start(case: _Case, quarantined: Quarantined) -> tuple[Definition, ReleaseSt
         slots=whole(champion),
         status="running",
         experiment=experiment.id,
-        challenger=definition.challenger,
+        challenger=definition.challengers[0],
+        challengers=definition.challengers,
         started_at_us=case.now_us,
     )
     first = compiled.rules(case.endpoint).stages[0]
-    before = quarantined(case.name, case.artifacts.name(case.endpoint.variants[definition.challenger]))
-    if before is not None:
-        return definition, replace(
-            state,
-            stage=first.name,
-            stage_since_us=case.now_us,
-            hold=f"quarantined: experiment {before} rolled this artifact back",
-        )
+    if hold := _quarantine(case, definition, quarantined):
+        return definition, replace(state, stage=first.name, stage_since_us=case.now_us, hold=hold)
     return definition, enter(state, first, case.now_us)
+
+
+def _quarantine(case: _Case, definition: Definition, quarantined: Quarantined) -> str:
+    """Why a person must look first, if an artifact was rolled back before. One of several holds all of them."""
+    for name in definition.challengers:
+        before = quarantined(case.name, case.artifacts.name(case.endpoint.variants[name]))
+        if before is not None:
+            artifact = "this artifact" if len(definition.challengers) == 1 else f"the artifact of {name}"
+            return f"quarantined: experiment {before} rolled {artifact} back"
+    return ""
 
 
 def _continue(case: _Case, known: Definition) -> ReleaseState:
@@ -134,10 +139,10 @@ def _continue(case: _Case, known: Definition) -> ReleaseState:
     state = case.state
     if state is None or state.experiment != experiment.id:
         raise case.refuse(".experiment.id", f"{experiment.id} has been used; a re-run needs a new id")
-    if {known.champion, known.challenger} != set(case.endpoint.variants):
-        raise case.refuse(".variants", f"{experiment.id} has begun with {known.champion} and {known.challenger}")
+    if set(known.arms) != set(case.endpoint.variants):
+        raise case.refuse(".variants", f"{experiment.id} has begun with {' and '.join(known.arms)}")
     wanted = compiled.definition(case.name, case.endpoint, known.champion, case.artifacts)
-    if changed := _frozen_changes(known, wanted, running=state.status == "running"):
+    if changed := _frozen_changes(known, _in_order(wanted, known.arms), collecting=state.open):
         raise case.refuse(
             ".experiment", f"{experiment.id} has begun, so {', '.join(changed)} may not change: use a new id"
         )
@@ -158,9 +163,20 @@ def _says_otherwise(case: _Case, state: ReleaseState) -> ConfigError:
     )
 
 
-def _frozen_changes(known: Definition, wanted: Definition, *, running: bool) -> list[str]:
-    """What differs in the definition, in words. Files matter only while evidence about them is being collected."""
-    free = _FREE if running else _FREE | set(_DIGESTS)
+def _unfinished(state: ReleaseState) -> bool:
+    """Whether something of a release still goes on that its experiment's leaving the file would end."""
+    return state.open or bool(state.kept)
+
+
+def _in_order(wanted: Definition, arms: tuple[str, ...]) -> Definition:
+    """The same with its challengers in another order: in a file they may stand as they like."""
+    digests = dict(zip(wanted.arms, wanted.digests, strict=True))
+    return replace(wanted, challengers=arms[1:], digests=tuple(digests[name] for name in arms))
+
+
+def _frozen_changes(known: Definition, wanted: Definition, *, collecting: bool) -> list[str]:
+    """What differs in the definition, in words."""
+    free = _FREE if collecting else _FREE | _FILES
     changed = [
         name for name in known.__struct_fields__ if name not in free and getattr(known, name) != getattr(wanted, name)
     ]
@@ -168,10 +184,23 @@ def _frozen_changes(known: Definition, wanted: Definition, *, running: bool) -> 
 
 
 def _in_words(name: str, known: Definition, wanted: Definition) -> list[str]:
-    """A changed field as a person finds it in the file; metrics one by one."""
-    if name != "metrics":
-        return [_DIGESTS.get(name, name)]
-    before = {metric.name: metric for metric in known.metrics}
-    after = {metric.name: metric for metric in wanted.metrics}
+    """A changed field as a person finds it in the file; metrics and model files one by one."""
+    if name == "digests":
+        pairs = zip(known.arms, known.digests, wanted.digests, strict=True)
+        return [_file_of(arm, known) for arm, before, after in pairs if before != after]
+    if name == "metrics":
+        return _metrics_in_words(known.metrics, wanted.metrics)
+    return [name]
+
+
+def _file_of(arm: str, known: Definition) -> str:
+    if arm == known.champion:
+        return "the champion's model file"
+    return "the challenger's model file" if len(known.challengers) == 1 else f"the model file of {arm}"
+
+
+def _metrics_in_words(known: tuple[MetricDefinition, ...], wanted: tuple[MetricDefinition, ...]) -> list[str]:
+    before = {metric.name: metric for metric in known}
+    after = {metric.name: metric for metric in wanted}
     names = [metric for metric in {**before, **after} if before.get(metric) != after.get(metric)]
     return [f"metric {metric}" for metric in names] or ["the order of the metrics"]

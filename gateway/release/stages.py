@@ -12,8 +12,10 @@ from msgspec.structs import replace
 
 from gateway.assignment.ranges import origin, resize, whole, width
 from gateway.errors import GatewayError
+from gateway.evidence.report import WATCH
 from gateway.plan import Slot
 from gateway.release.state import Decision, Kind, ReleaseState, StageRule, Status
+from gateway.release.view import Rules
 
 
 class IllegalMove(GatewayError):
@@ -25,45 +27,52 @@ class IllegalMove(GatewayError):
 
 class Move(NamedTuple):
     to: Status
-    split: str  # what happens to the challenger's share: stage, none, all, keep
+    split: str  # what happens to the challengers' shares: stage, fewer, won, all, none, keep
 
 
 MOVES: dict[tuple[Status, Kind], Move] = {
     ("running", "advance"): Move("running", "stage"),
-    ("running", "promote"): Move("promoted", "all"),
+    ("running", "resume"): Move("running", "stage"),
+    ("running", "hold"): Move("running", "keep"),
+    ("running", "drop"): Move("running", "fewer"),
+    ("running", "promote"): Move("promoted", "won"),
     ("running", "rollback"): Move("rolled_back", "none"),
     ("running", "inconclusive"): Move("inconclusive", "none"),
-    ("running", "hold"): Move("running", "keep"),
-    ("running", "resume"): Move("running", "stage"),
+    ("promoted", "complete"): Move("promoted", "all"),
     ("promoted", "rollback"): Move("rolled_back", "none"),
 }
 
 
-def move(
-    state: ReleaseState,
-    decision: Decision,
-    stages: tuple[StageRule, ...],
-    former_champion: str,
-    now_us: int,
-) -> ReleaseState:
+def move(state: ReleaseState, decision: Decision, rules: Rules, home: str, now_us: int) -> ReleaseState:
     """The state after a decision. Raises IllegalMove if the table has no such move.
 
-    `former_champion` is the champion of the experiment's definition: where a rollback goes.
+    `home` is the champion of the experiment's definition: where a rollback goes.
     """
     step = MOVES.get((state.status, decision.kind))
     if step is None:
         raise IllegalMove(f"{state.endpoint} is {state.status}: {decision.kind} is not possible")
+    if decision.variant and decision.variant not in state.contenders:
+        raise IllegalMove(f"{decision.variant} is not in the running at {state.endpoint}")
     if step.split == "keep":
         return replace(state, hold=decision.text)
+    if step.split == "stage":
+        return _take_up(state, decision, rules.stages, now_us)
+    if step.split == "fewer":
+        return _drop(state, decision)
+    if step.split == "won":
+        return _promote(state, decision, rules.holdback, now_us)
+    if step.split == "all":
+        return _complete(state)
+    return _go_home(state, step.to, home, decision.variant)
+
+
+def _take_up(state: ReleaseState, decision: Decision, stages: tuple[StageRule, ...], now_us: int) -> ReleaseState:
     if decision.kind == "resume":
         return _resume(state, stages, now_us)
-    if step.split == "stage":
-        stage = next((rule for rule in stages if rule.name == decision.stage), None)
-        if stage is None:
-            raise IllegalMove(f"there is no stage {decision.stage!r}; the config has {[rule.name for rule in stages]}")
-        return enter(state, stage, now_us)
-    champion = state.challenger if step.split == "all" else former_champion
-    return replace(state, status=step.to, champion=champion, slots=whole(champion), hold="")
+    stage = next((rule for rule in stages if rule.name == decision.stage), None)
+    if stage is None:
+        raise IllegalMove(f"there is no stage {decision.stage!r}; the config has {[rule.name for rule in stages]}")
+    return enter(state, stage, now_us)
 
 
 def _resume(state: ReleaseState, stages: tuple[StageRule, ...], now_us: int) -> ReleaseState:
@@ -76,9 +85,72 @@ def _resume(state: ReleaseState, stages: tuple[StageRule, ...], now_us: int) -> 
 
 
 def enter(state: ReleaseState, stage: StageRule, now_us: int) -> ReleaseState:
-    """Take up a stage: its share for the challenger, the clock of the stage from now."""
-    slots = split(state.slots, state.experiment, state.champion, {state.challenger: stage.share})
+    """Take up a stage: its share for each challenger in the running, the clock of the stage from now."""
+    slots = split(state.slots, state.experiment, state.champion, dict.fromkeys(state.contenders, stage.share))
     return replace(state, slots=slots, stage=stage.name, stage_share=stage.share, stage_since_us=now_us, hold="")
+
+
+def _drop(state: ReleaseState, decision: Decision) -> ReleaseState:
+    """One of several leaves, its share is the champion's; nobody else moves, and the stage goes on."""
+    if len(state.contenders) == 1:
+        raise IllegalMove(f"{state.contenders[0]} is the last challenger of {state.endpoint}: roll back instead")
+    after = state.without(_which(state, decision))
+    shares = dict.fromkeys(after.contenders, state.stage_share)
+    return replace(after, slots=split(state.slots, state.experiment, state.champion, shares))
+
+
+def _promote(state: ReleaseState, decision: Decision, holdback: Decimal, now_us: int) -> ReleaseState:
+    """All traffic goes to the new champion, but for what the old one keeps: a holdback, segments that were harmed."""
+    champion = _which(state, decision)
+    won = replace(
+        state,
+        status="promoted",
+        champion=champion,
+        challenger=champion,
+        challengers=(),
+        kept=decision.kept,
+        slots=whole(champion),
+        hold="",
+    )
+    if not holdback:
+        return won
+    return replace(
+        won,
+        slots=split(state.slots, state.experiment, champion, {state.champion: holdback}),
+        stage=WATCH,
+        stage_share=holdback,
+        stage_since_us=now_us,
+        former=state.champion,
+        watch_since_us=now_us,
+    )
+
+
+def _complete(state: ReleaseState) -> ReleaseState:
+    if not state.watching:
+        raise IllegalMove(f"{state.endpoint}: no watch is running that could be completed")
+    return replace(state, slots=whole(state.champion), former="", watch_since_us=0)
+
+
+def _go_home(state: ReleaseState, to: Status, home: str, variant: str) -> ReleaseState:
+    return replace(
+        state,
+        status=to,
+        champion=home,
+        challenger=variant or state.challenger,
+        challengers=(),
+        slots=whole(home),
+        former="",
+        watch_since_us=0,
+        kept=(),
+        hold="",
+    )
+
+
+def _which(state: ReleaseState, decision: Decision) -> str:
+    """The challenger that a decision is about."""
+    if not decision.variant and len(state.contenders) > 1:
+        raise IllegalMove(f"{decision.kind} which challenger of {state.endpoint}: {' or '.join(state.contenders)}?")
+    return decision.variant or state.contenders[0]
 
 
 def split(slots: tuple[Slot, ...], salt: str, champion: str, shares: dict[str, Decimal]) -> tuple[Slot, ...]:

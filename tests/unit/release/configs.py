@@ -23,9 +23,11 @@ def fixed(**traffic: str) -> dict[str, Any]:
     }
 
 
-def experiment(id: str = "one", champion: str = "a", challenger: str = "b", **decision: Any) -> dict[str, Any]:
-    """Endpoint `rank` in an experiment over 1, 10 and 50 %."""
-    endpoint = fixed(**{champion: "100%", challenger: "0%"})
+def experiment(
+    id: str = "one", champion: str = "a", challenger: str = "b", *rivals: str, **decision: Any
+) -> dict[str, Any]:
+    """Endpoint `rank` in an experiment over 1, 10 and 50 % (30 % each of several challengers)."""
+    endpoint = fixed(**{champion: "100%", **dict.fromkeys((challenger, *rivals), "0%")})
     del endpoint["traffic"]
     return endpoint | {
         "metrics": {
@@ -45,7 +47,7 @@ def experiment(id: str = "one", champion: str = "a", challenger: str = "b", **de
             "stages": [
                 {"traffic": "1%", "min_challenger_units": 5},
                 {"traffic": "10%", "min_challenger_units": 5},
-                {"traffic": "50%", "min_challenger_units": 5},
+                {"traffic": "30%" if rivals else "50%", "min_challenger_units": 5},
             ],
             "decision": decision,
         },
@@ -60,8 +62,10 @@ def write(folder: Path, **endpoints: dict[str, Any]) -> Path:
         "endpoints": {name.replace("_", "-"): endpoint for name, endpoint in endpoints.items()},
     }
     path = folder / "gateway.yaml"
+    yaml = YAML(typ="safe", pure=True)
+    yaml.width = 4096  # findings name lines, so a long path must not fill one of its own
     with path.open("w") as file:
-        YAML(typ="safe", pure=True).dump(document, file)
+        yaml.dump(document, file)
     return path
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import plan as plans
+from gateway.assignment.ranges import owner
 from gateway.clock import FakeClock
 from gateway.config.load import LoadedConfig
 from gateway.errors import StoreError
@@ -23,6 +24,8 @@ from gateway.store.sqlite import SqliteStore
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import StatusPage
 from tests.unit.release.configs import experiment, loaded
+
+GOLDEN = 0x9E3779B97F4A7C15  # steps through the hash space as evenly as can be
 
 
 class Flaky:
@@ -97,13 +100,26 @@ class Rig:
         self.page.close()
         self.sqlite.close()
 
-    def units(self, number: int, *, better: float = 0.0, pi: float | None = None, errors: bool = False) -> None:
-        """Units over both variants in turn, with scores; `better` is the challenger's gain."""
+    def units(
+        self,
+        number: int,
+        *,
+        better: float | dict[str, float] = 0.0,
+        errors: str = "",
+        segments: tuple[str, ...] = (),
+        fair: bool = False,
+    ) -> None:
+        """Units with scores; `better` is a challenger's gain, `errors` names who fails.
+
+        Over all variants in turn, which a sample ratio bears for a while; or as `fair` hashes and the plan have it.
+        """
         state = self.state
-        share = float(state.stage_share) if pi is None else pi
+        champion = self.control.engine.evidence[state.experiment].definition.champion
+        arms, plan = (champion, *state.contenders), self.plan
         for index in range(number):
             self.sequence += 1
-            challenger = index % 2 == 0
+            bucket = self.sequence * GOLDEN % HASH_SPACE
+            variant = owner(plan.endpoints[0].slots, bucket) if fair else arms[-1 - index % len(arms)]
             decision = decision_id(1, self.sequence)
             self.requests.append(
                 Assignment(
@@ -112,17 +128,18 @@ class Rig:
                     "rank",
                     state.experiment,
                     state.stage,
-                    "b" if challenger else "a",
-                    share if challenger else 1 - share,
-                    self.sequence,
+                    variant,
+                    0.5,
+                    bucket,
                     self.sequence.to_bytes(16, "big"),
-                    (),
-                    1,
+                    segments,
+                    plan.revision,
                 )
             )
-            failed = "connect" if errors and challenger else ""
+            failed = "connect" if errors == variant else ""
             self.requests.append(Completion(decision, self.requests.now(), "a", "answered", 200, 1, 1, failed))
-            value = 0.4 + (better if challenger else 0.0)
+            gain = better.get(variant, 0.0) if isinstance(better, dict) else better
+            value = 0.4 + (gain if variant != champion else 0.0)
             self.outcomes.append(Outcome("", self.outcomes.now(), decision, "rank", state.experiment, "score", value))
 
     def failures(self, variant: str, ok: int, error: int) -> None:

@@ -86,7 +86,7 @@ def test_everything_is_shown_while_the_store_is_away(plane: Plane) -> None:
 
 def test_the_metrics_say_what_the_evidence_says(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
-    rig.units(20, better=0.2, pi=0.5)
+    rig.units(600, better=0.2, fair=True)
     rig.tick()
     told = list(views.samples(rig.control, views.ReloadStatus(0), rig.clock.wall_us()))
     assert len({(metric.name, labels) for metric, labels, _ in told}) == len(told), "no series twice"
@@ -95,11 +95,24 @@ def test_the_metrics_say_what_the_evidence_says(tmp_path: Path) -> None:
     assert values["gateway_worker_plan_revision", "0"] == 0
     assert values["gateway_split_ratio", "rank", "b"] == pytest.approx(0.1)
     assert values["gateway_experiment_stage_info", "rank", "one", "running:traffic-10%"] == 1
-    assert values["gateway_experiment_units", "one", "a"] == 10
-    assert values["gateway_experiment_units", "one", "b"] == 10
-    assert values["gateway_experiment_log_evidence", "one", "score", "promote"] > 0
-    assert values["gateway_experiment_effect", "one", "score", "", "estimate"] == pytest.approx(0.2, abs=0.1)
-    assert values["gateway_facts_shipped", "outcome"] == 20
+    assert values["gateway_experiment_units", "one", "a"] == 594
+    assert values["gateway_experiment_units", "one", "b"] == 6
+    assert values["gateway_experiment_log_evidence", "one", "b", "score", "promote"] > 0
+    assert values["gateway_experiment_effect", "one", "b", "score", "", "estimate"] == pytest.approx(0.2, abs=0.1)
+    assert values["gateway_facts_shipped", "outcome"] == 600
+    rig.close()
+
+
+def test_several_challengers_have_series_of_their_own(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, endpoint=experiment("one", "a", "b", "c"))
+    rig.units(600, better={"c": 0.2}, fair=True)
+    rig.tick()
+    told = list(views.samples(rig.control, views.ReloadStatus(0), rig.clock.wall_us()))
+    values = {(metric.name, *labels): value for metric, labels, value in told}
+    assert len(values) == len(told), "no series twice"
+    b, c = (values["gateway_experiment_log_evidence", "one", name, "score", "promote"] for name in "bc")
+    assert b < 0 < c
+    assert [values["gateway_experiment_units", "one", name] for name in "abc"] == [588, 6, 6]
     rig.close()
 
 

@@ -64,7 +64,7 @@ def test_promotion_waits_until_every_spool_is_past_the_verdict(rig: Rig) -> None
 
 
 def test_harm_rolls_back_and_quarantines(rig: Rig) -> None:
-    rig.units(300, better=-0.4, pi=0.5)
+    rig.units(300, better=-0.4)
     rig.tick()
     assert (rig.state.status, rig.state.champion) == ("rolled_back", "a")
     assert rig.split == {"a": 1.0}
@@ -118,7 +118,7 @@ def test_automation_bounds_what_happens_by_itself(
     endpoint = experiment()
     endpoint["experiment"]["automation"] = automation
     harmed, fine = rigs(endpoint=endpoint), rigs(endpoint=endpoint)
-    harmed.units(300, better=-0.4, pi=0.5)
+    harmed.units(300, better=-0.4)
     harmed.tick()
     assert (harmed.state.status == "rolled_back") == rolls_back
     assert harmed.control.run("one").decision.kind == "rollback"  # type: ignore[union-attr]

@@ -14,8 +14,9 @@ from msgspec.structs import replace
 from gateway.assignment.ranges import owner
 from gateway.errors import ConfigError
 from gateway.evidence.definition import Definition
-from gateway.plan import HASH_SPACE
-from gateway.release.compile import Artifacts
+from gateway.plan import HASH_SPACE, KeptPlan
+from gateway.release.compile import Artifacts, rules
+from gateway.release.policy import Rules
 from gateway.release.reconcile import Reconciled, reconcile
 from gateway.release.stages import move
 from gateway.release.state import Decision, ReleaseState, shares_of
@@ -57,6 +58,13 @@ class History:
     def ends(self, **changes: Any) -> None:
         self.states["rank"] = replace(self.states["rank"], **changes)
 
+    def promote(self, endpoint: dict[str, Any], **more: Any) -> None:
+        decision = Decision(kind="promote", reason="", text="", **more)
+        self.states["rank"] = move(self.rank, decision, self.rules(endpoint), "a", NOW)
+
+    def rules(self, endpoint: dict[str, Any]) -> Rules:
+        return rules(loaded(self.folder, rank=endpoint).config.endpoints["rank"])
+
     @property
     def rank(self) -> ReleaseState:
         return self.states["rank"]
@@ -77,8 +85,15 @@ def started(history: History) -> History:
     return history
 
 
-def edited(change: Callable[[dict[str, Any]], Any], **named: Any) -> dict[str, Any]:
-    endpoint = experiment(**named)
+def edited(
+    change: Callable[[dict[str, Any]], Any],
+    id: str = "one",
+    champion: str = "a",
+    challenger: str = "b",
+    rivals: tuple[str, ...] = (),
+    **decision: Any,
+) -> dict[str, Any]:
+    endpoint = experiment(id, champion, challenger, *rivals, **decision)
     change(endpoint)
     return endpoint
 
@@ -176,7 +191,7 @@ def test_a_changed_model_file_is_another_variant(history: History) -> None:
         variant["onnx"] = str(model)
         del variant["url"]
     history.take(rank=endpoint)
-    assert history.definitions["one"].champion_digest != history.definitions["one"].challenger_digest != ""
+    assert len(set(history.definitions["one"].digests) - {""}) == 2
     models[1].write_bytes((MODELS / "twin.onnx").read_bytes())
     assert history.refused(rank=endpoint) == (
         "rank.experiment: one has begun, so the challenger's model file may not change: use a new id"
@@ -222,8 +237,7 @@ def test_the_champion_must_stay_in_the_file(started: History) -> None:
 
 @pytest.fixture
 def promoted(started: History) -> History:
-    after = move(started.rank, Decision(kind="promote", reason="", text=""), (), "a", NOW)
-    started.states["rank"] = after
+    started.promote(experiment())
     return started
 
 
@@ -269,10 +283,7 @@ def test_a_quarantined_artifact_starts_held(history: History) -> None:
     assert history.split == {"a": 1.0}
     history.take(rank=experiment())
     assert history.rank.hold
-    stages = loaded(history.folder, rank=experiment()).config.endpoints["rank"]
-    from gateway.release.compile import rules
-
-    resumed = move(history.rank, Decision(kind="resume", reason="", text=""), rules(stages).stages, "a", NOW)
+    resumed = move(history.rank, Decision(kind="resume", reason="", text=""), history.rules(experiment()), "a", NOW)
     assert (resumed.stage, resumed.stage_share) == ("traffic-1%", Decimal("0.01"))
 
 
@@ -303,3 +314,94 @@ def test_endpoints_come_go_and_return(started: History) -> None:
     result = started.take(rank=experiment(), other=fixed(x="100%"))
     assert started.rank == before
     assert result.starts == []
+
+
+@pytest.fixture
+def several(history: History) -> History:
+    history.take(rank=experiment("one", "a", "b", "c"))
+    return history
+
+
+def test_each_of_several_challengers_has_the_share_of_the_stage(several: History) -> None:
+    assert several.split == {"a": 0.98, "b": 0.01, "c": 0.01}
+    assert (several.rank.challenger, several.rank.challengers) == ("b", ("b", "c"))
+
+
+def test_challengers_may_stand_in_any_order_in_the_file(several: History) -> None:
+    before = several.rank
+    several.take(rank=experiment("one", "a", "c", "b"))
+    assert several.rank == before
+
+
+def test_no_challenger_may_come_or_go_in_mid_run(several: History) -> None:
+    message = "rank.variants: one has begun with a and b and c"
+    assert several.refused(rank=experiment("one", "a", "b")) == message
+    assert several.refused(rank=experiment("one", "a", "b", "c", "d")) == message
+
+
+def test_who_was_dropped_stays_dropped_whatever_is_edited(several: History) -> None:
+    rules = several.rules(experiment("one", "a", "b", "c"))
+    drop = Decision(kind="drop", reason="", text="", variant="b")
+    several.states["rank"] = move(several.rank, drop, rules, "a", NOW)
+    several.take(rank=edited(lambda e: e["experiment"]["stages"].pop(), challenger="b", rivals=("c",)))
+    assert several.split == {"a": 0.99, "c": 0.01}
+
+
+def test_one_quarantined_artifact_of_several_holds_all(history: History) -> None:
+    history.quarantine["http://127.0.0.1:9002"] = "zero"
+    history.take(rank=experiment("one", "a", "b", "c"))
+    assert history.rank.hold == "quarantined: experiment zero rolled the artifact of c back"
+    assert history.split == {"a": 1.0}
+
+
+def test_model_files_of_several_are_told_apart(history: History) -> None:
+    names = ("logistic.onnx", "boosted.onnx", "twin.onnx")
+    for name in names:
+        (history.folder / name).write_bytes((MODELS / name).read_bytes())
+    endpoint = experiment("one", "a", "b", "c") | {"protocol": "oip"}
+    for variant, name in zip(endpoint["variants"].values(), names, strict=True):
+        variant["onnx"] = str(history.folder / name)
+        del variant["url"]
+    history.take(rank=endpoint)
+    (history.folder / "twin.onnx").write_bytes((MODELS / "boosted.onnx").read_bytes())
+    assert "so the model file of c may not change" in history.refused(rank=endpoint)
+    (history.folder / "logistic.onnx").write_bytes((MODELS / "boosted.onnx").read_bytes())
+    assert "so the champion's model file, the model file of c may" in history.refused(rank=endpoint)
+
+
+def watched_experiment(**named: Any) -> dict[str, Any]:
+    return edited(lambda e: e["experiment"].update(holdback={"traffic": "2%", "watch": "1h"}), **named)
+
+
+@pytest.fixture
+def watched(history: History) -> History:
+    history.take(rank=watched_experiment())
+    history.promote(watched_experiment())
+    return history
+
+
+def test_a_watch_goes_on_under_the_same_file(watched: History) -> None:
+    before = watched.rank
+    assert watched.split == {"a": 0.02, "b": 0.98}
+    assert watched.take(rank=watched_experiment()).withdrawn == []
+    watched.take(rank=watched_experiment(champion="b", challenger="a"))
+    watched.take(rank=edited(lambda e: e["experiment"].update(holdback={"traffic": "5%", "watch": "2h"})))
+    assert watched.rank == before
+
+
+def test_the_holdback_is_frozen(watched: History) -> None:
+    assert "so holdback may not change" in watched.refused(rank=experiment())
+
+
+def test_taking_a_watched_experiment_out_ends_it_in_the_open(watched: History) -> None:
+    result = watched.take(rank=fixed(b="100%", a="0%"))
+    assert [state.experiment for state in result.withdrawn] == ["one"]
+    assert watched.split == {"b": 1.0}
+
+
+def test_kept_segments_end_with_their_experiment(started: History) -> None:
+    started.promote(experiment(), kept=(KeptPlan(segment="origin", value="EWR", variant="a"),))
+    assert started.take(rank=experiment()).withdrawn == []
+    assert started.rank.kept
+    assert [state.experiment for state in started.take(rank=fixed(b="100%", a="0%")).withdrawn] == ["one"]
+    assert not started.rank.kept

@@ -1,0 +1,83 @@
+"""What the controller remembers of an experiment between two ticks; a restart may forget all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from gateway.evidence.engine import Engine
+from gateway.evidence.report import Report, Thresholds
+from gateway.evidence.verdict import judge
+from gateway.release.health import Health
+from gateway.release.kill import KillRule
+from gateway.release.state import Decision, ReleaseState
+from gateway.store.base import Store
+
+_EVERYTHING = 1 << 62  # rows of a ledger
+_Said = tuple[str, str]  # reason and variant
+
+
+@dataclass(slots=True)
+class Run:
+    """One experiment."""
+
+    report: Report | None = None
+    judged: tuple[int, str] = (-1, "")  # fold step and config of the report
+    decision: Decision | None = None
+    counters: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    decisions: Mapping[str, int] = field(default_factory=dict)  # rows of the ledger by kind
+    _kills: dict[str, KillRule] = field(default_factory=dict)
+    _promotable_since: int = 0
+    _said: set[_Said] | None = None  # what a trial of equals has in the ledger already; None before it was read
+
+    def look(self, experiment: str, engine: Engine, thresholds: Thresholds, config: str, store: Store) -> Report:
+        """The report of the last fold step; made anew only if there was one, or another config."""
+        basis = engine.step_number, config
+        if self.report is None or self.judged != basis:
+            units, folded = engine.units(experiment), engine.folded(experiment)
+            self.report = judge(engine.evidence[experiment], thresholds, units, folded)
+            self.counters = store.counters(experiment)
+            self.decisions = store.decisions_by_kind(experiment)
+            self.judged = basis
+        return self.report
+
+    def ledger_has_grown(self) -> None:
+        self.judged = (-1, "")
+
+    def store_came_back(self) -> None:
+        """Nobody knows whether what failed is in the ledger."""
+        self._said = None
+        self.ledger_has_grown()
+
+    def kills(self, health: Health, state: ReleaseState) -> dict[str, str]:
+        """By challenger in the running: why the kill rule stops it."""
+        champion = health.counts(state, state.champion)
+        looks = {
+            name: self._kills.setdefault(name, KillRule()).observe(champion, health.counts(state, name))
+            for name in state.contenders
+        }
+        return {name: why for name, why in looks.items() if why}
+
+    def ripened(self, decision: Decision, seen_through: int, now_us: int) -> Decision:
+        """Promotion waits until every living spool is folded past the moment of the verdict (rule R3)."""
+        if decision.kind != "promote":
+            self._promotable_since = 0
+            return decision
+        self._promotable_since = self._promotable_since or now_us
+        if seen_through >= self._promotable_since:
+            return decision
+        return replace(decision, kind="continue", reason="promotion_waits")
+
+    def unsaid(self, decisions: Iterable[Decision], experiment: str, store: Store) -> list[Decision]:
+        """Those that are not in the ledger yet: each is written down once, also across restarts."""
+        if self._said is None:
+            rows = (row for row in store.ledger(_EVERYTHING) if row.experiment == experiment)
+            self._said = {(row.body["reason"], row.body.get("variant", "")) for row in rows}
+        return [decision for decision in decisions if (decision.reason, decision.variant) not in self._said]
+
+    def say(self, decisions: Iterable[Decision]) -> None:
+        """They are in the ledger now."""
+        said = self._said if self._said is not None else set()
+        self._said = said | {(decision.reason, decision.variant) for decision in decisions}
