@@ -7,8 +7,10 @@ import click
 from gateway import __version__
 from gateway.cli.check import check, schema
 from gateway.cli.demo import demo
+from gateway.cli.plan import plan
 from gateway.cli.serve import serve
-from gateway.cli.steer import hold, promote, resume, rollback, status
+from gateway.cli.simulate import simulate
+from gateway.cli.steer import complete, drop, hold, promote, resume, rollback, status
 
 
 @click.group()
@@ -17,5 +19,5 @@ def main() -> None:
     """Split traffic between models, measure outcomes, decide, and promote or roll back."""
 
 
-for command in (serve, check, schema, status, demo, hold, resume, promote, rollback):
+for command in (serve, check, schema, plan, simulate, status, demo, hold, resume, drop, promote, complete, rollback):
     main.add_command(command)
