@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -91,18 +91,34 @@ class Node:
         return endpoint
 
     @property
+    def collecting(self) -> bool:
+        """Whether evidence may still change anything: an experiment runs, or the watch after it."""
+        return self.status["status"] == "running" or self.status["experiment"]["watch"] is not None
+
+    @property
     def converged(self) -> bool:
         revision = self.control.snapshot["plan_revision"]
         return all(worker.app.table and worker.app.table.plan.revision == revision for worker in self.workers)
 
 
+def squared_error(flights: replay.Flights, index: int, probability: float) -> float:
+    """What a client of the demo posts: it has scored the prediction itself."""
+    return flights.score(index, probability)
+
+
+def label(flights: replay.Flights, index: int, probability: float) -> float:
+    """What a client posts for a metric of type score: whether the flight was late, whatever was predicted."""
+    return float(flights.late[index])
+
+
 @dataclass(slots=True)
 class Run:
-    """One scenario, block by block."""
+    """One experiment, block by block."""
 
     node: Node
     flights: replay.Flights
     seed: int
+    posts: Callable[[replay.Flights, int, float], float] = squared_error
     sent: int = 0
     failed: int = 0
 
@@ -126,7 +142,7 @@ class Run:
         for _ in range(PATIENCE):
             await self.node.round()
             status = self.node.status
-            if status["status"] != "running" and self.node.converged:
+            if not self.node.collecting and self.node.converged:
                 return
             folded = (status["experiment"]["report"] or {}).get("folded", 0)
             waits = (status["experiment"]["next"] or {}).get("reason") == "promotion_waits"
@@ -144,9 +160,10 @@ class Run:
         if status != 200:
             self.failed += 1
             return None
+        await _copies_to_end()
         probability = orjson.loads(body)["outputs"][0]["data"][0]
         token = answered[b"x-gateway-decision"].decode()
-        return {"decision": token, "metric": "brier", "value": self.flights.score(index, probability)}
+        return {"decision": token, "metric": "brier", "value": self.posts(self.flights, index, probability)}
 
     def result(self, seconds: float) -> dict[str, Any]:
         """The ending, in the words of `gateway demo --json`."""
@@ -168,6 +185,12 @@ class Run:
 
 
 _JSON = [(b"content-type", b"application/json")]
+
+
+async def _copies_to_end() -> None:
+    """Shadow copies are the only tasks beside the driver's own."""
+    if copies := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(copies, timeout=10)
 
 
 @lru_cache(maxsize=1)
@@ -195,6 +218,18 @@ async def play(scenario: str, seed: int, folder: Path, *, workers: int = 2, kill
         return run.result(time.perf_counter() - began) | {"evidence": evidence_of(node)}
     finally:
         await node.stop()
+
+
+async def release(config: Path, seed: int, *, posts: Callable[..., float] = squared_error, most: int = 16_000) -> Node:
+    """A config's experiment until it ends, or its watch does; the node is stopped by the caller."""
+    node = Node(config)
+    await node.start(2)
+    run = Run(node, _flights(seed), seed, posts)
+    for first in range(0, most, BLOCK):
+        await run.block(first)
+        if not node.collecting:
+            break
+    return node
 
 
 def evidence_of(node: Node) -> dict[str, bytes]:
