@@ -1,8 +1,9 @@
 """The upward waist: the facts that a worker appends to its spools, and their codec.
 
 A request leaves two facts: an `Assignment` before the backend is called, a `Completion` when the last byte is
-handed over. What other variants said to a copy of it comes as a `Shadow`, outcomes come later. Facts are msgpack arrays with a one-letter tag, so a reader can skip
-what it does not know only by refusing the file's schema version, never by guessing.
+handed over. What other variants said to a copy of it comes as a `Shadow`, outcomes come later. Facts are msgpack
+arrays with a one-letter tag, so a reader can skip what it does not know only by refusing the file's schema version,
+never by guessing.
 """
 
 from __future__ import annotations

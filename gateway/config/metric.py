@@ -23,7 +23,7 @@ def _default_missing(data: dict[str, Any]) -> str | None:
 
 
 def _default_max_missing(data: dict[str, Any]) -> str | None:
-    return "5%" if data["missing"] == "exclude" else None
+    return "5%" if data["missing"] in ("exclude", "bounds") else None
 
 
 def _default_grace(data: dict[str, Any]) -> str | None:
@@ -88,10 +88,14 @@ class Metric(Section):
     )
     """For source outcome, what several outcomes of a unit within the window make: the first value (default), the sum
     (default of count), the number of outcomes, or the greatest value. For binary and bounded: first or max."""
-    missing: Literal["exclude", "zero"] | None = Field(default_factory=_default_missing, validate_default=True)
-    """What a unit without outcome is: left out (always so for bounded and score), or 0 (default of all others)."""
+    missing: Literal["exclude", "bounds", "zero"] | None = Field(
+        default_factory=_default_missing, validate_default=True
+    )
+    """What a unit without outcome is. exclude: left out (default of bounded and score); a promotion must then also hold
+    if every missing outcome had been the worst. bounds: the same, but with the champion's missing outcomes the best, so
+    that no pattern of losses can promote; it costs units. zero: nothing happened, so 0 (default of all others)."""
     max_missing: kinds.Percent | None = Field(default_factory=_default_max_missing, validate_default=True)
-    """With missing: exclude, the share of units without outcome above which nothing is promoted; or 5%."""
+    """With missing: exclude or bounds, the share of units without outcome above which nothing is promoted; or 5%."""
     grace: kinds.Duration | None = Field(default_factory=_default_grace, validate_default=True)
     """For source outcome: how long to wait for stragglers when the window has passed; or 0s. Not for a ratio."""
 

@@ -96,9 +96,9 @@ def _outcome(steps: Steps, metric: Metric) -> Iterator[Finding]:
     if metric.window is None and metric.type != "ratio":
         yield Finding(steps, "expected a window for source outcome, such as window: 1h, found none")
     if metric.missing == "zero" and metric.type not in MISSING_IS_ZERO:
-        yield Finding((*steps, "missing"), f"expected exclude for type {metric.type}, found zero")
+        yield Finding((*steps, "missing"), f"expected exclude or bounds for type {metric.type}, found zero")
     elif metric.missing == "zero" and "max_missing" in metric.model_fields_set:
-        yield only(steps, "max_missing", "missing: exclude", "missing: zero")
+        yield only(steps, "max_missing", "missing: exclude or bounds", "missing: zero")
     if "aggregate" in metric.model_fields_set and metric.type not in POSTED:
         yield only(steps, "aggregate", f"type {', '.join(POSTED[:-1])} or {POSTED[-1]}", f"type {metric.type}")
     elif metric.aggregate in _TOTALS and metric.type in ("binary", "bounded"):

@@ -47,7 +47,7 @@ class MetricDefinition(msgspec.Struct, frozen=True, kw_only=True):
     limit_us: int = 0
     window_us: int = 0
     grace_us: int = 0
-    missing: Literal["exclude", "zero"] = "exclude"
+    missing: Literal["exclude", "bounds", "zero"] = "exclude"
     max_missing: float = 0.05
     aggregate: Aggregate = "first"
     scale: Scale = "rank"  # of an unbounded metric
@@ -67,6 +67,11 @@ class MetricDefinition(msgspec.Struct, frozen=True, kw_only=True):
     def within_us(self) -> int:
         """How long after the exposure an outcome still counts; then the unit closes."""
         return self.window_us + self.grace_us
+
+    @property
+    def labelled(self) -> bool:
+        """Whether a unit without outcome is one of which nothing is known, and not one where nothing happened."""
+        return self.source == "outcome" and self.missing != "zero"
 
     @property
     def guards(self) -> bool:

@@ -93,8 +93,7 @@ def _fold_running(evidence: Evidence, metric: MetricDefinition, batch: Batch, sc
     """Votes of the experiment itself."""
     definition = evidence.definition
     objective = metric.name == definition.objective
-    losing = metric.source == "outcome" and metric.missing == "exclude"
-    if losing:
+    if metric.labelled:
         evidence.fold_presence(metric, batch.arms, batch.odds, scores.present)
     if objective:
         evidence.tally(batch.stages.tolist(), batch.arms.tolist())
@@ -110,9 +109,14 @@ def _fold_running(evidence: Evidence, metric: MetricDefinition, batch: Batch, sc
             continue  # decided by pairs
         units = coins(arm, batch, scores.g, pi, batch.x if objective and definition.covariates else None)
         _fold_cuts(evidence, arm, metric, units, pair & scores.present & scores.ready, cuts)
-        if objective and losing:
-            worst = coins(arm, batch, np.where(scores.present, scores.g, 0.0), pi)
+        if objective and metric.labelled:
+            worst = coins(arm, batch, np.where(scores.present, scores.g, _against(metric, batch)), pi)
             evidence.fold(arm, metric, WORST, worst.where(pair & scores.ready))
+
+
+def _against(metric: MetricDefinition, batch: Batch) -> Floats:
+    """What a missing outcome is taken to have been: the worst, and with `bounds` the best where the champion has it."""
+    return np.where((batch.arms == 0) & (metric.missing == "bounds"), 1.0, 0.0)
 
 
 def _fold_watch(evidence: Evidence, metric: MetricDefinition, batch: Batch, scores: _Scores) -> None:

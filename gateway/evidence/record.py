@@ -6,6 +6,7 @@ has closed is late. All are counted under the variant that was assigned, so that
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -22,8 +23,11 @@ def record(store: Store, step: int, facts: list[Fact], evidence: Mapping[str, Ev
     store.add_completions(step, (fact for fact in facts if isinstance(fact, Completion)))
     store.add_shadows(step, (fact for fact in facts if isinstance(fact, Shadow)))
     # Accepted first, kept first: streams come one after the other, each in the order of its own times.
-    outcomes = sorted((fact for fact in facts if isinstance(fact, Outcome)), key=lambda fact: fact.at)
-    rejections = [fact for fact in facts if isinstance(fact, Rejection)]
+    posted = sorted((fact for fact in facts if isinstance(fact, Outcome)), key=lambda fact: fact.at)
+    # Workers accept no NaN; one that does all the same must not stop the shipping of everybody's facts.
+    outcomes = [fact for fact in posted if not math.isnan(fact.value)]
+    rejections: list[Outcome | Rejection] = [fact for fact in facts if isinstance(fact, Rejection)]
+    rejections += [fact for fact in posted if math.isnan(fact.value)]
     if outcomes or rejections:
         repeated = store.add_outcomes(step, outcomes)
         exposures = store.exposures({o.decision for o in outcomes} | {r.decision for r in rejections})
@@ -40,7 +44,7 @@ def record(store: Store, step: int, facts: list[Fact], evidence: Mapping[str, Ev
 def _odd(
     outcomes: list[Outcome],
     repeated: list[tuple[Outcome, float]],
-    rejections: list[Rejection],
+    rejections: list[Outcome | Rejection],
     exposures: Mapping[int, Exposure],
     evidence: Mapping[str, Evidence],
 ) -> Iterator[tuple[Outcome | Rejection, str]]:

@@ -2,7 +2,8 @@
 
 Where the scale comes from the champion's own past (ranks, winsorised values, ratios), a `Scorer` collects it first
 and freezes it at fixed counts of champion units: what a unit is scored by was known before its coin. Units before the
-first freeze feed the sample and are not tested.
+first freeze feed the sample and are not tested. Ranks and winsorised values keep their second scale for good, so that
+an effect means the same all along; a ratio is taken anew as the champion grows by a sixteenth (R5).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 T = TypeVar("T")
 
-FREEZES: Final = (200, 1000)  # champion units after which the scale is taken (anew); the second one stays
+FREEZES: Final = (200, 1000)  # champion units after which the scale is taken (anew)
 TAILS: Final = (0.005, 0.995)  # quantiles beyond which a winsorised value is drawn in
 _FARTHEST: Final = 1e150  # sds: the square of a value of a mean must be a number
 SCALED: Final = frozenset(("unbounded", "ratio"))
@@ -78,7 +79,21 @@ class Scorer:
     @property
     def collecting(self) -> bool:
         """Whether champion units still change the scorer."""
-        return self._seen < FREEZES[-1]
+        return self._next_freeze > 0
+
+    @property
+    def _next_freeze(self) -> int:
+        """The count of champion units at which the scale is taken anew; 0 when it stays.
+
+        That of a ratio follows the champion: where the challenger changes the denominator, an error of the ratio is
+        a bias on every unit, and one that stayed would make evidence out of nothing.
+        """
+        count = next((count for count in FREEZES if count > self._seen), 0)
+        if self._metric.type == "ratio":
+            count = FREEZES[0]
+            while count <= self._seen:
+                count += count // 16
+        return count
 
     def score(self, values: Floats, champion: Mask, known: Mask) -> Scaled:
         """What each unit counts, by what was known before it. Takes the champion's known values in on the way."""
@@ -113,32 +128,36 @@ class Scorer:
 
     def _until(self, champion: Mask, begin: int) -> int:
         """The end of the run of units that share a scale: behind the champion unit that completes the next sample."""
-        wanted = next((count - self._seen for count in FREEZES if count > self._seen), 0)
+        wanted = self._next_freeze - self._seen
         places = np.flatnonzero(champion[begin:])
         return begin + int(places[wanted - 1]) + 1 if 0 < wanted <= len(places) else len(champion)
 
     def _collect(self, values: Floats) -> None:
         if not (self.collecting and len(values)):
             return
+        due = self._next_freeze
         self._sample += values.tolist()
         self._seen += len(values)
-        if self._seen in FREEZES:
+        if self._seen == due:
             self._freeze(np.array(self._sample))
         if not self.collecting:
             self._sample = []
+        elif self._metric.type == "ratio" and (self._centre or self._seen >= FREEZES[-1]):
+            # Of a ratio the totals are enough, added strictly from left to right however the stream is cut.
+            self._sample = [_totals(np.array(self._sample))]
 
     def _freeze(self, sample: Floats) -> None:
         """Take the scale from the sample. One that is all one value may have none; then the next one must do."""
         scale = self._taken(sample)
-        if not (scale or self._scale or self.collecting):
+        if not (scale or self._scale or self._seen < FREEZES[-1]):
             # Above, at or below the one value that the champion ever had; or the numerator alone.
-            scale = [0.0] if self._metric.type == "ratio" else [float(np.median(sample[:, 0]))]
+            scale = [0.0] if self._metric.type == "ratio" else [float(np.sort(sample[:, 0])[len(sample) // 2])]
         self._scale = scale or self._scale
         self._centre = self._centre or self._centred(sample)
 
     def _taken(self, sample: Floats) -> list[float]:
         if self._metric.type == "ratio":
-            top, bottom = _quietly(lambda: sample.sum(axis=0).tolist())
+            top, bottom = _totals(sample)
             return [top / bottom] if bottom > 0.0 and top / bottom < math.inf else []
         if self._metric.scale == "winsorised":
             low, high = _quietly(lambda: np.quantile(sample[:, 0], TAILS).tolist())
@@ -158,15 +177,20 @@ class Scorer:
         """Nothing where the values do not vary, or too much for a number."""
         ratio, bottom = 0.0, 1.0
         if self._metric.type == "ratio":
-            ratio, bottom = (self._scale or [0.0])[0], float(sample[:, 1].mean())
-        raw = sample[:, 0] - ratio * sample[:, 1]
+            ratio, bottom = (self._scale or [0.0])[0], _quietly(lambda: float(sample[:, 1].mean()))
+        raw = _quietly(lambda: sample[:, 0] - ratio * sample[:, 1])
         mean, sd = _quietly(lambda: (float(raw.mean()), float(raw.std())))
-        return [mean, sd, bottom, ratio] if 0.0 < sd < math.inf and bottom > 0.0 else []
+        return [mean, sd, bottom, ratio] if 0.0 < sd < math.inf and 0.0 < bottom < math.inf else []
 
     def _standardised(self, values: Floats) -> Floats:
         mean, sd, _, ratio = self._centre
         linear = _quietly(lambda: (values[:, 0] - ratio * values[:, 1] - mean) / sd)
         return np.clip(linear, -_FARTHEST, _FARTHEST)
+
+
+def _totals(sample: Floats) -> list[float]:
+    sums: list[float] = _quietly(lambda: np.add.accumulate(sample, axis=0)[-1].tolist())
+    return sums
 
 
 def _quietly(compute: Callable[[], T]) -> T:

@@ -109,7 +109,7 @@ def _segment_alphas(subject: Subject) -> dict[str, float]:
 def _labelled(subject: Subject) -> list[str]:
     """Metrics whose missing outcomes are counted by arm, too."""
     metrics = subject.definition.metrics
-    return [f"outcomes of {one.name}" for one in metrics if one.source == "outcome" and one.missing == "exclude"]
+    return [f"outcomes of {one.name}" for one in metrics if one.source == "outcome" and one.missing != "zero"]
 
 
 def _sum_of(subject: Subject, rivals: int) -> str:

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from scipy import optimize
 
-from gateway.evidence.verdict import CONFIDENCE_ALPHA
+from gateway.evidence.challenger import CONFIDENCE_ALPHA
 from gateway.forecast.assumptions import PAIR_SPREAD, Assumption, rate_like
 from gateway.forecast.guarding import NEVER, SLOW, Passing, passing
 from gateway.forecast.outcomes import Outcomes, score_of

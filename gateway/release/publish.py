@@ -59,7 +59,8 @@ class Publisher:
         row = self._store.last_plan()
         last = max(row.revision if row else 0, self.current.revision if self.current else 0)
         plan = replace(wanted, revision=last + 1, as_of=as_of)
-        with self._store.transaction():
+        # Durable: what the plan draws is explained by its row, so no file may outlive it.
+        with self._store.transaction(durable=True):
             self._store.add_plan(
                 PlanRow(plan.revision, self._clock.wall_us(), as_of, plan.config_digest, _shares(plan), _slots(plan))
             )

@@ -233,7 +233,7 @@ MEASURES: list[Slip] = [
         "missing: exclude",
         "missing: zero #<",
         f"{METRICS}.brier.missing",
-        "exclude for type bounded, found zero",
+        "exclude or bounds for type bounded, found zero",
     ),
     (
         "missing: zero",

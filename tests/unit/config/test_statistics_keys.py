@@ -88,14 +88,14 @@ AGGREGATES: list[Slip] = [
         "aggregate: max\n        direction",
         "missing: zero #<\n        direction",
         f"{METRICS}.stars.missing",
-        "exclude for type bounded, found zero",
+        "exclude or bounds for type bounded, found zero",
     ),
-    ("loss: log_loss", "missing: zero #<", f"{SCORES}.loss.missing", "exclude for type score, found zero"),
+    ("loss: log_loss", "missing: zero #<", f"{SCORES}.loss.missing", "exclude or bounds for type score, found zero"),
     (
         "missing: zero",
         "missing: zero\n        max_missing: 5% #<",
         f"{METRICS}.revenue.max_missing",
-        "only with missing: exclude, found with missing: zero",
+        "only with missing: exclude or bounds, found with missing: zero",
     ),
 ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click import Group
 
-from benchmarks import prove
+from benchmarks import tables
 from benchmarks.stats_common import Measured
 from gateway.backends.onnx import inspect
 from gateway.cli import main
@@ -78,18 +78,24 @@ def test_the_request_in_the_readme_fits_the_model() -> None:
 
 
 def test_the_table_of_endings_is_the_one_that_the_results_give() -> None:
-    assert prove.table() in README
-    assert "| `better` | promote |" in prove.table()
+    assert tables.endings_table() in README
+    assert "| `better` | promote |" in tables.endings_table()
 
 
 def test_the_table_of_the_statistics_is_the_one_that_the_results_give() -> None:
     shown = README.split("<!-- statistics:start -->\n")[1].split("<!-- statistics:end -->")[0]
-    assert shown == prove.statistics_table()
+    assert shown == tables.statistics_table()
+
+
+def test_the_table_of_the_traps_is_the_one_that_the_results_give() -> None:
+    page = (ROOT / "tests" / "statistical" / "README.md").read_text()
+    shown = page.split("<!-- traps:start -->\n")[1].split("<!-- traps:end -->")[0]
+    assert shown == tables.traps_table()
 
 
 def test_without_results_the_table_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prove, "RESULTS", tmp_path)
-    assert prove.statistics_table() == "Not measured yet: `make prove` does it.\n"
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables.statistics_table() == "Not measured yet: `make prove` does it.\n"
 
 
 def test_the_table_shows_the_worst_cell_what_missed_its_limit_and_what_is_not_measured(
@@ -108,9 +114,9 @@ def test_the_table_shows_the_worst_cell_what_missed_its_limit_and_what_is_not_me
     machine = {"cpu": "some cpu", "cores": 2, "python": "3.11"}
     document = {"revision": "abc", "machine": machine, "cases": cases}
     (tmp_path / "statistics.json").write_text(json.dumps(document))
-    monkeypatch.setattr(prove, "RESULTS", tmp_path)
-    monkeypatch.setattr(prove, "ROOT", tmp_path)
-    table = prove.statistics_table()
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    table = tables.statistics_table()
     assert "worst of 2 cases | 0.0412 | ≤ 0.0551 | 10,000 |" in table
     assert "| 0.0271 | ≥ 0.01 | 10,000 |" in table
     assert "| G4 | what | **0.9, missed** | ≤ 0.85 | 10,000 |" in table

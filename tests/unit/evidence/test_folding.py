@@ -204,3 +204,37 @@ def test_a_long_queue_is_folded_in_bounded_steps(world: World, monkeypatch: pyte
     assert folded(world) == {"brier": 4, "errors": 4, "latency": 4}
     world.settle()
     assert folded(world) == {"brier": 10, "errors": 10, "latency": 10}
+
+
+def test_an_outcome_that_is_no_number_is_rejected_and_stops_nobody(world: World) -> None:
+    decision = world.whole("u", True, float("nan"))
+    world.outcome(decision, 0.25)
+    world.settle()
+    assert world.counters == {("b", "rejected"): 1}
+    assert means(world, "brier")[1] == 0.75
+
+
+def test_a_failed_shadow_has_lost_its_pair(worlds: Worlds) -> None:
+    """A challenger that was asked and failed; one that was never asked; a champion that failed."""
+    scored = replace(BRIER, type="score")
+    world = worlds(define=replace(definition(scored, ERRORS), paired=True))
+    requests: list[tuple[str, str, float | None, dict[str, float | None]]] = [
+        ("a", "", 0.5, {"b": 0.75}),
+        ("a", "", 0.5, {"b": None}),
+        ("a", "", 0.5, {}),
+        ("b", "deadline", None, {"a": 0.5}),
+    ]
+    for number, (served, error, prediction, shadows) in enumerate(requests):
+        decision = world.assign(number, served)
+        world.complete(decision, served=served, error=error, prediction=prediction)
+        for variant, said in shadows.items():
+            world.shadow(decision, variant, said)
+        world.outcome(decision, 1.0)
+    failed = world.assign("champion fails", False)
+    world.complete(failed, served="a", error="deadline")
+    world.shadow(failed, "b", 1.0)
+    world.outcome(failed, 1.0)
+    world.settle()
+    pairs = world.engine.evidence["exp"].find("cell", "1", "brier", "")
+    assert pairs.n == 3
+    assert pairs.mean == pytest.approx((0.25 - 0.0625 + 2 * (0.25 - 1.0)) / 3)

@@ -13,7 +13,7 @@ from gateway.assignment.ranges import owner, resize, whole
 from gateway.evidence.known import Seen, Split, odds
 from gateway.plan import HASH_SPACE, Slot
 
-CELLS = 48  # the hash space in equal cells, that splits never cut
+CELLS = 64  # the hash space in equal cells, that splits never cut
 CELL = HASH_SPACE // CELLS
 ARMS = ("a", "b", "c", "d")
 
@@ -48,7 +48,6 @@ def test_odds_are_the_shares_among_all_hashes_that_were_seen_so(splits: list[Spl
     alike = [cell for cell in range(CELLS) if all(variant_of(one, cell) == variant for one, variant in seen)]
     counted = Counter(variant_of(split, cell) for cell in alike)
     found = odds(seen, split, ARMS)
-    # The cells do not quite fill the hash space: 2**64 is no multiple of them.
     assert found == pytest.approx([counted[arm] / len(alike) for arm in ARMS], abs=1e-15)
     assert sum(found) == pytest.approx(1.0, abs=1e-15)
     assert found[ARMS.index(variant_of(split, hidden))] > 0.0

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import prove, results_file, stats_plan
+from benchmarks import prove, results_file, stats_plan, tables
 from benchmarks.results_file import ResultsFile
 from benchmarks.stats_common import Measured, coins, draw, first_passage, mean_ratio
 from benchmarks.stats_error import g16, shares
@@ -116,7 +116,7 @@ def test_a_case_gives_the_same_numbers_every_time(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_proof_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (prove, results_file):
+    for module in (tables, results_file):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     cases = {"A": None, "B": None, "G13": None}
     monkeypatch.setattr(stats_plan, "CASES", cases)

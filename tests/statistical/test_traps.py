@@ -1,0 +1,19 @@
+"""Every trap, short: the same functions with more runs are part of `make prove`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.statistical.traps import SEED, TRAPS
+
+
+def _short(name: str) -> object:
+    known = TRAPS[name].known
+    return pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=known)) if known else name
+
+
+@pytest.mark.parametrize("name", [_short(name) for name, trap in TRAPS.items() if trap.short])
+def test_trap(name: str) -> None:
+    measured = TRAPS[name].run(TRAPS[name].short, SEED)
+    assert measured
+    assert [one.record() for one in measured if not one.passed] == []
