@@ -24,7 +24,6 @@ from gateway.forecast.subject import Subject
 from gateway.forecast.trial import START_US
 from gateway.release.state import ReleaseState
 from gateway.store.base import Measured, Scored
-from gateway.store.connection import SCHEMA_VERSION
 from gateway.store.sqlite import SqliteStore
 
 LEAST = 200  # units below which a verdict would say nothing
@@ -35,20 +34,6 @@ class LogError(GatewayError):
     """The store has no log that could be dealt anew."""
 
     reason = "log"
-
-
-class ReadOnlyStore(SqliteStore):
-    """A store that is looked at while its gateway may be running; nothing is migrated or written."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        except sqlite3.Error as error:
-            raise LogError(f"{path}: no store can be read there ({error})") from error
-        if version != SCHEMA_VERSION:
-            raise LogError(f"{path}: its schema is {version}, this program's {SCHEMA_VERSION}: start the gateway once")
 
 
 class Log:
@@ -108,7 +93,9 @@ def read(path: Path, subject: Subject, experiment: str | None) -> Log:
     """
     if subject.definition.paired:
         raise LogError("the objective is decided by pairs: there are no coins to toss anew")
-    store = ReadOnlyStore(path)
+    if not path.exists():
+        raise LogError(f"{path}: there is no store yet: serve from this config first")
+    store = SqliteStore(path, read_only=True)
     try:
         return _read(store, subject, _named(store, subject, experiment))
     except sqlite3.Error as error:

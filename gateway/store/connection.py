@@ -20,17 +20,23 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 
 
 class Connection:
-    """The one writing connection of a file. Use from one thread at a time."""
+    """The one writing connection of a file, or one that only looks. Use from one thread at a time."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
         self._path = path
         _refuse_foreign(path)
+        name = f"{Path(path).absolute().as_uri()}?mode=ro" if read_only else path
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY)
+            self._db = sqlite3.connect(
+                name, isolation_level=None, check_same_thread=False, timeout=_BUSY, uri=read_only
+            )
         except sqlite3.Error as error:
             raise self._failed(error) from error
         try:
-            self._migrate()
+            if read_only:
+                self._expect_schema()
+            else:
+                self._migrate()
         except sqlite3.Error as error:
             self._db.close()
             raise self._failed(error) from error
@@ -99,6 +105,13 @@ class Connection:
 
     def _failed(self, error: sqlite3.Error) -> StoreError:
         return StoreError(f"{self._path}: {error}")
+
+    def _expect_schema(self) -> None:
+        """Whoever only looks migrates nothing."""
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version != SCHEMA_VERSION:
+            found = f"its schema is {version}, this program's {SCHEMA_VERSION}"
+            raise StoreError(f"{self._path}: {found}: start the gateway once")
 
     def _migrate(self) -> None:
         version, application, tables = (

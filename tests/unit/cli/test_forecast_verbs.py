@@ -69,7 +69,7 @@ def test_simulate_from_the_configs_own_store(tmp_path: Path) -> None:
 def test_a_log_that_is_not_there_fails(tmp_path: Path) -> None:
     done = run("simulate", written(tmp_path), "--from-log")
     assert done.exit_code == 1
-    assert "no store can be read" in done.output
+    assert "there is no store yet" in done.output
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,12 +9,13 @@ import numpy as np
 import pytest
 
 from gateway.assignment.ranges import whole
-from gateway.forecast import past
+from gateway.errors import StoreError
 from gateway.forecast.past import LEAST, LogError, read
 from gateway.forecast.simulation import Runs, from_log
 from gateway.forecast.trial import START_US
 from gateway.release.stages import enter
 from gateway.release.state import ReleaseState, StageRule
+from gateway.store.sqlite import SqliteStore
 from tests.unit.forecast.logs import logged
 from tests.unit.forecast.subjects import configured
 
@@ -61,8 +61,8 @@ def test_looking_leaves_the_store_as_it_was(tmp_path: Path) -> None:
     before = path.read_bytes()
     read(path, configured(tmp_path), "exp")
     assert path.read_bytes() == before
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        past.ReadOnlyStore(path)._db.execute("DELETE FROM vote")
+    with pytest.raises(StoreError, match="readonly"):
+        SqliteStore(path, read_only=True).write("DELETE FROM vote")
 
 
 def test_too_few_units_are_refused_with_the_number(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_too_few_units_are_refused_with_the_number(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     one = configured(tmp_path)
-    with pytest.raises(LogError, match="no store can be read"):
+    with pytest.raises(LogError, match="there is no store yet"):
         read(tmp_path / "nothing.db", one, None)
     with pytest.raises(LogError, match="knows no experiment other; it knows exp"):
         read(logged(tmp_path, 10), one, "other")
