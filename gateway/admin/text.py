@@ -12,7 +12,7 @@ from rich.text import Text
 
 TEST_NAMES = {
     "promote": "{} is better",
-    "harm": "{} is worse",
+    "harm": "{} is worse, at its highest",  # harm latches (R16)
     "futility": "{} cannot be much better",
     "not_worse": "{} cannot be much worse",
     "non_inferior": "{} is not much worse",
@@ -49,10 +49,14 @@ def endpoint_view(name: str, endpoint: dict[str, Any]) -> RenderableType:
         return head
     parts: list[RenderableType] = [head, Text(f"experiment {experiment['id']}: {stage_line(experiment)}")]
     parts += [Text(line) for line in _standing(experiment)]
+    if experiment["last"]:
+        parts.append(Text(_last_line(experiment["last"])))
     if experiment["hold"]:
         parts.append(Text(f"held: {experiment['hold']}", style="yellow"))
-    if experiment["next"]:
+    if experiment["next"] and not experiment["hold"]:
         parts.append(Text(_next_line(experiment["next"], experiment["automation"]), style="dim"))
+    if experiment["counters"]:
+        parts.append(Text(not_counted(experiment["counters"]), style="dim"))
     report = experiment["report"]
     if report is not None:
         parts += [Text(line) for line in verdict_lines(experiment)]
@@ -70,6 +74,17 @@ def _standing(experiment: dict[str, Any]) -> Iterator[str]:
         yield f"watched against {watch['former']}, which keeps {share} for another {left}"
     for one in experiment["kept"]:
         yield f"{one['segment']}={one['value']} stays with {one['variant']}"
+
+
+def _last_line(row: dict[str, Any]) -> str:
+    """The newest decision: what, by whom, why."""
+    return f"last decision: {row['kind']} by {row['actor']}: {row['text']}"
+
+
+def not_counted(counters: list[dict[str, Any]]) -> str:
+    """Facts that nothing was folded from, by variant."""
+    parts = (f"{one['variant'] or 'unknown variant'} {one['name']} {one['value']:,}" for one in counters)
+    return "came, but count for nothing: " + ", ".join(parts)
 
 
 def _next_line(following: dict[str, Any], automation: str) -> str:
@@ -104,7 +119,8 @@ def estimates_table(experiment: dict[str, Any], *, ended: bool) -> Table:
     title = "challenger minus champion, with anytime-valid 95 % intervals"
     if ended:
         title = "estimates at stopping (biased upwards)"
-        title += "; the holdback gives the honest later one" if experiment["holdback"] else ""
+        watched = any(row["segment"] == "watch" for row in experiment["report"]["estimates"])
+        title += "; since the promotion, the honest later one" if watched else ""
     table = Table(title=title, title_justify="left", box=None)
     for column in ("challenger",) * several + ("metric", "segment", "units", "interval", "estimate", ""):
         table.add_column(column, justify="right" if column in ("units", "interval", "estimate") else "left")

@@ -14,6 +14,7 @@ from gateway.evidence.report import OVERALL, WATCH
 from gateway.release.controller import Controller
 from gateway.release.policy import Rules, permitted
 from gateway.release.state import Decision, ReleaseState, shares_of
+from gateway.store.base import LedgerRow
 from gateway.telemetry import metrics
 from gateway.telemetry.exposition import Sample
 from gateway.telemetry.status_page import Word
@@ -100,6 +101,7 @@ def _experiment(controller: Controller, name: str, now_us: int) -> dict[str, Any
         "watch": _watch(state, rules, now_us),
         "kept": [msgspec.to_builtins(one) for one in state.kept],
         "next": _next(run.decision, rules) if run.decision and state.open else None,
+        "last": _last(run.last) if run.last else None,
         "report": msgspec.to_builtins(run.report) if run.report else None,
         "counters": [
             {"variant": variant, "name": counter, "value": value}
@@ -114,6 +116,11 @@ def _watch(state: ReleaseState, rules: Rules, now_us: int) -> dict[str, Any] | N
         return None
     left = rules.watch_us - (now_us - state.watch_since_us)
     return {"former": state.former, "share": float(state.stage_share), "seconds_left": max(0.0, left / 1e6)}
+
+
+def _last(row: LedgerRow) -> dict[str, Any]:
+    """The newest decision, with who made it and why."""
+    return {"at": row.at, "kind": row.kind, **{name: row.body[name] for name in ("actor", "reason", "text")}}
 
 
 def _next(decision: Decision, rules: Rules) -> dict[str, Any]:

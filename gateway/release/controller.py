@@ -28,7 +28,7 @@ from gateway.release.policy import Rules, View, decide, permitted, would_be
 from gateway.release.publish import Publisher
 from gateway.release.reconcile import Reconciled, reconcile
 from gateway.release.runs import Run
-from gateway.release.stages import move
+from gateway.release.stages import IllegalMove, move
 from gateway.release.state import Decision, Kind, ReleaseState
 from gateway.release.words import stays, withdrawn
 from gateway.store.base import LedgerRow, Store
@@ -120,6 +120,8 @@ class Controller:
         """
         if endpoint not in self.loaded.config.endpoints or not self.states[endpoint].experiment:
             raise UnknownEndpoint(f"there is no experiment at {endpoint!r}")
+        if kind == "promote" and self.engine.evidence[self.states[endpoint].experiment].definition.aa:
+            raise IllegalMove(f"{endpoint} runs a trial of equals: there is nobody to promote")
         decision = Decision(kind=kind, reason="manual", text=text or f"asked for by {actor}", variant=variant)
         self._apply(endpoint, self._restricted(endpoint, decision), actor)
         self._publish_or_fail()
@@ -194,9 +196,12 @@ class Controller:
     def _quarantine(self, before: ReleaseState, decision: Decision, actor: str) -> None:
         """What went because of harm must not come back unchanged, unless a person says so."""
         variants = self.loaded.config.endpoints[before.endpoint].variants
+        home = self.engine.evidence[
+            before.experiment
+        ].definition.champion  # its file is no suspect in a trial of equals
         for variant in (decision.variant,) if decision.variant else before.contenders:
             artifact = self._artifacts.name(variants[variant])
-            if decision.expels:
+            if decision.expels and artifact != self._artifacts.name(variants[home]):
                 self._store.quarantine(before.endpoint, artifact, before.experiment, self._clock.wall_us())
             elif actor != "gateway" and decision.kind in ("resume", "promote"):
                 self._store.release_from_quarantine(before.endpoint, artifact)

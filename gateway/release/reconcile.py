@@ -128,7 +128,7 @@ def _quarantine(case: _Case, definition: Definition, quarantined: Quarantined) -
         before = quarantined(case.name, case.artifacts.name(case.endpoint.variants[name]))
         if before is not None:
             artifact = "this artifact" if len(definition.challengers) == 1 else f"the artifact of {name}"
-            return f"quarantined: experiment {before} rolled {artifact} back"
+            return f"quarantined: experiment {before} rolled {artifact} back; `resume` tries it again"
     return ""
 
 

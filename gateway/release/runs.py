@@ -13,7 +13,7 @@ from gateway.evidence.verdict import judge
 from gateway.release.health import Health
 from gateway.release.kill import KillRule
 from gateway.release.state import Decision, ReleaseState
-from gateway.store.base import Store
+from gateway.store.base import LedgerRow, Store
 
 _EVERYTHING = 1 << 62  # rows of a ledger
 _Said = tuple[str, str]  # reason and variant
@@ -28,6 +28,7 @@ class Run:
     decision: Decision | None = None
     counters: Mapping[tuple[str, str], int] = field(default_factory=dict)
     decisions: Mapping[str, int] = field(default_factory=dict)  # rows of the ledger by kind
+    last: LedgerRow | None = None  # the newest row of the ledger that is about this experiment
     _kills: dict[str, KillRule] = field(default_factory=dict)
     _promotable_since: int = 0
     _said: set[_Said] | None = None  # what a trial of equals has in the ledger already; None before it was read
@@ -40,6 +41,7 @@ class Run:
             self.report = judge(engine.evidence[experiment], thresholds, units, folded)
             self.counters = store.counters(experiment)
             self.decisions = store.decisions_by_kind(experiment)
+            self.last = next((row for row in reversed(store.ledger()) if row.experiment == experiment), self.last)
             self.judged = basis
         return self.report
 

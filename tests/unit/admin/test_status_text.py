@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from gateway.admin import views
-from gateway.admin.text import duration, estimates_table, number, status_view
+from gateway.admin.text import duration, estimates_table, not_counted, number, status_view
 from tests.unit.release.configs import experiment
 from tests.unit.release.rig import Rig, Rigs
 
@@ -83,11 +83,12 @@ def test_several_challengers_get_a_column_and_a_verdict_each(rigs: Rigs) -> None
     rig.tick(0.1)
     said = text(rig)
     assert "b: worse (no longer in the running); by segment: origin=JFK worse" in said
+    assert "last decision: drop by gateway: b: score is worse" in said
     assert "c: equivalent" in said
     lines = said.splitlines()
     assert any(line.split()[:3] == ["challenger", "metric", "segment"] for line in lines)
     assert any(line.split()[:2] == ["c", "score"] for line in lines)
-    assert any(line.startswith(" b ") and "score is worse (origin=JFK)" in line for line in lines)
+    assert any(line.startswith(" b ") and "score is worse, at its highest (origin=JFK)" in line for line in lines)
 
 
 def test_the_watch_and_what_was_kept(rigs: Rigs) -> None:
@@ -105,7 +106,8 @@ def test_the_watch_and_what_was_kept(rigs: Rigs) -> None:
     assert "watched against a, which keeps 10 % for another 10 d" in said
     assert "origin=EWR stays with a" in said
     assert "continue: no sign of harm so far" in said
-    assert "estimates at stopping (biased upwards); the holdback gives the honest later one" in said
+    assert "last decision: promote by gateway: score is better by [" in said
+    assert "estimates at stopping (biased upwards); since the promotion, the honest later one" in said
     assert any("score" in line and "since the promotion" in line for line in said.splitlines())
     experiment_view = snapshot(rig)["endpoints"]["rank"]["experiment"]
     assert experiment_view["watch"] == {
@@ -187,3 +189,11 @@ def test_durations_in_words(seconds: float, words: str) -> None:
 def test_numbers_beyond_floats() -> None:
     assert number(0.0) == "1"
     assert number(2302.5850929940457) == "1e+1000"
+
+
+def test_what_counts_for_nothing_is_shown_by_variant() -> None:
+    counters = [
+        {"variant": "b", "name": "rejected", "value": 1200},
+        {"variant": "", "name": "duplicate", "value": 1},
+    ]
+    assert not_counted(counters) == ("came, but count for nothing: b rejected 1,200, unknown variant duplicate 1")

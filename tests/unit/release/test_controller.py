@@ -71,7 +71,7 @@ def test_harm_rolls_back_and_quarantines(rig: Rig) -> None:
     assert rig.sqlite.quarantined("rank", "http://127.0.0.1:9001") == "one"
     rig.endpoint = experiment("two")
     rig.control.take(rig.load())
-    assert rig.state.hold == "quarantined: experiment one rolled this artifact back"
+    assert rig.state.hold == "quarantined: experiment one rolled this artifact back; `resume` tries it again"
     assert rig.split == {"a": 1.0}
     rig.tick()
     assert rig.split == {"a": 1.0}

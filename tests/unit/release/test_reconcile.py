@@ -279,7 +279,7 @@ def test_a_quarantined_artifact_starts_held(history: History) -> None:
     history.quarantine["http://127.0.0.1:9001"] = "zero"
     result = history.take(rank=experiment())
     assert len(result.starts) == 1
-    assert history.rank.hold == "quarantined: experiment zero rolled this artifact back"
+    assert history.rank.hold == "quarantined: experiment zero rolled this artifact back; `resume` tries it again"
     assert history.split == {"a": 1.0}
     history.take(rank=experiment())
     assert history.rank.hold
@@ -350,7 +350,7 @@ def test_who_was_dropped_stays_dropped_whatever_is_edited(several: History) -> N
 def test_one_quarantined_artifact_of_several_holds_all(history: History) -> None:
     history.quarantine["http://127.0.0.1:9002"] = "zero"
     history.take(rank=experiment("one", "a", "b", "c"))
-    assert history.rank.hold == "quarantined: experiment zero rolled the artifact of c back"
+    assert history.rank.hold == "quarantined: experiment zero rolled the artifact of c back; `resume` tries it again"
     assert history.split == {"a": 1.0}
 
 

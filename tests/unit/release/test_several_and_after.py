@@ -119,7 +119,7 @@ def test_a_persons_rollback_sends_all_of_them_back(several: Rig) -> None:
     assert several.sqlite.quarantined("rank", B) == several.sqlite.quarantined("rank", C) == "one"
     several.endpoint = staged(experiment("two", "a", "b", "c"))
     several.control.take(several.load())
-    assert several.state.hold == "quarantined: experiment one rolled the artifact of b back"
+    assert several.state.hold == "quarantined: experiment one rolled the artifact of b back; `resume` tries it again"
     several.control.command("rank", "resume", "ada", "we know")
     assert several.split == {"a": 0.8, "b": 0.1, "c": 0.1}
     assert several.sqlite.quarantined("rank", B) is several.sqlite.quarantined("rank", C) is None
@@ -288,3 +288,13 @@ def test_a_failing_store_neither_loses_nor_repeats_a_false_alarm(rigs: Rigs) -> 
             break
         rigs.close()
     assert moment > 30
+
+
+def test_nobody_is_promoted_by_hand_in_a_trial_of_equals_and_nothing_of_it_is_a_suspect(rigs: Rigs) -> None:
+    rig = rigs(endpoint=trial())
+    with pytest.raises(IllegalMove, match="nobody to promote"):
+        rig.control.command("rank", "promote", "me", "")
+    rig.control.command("rank", "rollback", "me", "enough")
+    champion, challenger = (rig.endpoint["variants"][name]["url"] for name in ("a", "b"))
+    assert champion == challenger
+    assert rig.sqlite.quarantined("rank", champion) is None
