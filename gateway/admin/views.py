@@ -12,8 +12,9 @@ from gateway import __version__
 from gateway.errors import ConfigError
 from gateway.evidence.report import OVERALL, WATCH
 from gateway.release.controller import Controller
-from gateway.release.policy import Rules, permitted
+from gateway.release.policy import permitted
 from gateway.release.state import Decision, ReleaseState, shares_of
+from gateway.release.view import Rules
 from gateway.store.base import LedgerRow
 from gateway.telemetry import metrics
 from gateway.telemetry.exposition import Sample

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+from functools import reduce
 from pathlib import Path
 
 import click
@@ -31,62 +32,6 @@ def status(path: Path, as_json: bool) -> None:
         print_status(document)
 
 
-@click.command()
-@config_option
-@_endpoint
-@_reason
-def hold(path: Path, endpoint: str, reason: str) -> None:
-    """Keep the split as it is until `resume`; harm still rolls back."""
-    _command(path, endpoint, "hold", reason)
-
-
-@click.command()
-@config_option
-@_endpoint
-@_reason
-def resume(path: Path, endpoint: str, reason: str) -> None:
-    """End a hold and take up the stage as the config has it."""
-    _command(path, endpoint, "resume", reason)
-
-
-@click.command()
-@config_option
-@_endpoint
-@_variant
-@_reason
-def promote(path: Path, endpoint: str, variant: str, reason: str) -> None:
-    """Make a challenger the champion now, whatever the evidence says."""
-    _command(path, endpoint, "promote", reason, variant)
-
-
-@click.command()
-@config_option
-@_endpoint
-@_variant
-@_reason
-def drop(path: Path, endpoint: str, variant: str, reason: str) -> None:
-    """Take one of several challengers out of the running; the others go on."""
-    _command(path, endpoint, "drop", reason, variant)
-
-
-@click.command()
-@config_option
-@_endpoint
-@_reason
-def complete(path: Path, endpoint: str, reason: str) -> None:
-    """End the watch after a promotion: the old champion gives up its holdback."""
-    _command(path, endpoint, "complete", reason)
-
-
-@click.command()
-@config_option
-@_endpoint
-@_reason
-def rollback(path: Path, endpoint: str, reason: str) -> None:
-    """Give all traffic back to the champion of the experiment now."""
-    _command(path, endpoint, "rollback", reason)
-
-
 def _command(path: Path, endpoint: str, verb: str, reason: str, variant: str = "") -> None:
     from gateway.cli.client import Admin
 
@@ -94,3 +39,21 @@ def _command(path: Path, endpoint: str, verb: str, reason: str, variant: str = "
         after = Admin.of_config(path).command(endpoint, verb, getpass.getuser(), reason, variant)
     split = ", ".join(f"{name} {share:.4g}" for name, share in after["split"].items())
     click.echo(f"{endpoint}: {after['status']}, champion {after['champion']}, split {split}")
+
+
+def _verb(name: str, text: str, *, of_one: bool = False) -> click.Command:
+    """A verb of the admin API; `of_one` where it may be about one of several challengers."""
+
+    def steer(path: Path, endpoint: str, reason: str, variant: str = "") -> None:
+        _command(path, endpoint, name, reason, variant)
+
+    takes = [config_option, _endpoint, *([_variant] if of_one else []), _reason]
+    return click.command(name, help=text)(reduce(lambda command, option: option(command), reversed(takes), steer))
+
+
+hold = _verb("hold", "Keep the split as it is until `resume`; harm still rolls back.")
+resume = _verb("resume", "End a hold and take up the stage as the config has it.")
+promote = _verb("promote", "Make a challenger the champion now, whatever the evidence says.", of_one=True)
+drop = _verb("drop", "Take one of several challengers out of the running; the others go on.", of_one=True)
+complete = _verb("complete", "End the watch after a promotion: the old champion gives up its holdback.")
+rollback = _verb("rollback", "Give all traffic back to the champion of the experiment now.")

@@ -45,15 +45,15 @@ class Batch:
     def __len__(self) -> int:
         return len(self.at)
 
-    def where(self, mask: Mask) -> Batch:
+    def where(self, which: Mask | slice) -> Batch:
         return replace(
             self,
-            at=self.at[mask],
-            stages=self.stages[mask],
-            arms=self.arms[mask],
-            odds=self.odds[mask],
-            segments=self.segments[mask],
-            x=None if self.x is None else self.x[mask],
+            at=self.at[which],
+            stages=self.stages[which],
+            arms=self.arms[which],
+            odds=self.odds[which],
+            segments=self.segments[which],
+            x=None if self.x is None else self.x[which],
         )
 
     def pair(self, arm: int) -> tuple[Mask, Floats]:

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from gateway.evidence.batch import Units
 from gateway.evidence.definition import Definition, MetricDefinition
-from gateway.evidence.means import MeanCell
 from gateway.evidence.parts import TALLY, Cell, Key, key_of, made, restored, text_of
 from gateway.evidence.report import CYCLE, LAST_CYCLE, OVERALL
 from gateway.evidence.scoring import Scorer
-from gateway.stats import HoldbackDetector, Interval, LatencyGuardrail, SampleRatio
+from gateway.stats import Interval, SampleRatio
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -42,18 +41,6 @@ class Evidence:
     def cell(self, arm: int, metric: MetricDefinition, segment: str = OVERALL) -> Cell:
         cell: Cell = self._part("cell", str(arm), metric.name, segment)
         return cell
-
-    def quantiles(self, arm: int, metric: MetricDefinition) -> LatencyGuardrail:
-        guard: LatencyGuardrail = self._part("quantiles", str(arm), metric.name)
-        return guard
-
-    def mean(self, arm: int, metric: MetricDefinition) -> MeanCell:
-        mean: MeanCell = self._part("mean", str(arm), metric.name)
-        return mean
-
-    def detector(self, arm: int, metric: MetricDefinition) -> HoldbackDetector:
-        detector: HoldbackDetector = self._part("watch", str(arm), metric.name)
-        return detector
 
     def scorer(self, metric: MetricDefinition) -> Scorer:
         scorer: Scorer = self._part("scorer", metric.name)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice, takewhile
 
 import numpy as np
 
-from gateway.evidence.batch import Batch, column
+from gateway.evidence.batch import Batch, Floats, column
 from gateway.evidence.cells import Evidence
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.evidence.fold import fold_pairs, fold_values
@@ -41,14 +41,35 @@ def fold_metric(store: Store, evidence: Evidence, metric: MetricDefinition, curs
 def _closed(
     store: Store, definition: Definition, metric: MetricDefinition, cursor: int, watermark: int
 ) -> Iterator[Measured]:
+    rows = measured(store, definition.id, definition, metric, cursor)
     if metric.source == "outcome":
         until = watermark - metric.within_us
-        rows = store.outcome_values(definition.id, _parts(definition, metric), cursor, metric.within_us)
         return takewhile(lambda row: row.at <= until, rows)
     overdue = watermark - definition.answer_within_us
-    read = store.request_latencies if metric.type == "latency" else store.request_errors
-    rows = read(definition.id, cursor, definition.answer_within_us)
     return takewhile(lambda row: row.value is not None or row.at <= overdue, rows)
+
+
+def measured(
+    store: Store, experiment: str, definition: Definition, metric: MetricDefinition, cursor: int = 0
+) -> Iterator[Measured]:
+    """Votes of an experiment behind the cursor, open ones too, with their values as this definition has the metric."""
+    if metric.source == "outcome":
+        return store.outcome_values(experiment, _parts(definition, metric), cursor, metric.within_us)
+    read = store.request_latencies if metric.type == "latency" else store.request_errors
+    return read(experiment, cursor, definition.answer_within_us)
+
+
+def values_of(metric: MetricDefinition, rows: Sequence[Measured]) -> Floats:
+    """In the form in which the fold takes them."""
+    values = column(row.value for row in rows)
+    if metric.type == "ratio":
+        values = np.stack([values, column(row.denominator for row in rows)], axis=1)
+    return values
+
+
+def losses_of(metric: MetricDefinition, rows: Sequence[Scored]) -> Floats:
+    """What was answered, scored by its label."""
+    return loss(metric.loss, column(row.prediction for row in rows), column(row.label for row in rows))
 
 
 def _labelled(
@@ -72,19 +93,16 @@ def _counted(metric: MetricDefinition, rows: list[Measured]) -> list[Measured]:
 
 
 def _fold_measured(evidence: Evidence, metric: MetricDefinition, rows: list[Measured]) -> None:
-    values = column(row.value for row in rows)
-    if metric.type == "ratio":
-        values = np.stack([values, column(row.denominator for row in rows)], axis=1)
-    fold_values(evidence, metric, Batch.of(rows, evidence.definition.covariates), values)
+    fold_values(evidence, metric, Batch.of(rows, evidence.definition.covariates), values_of(metric, rows))
 
 
 def _fold_scored(evidence: Evidence, metric: MetricDefinition, rows: list[Scored]) -> None:
     """Labels meet the predictions that were made for them: of the variant that answered, and of its shadows."""
     definition = evidence.definition
     batch = Batch.of(rows, definition.covariates)
-    labels, served = column(row.label for row in rows), column(row.prediction for row in rows)
-    fold_values(evidence, metric, batch, loss(metric.loss, served, labels))
+    fold_values(evidence, metric, batch, losses_of(metric, rows))
     if definition.paired and metric.name == definition.objective:
+        labels = column(row.label for row in rows)
         predicted = np.array([_predictions(row, definition.arms) for row in rows], dtype=np.float64)
         fold_pairs(evidence, metric, batch, loss(metric.loss, predicted, labels[:, None]))
 

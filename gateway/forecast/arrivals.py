@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from gateway.assignment.segments import OTHER
 from gateway.evidence.batch import Batch, Floats
 from gateway.evidence.cells import Evidence
 from gateway.evidence.definition import Definition, MetricDefinition
@@ -41,7 +42,7 @@ class Arrivals:
     def part(self, begin: int, end: int) -> Arrivals:
         cut = slice(begin, end)
         return Arrivals(
-            _cut(self.batch, cut),
+            self.batch.where(cut),
             {name: values[cut] for name, values in self.values.items()},
             None if self.losses is None else self.losses[cut],
         )
@@ -121,22 +122,11 @@ class Coins:
 
 def labels(definition: Definition) -> np.ndarray:
     """Texts of segment values as votes have them: every combination, or some of very many."""
-    choices = [(*values, "other") for values in definition.segment_values]
+    choices = [(*values, OTHER) for values in definition.segment_values]
     combinations = list(itertools.islice(itertools.product(*choices), 100 * _MOST_LABELS))
     if len(combinations) > _MOST_LABELS:
         combinations = combinations[:: len(combinations) // _MOST_LABELS]
     return np.array([json.dumps(one) for one in combinations], dtype=np.object_)
-
-
-def _cut(batch: Batch, cut: slice) -> Batch:
-    return Batch(
-        at=batch.at[cut],
-        stages=batch.stages[cut],
-        arms=batch.arms[cut],
-        odds=batch.odds[cut],
-        segments=batch.segments[cut],
-        x=None if batch.x is None else batch.x[cut],
-    )
 
 
 def _joined(one: Batch, other: Batch) -> Batch:

@@ -6,7 +6,7 @@ is a false one. Levels, tails, drift, seasons and missing outcomes are those of 
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,12 +15,13 @@ import numpy as np
 from msgspec.structs import replace
 
 from gateway.errors import GatewayError, StoreError
-from gateway.evidence.batch import Batch, Floats, column
+from gateway.evidence.batch import Batch, Floats
+from gateway.evidence.closing import losses_of, measured, values_of
 from gateway.evidence.definition import MetricDefinition
 from gateway.evidence.report import WATCH
-from gateway.evidence.scoring import loss
 from gateway.forecast.arrivals import Arrivals, Coins
 from gateway.forecast.subject import Subject
+from gateway.forecast.traffic import DAY_US
 from gateway.forecast.trial import START_US
 from gateway.release.state import ReleaseState
 from gateway.store.base import Measured, Scored
@@ -50,7 +51,7 @@ class Log:
 
     @property
     def days(self) -> float:
-        return float(self._batch.at[-1] - self._batch.at[0]) / 8.64e10
+        return float(self._batch.at[-1] - self._batch.at[0]) / DAY_US
 
     def arrive(self, rng: np.random.Generator, n: int, state: ReleaseState, since_us: int) -> Arrivals | None:
         """The next n units with new coins; None behind the last."""
@@ -58,15 +59,12 @@ class Log:
         if begin == len(self):
             return None
         part = slice(begin, min(begin + n, len(self)))
-        known, odds = self._batch, self._coins.odds(state)
-        count = part.stop - begin
-        batch = Batch(
-            at=known.at[part],
+        count, odds = part.stop - begin, self._coins.odds(state)
+        batch = dataclasses.replace(
+            self._batch.where(part),
             stages=np.full(count, state.stage),
             arms=self._coins.toss(rng, count, odds),
             odds=np.broadcast_to(odds, (count, len(odds))),
-            segments=known.segments[part],
-            x=None if known.x is None else known.x[part],
         )
         return Arrivals(batch, {name: values[part] for name, values in self._values.items()})
 
@@ -129,14 +127,11 @@ def _read(store: SqliteStore, subject: Subject, experiment: str) -> Log:
             f"{experiment} has {len(first)} units of its champion with closed windows; {LEAST} are the least that"
             " can be dealt anew"
         )
-    batch = Batch.of(first, 0)  # type: ignore[arg-type]  # all of one kind
-    covariates = subject.definition.covariates
-    x = np.array([_numbers(row.covariates, covariates) for row in first]) if covariates else None
+    batch = Batch.of(first, subject.definition.covariates)  # type: ignore[arg-type]  # all of one kind
     # Strictly ascending: a place in the log is found by its time.
     places = np.arange(len(batch))
     at = np.maximum.accumulate(batch.at - batch.at[0] - places) + places + START_US + 1
-    whole = Batch(at=at, stages=batch.stages, arms=batch.arms, odds=batch.odds, segments=batch.segments, x=x)
-    return Log(subject, experiment, whole, values)
+    return Log(subject, experiment, dataclasses.replace(batch, at=at), values)
 
 
 def _closed(row: Measured | Scored, until: int) -> bool:
@@ -146,30 +141,12 @@ def _closed(row: Measured | Scored, until: int) -> bool:
 def _rows(
     store: SqliteStore, subject: Subject, experiment: str, metric: MetricDefinition
 ) -> Iterator[Measured | Scored]:
-    definition = subject.definition
     if metric.type == "score":
         return store.scored_values(experiment, metric.name, 0, metric.within_us)
-    if metric.source == "outcome":
-        names = (metric.numerator, metric.denominator) if metric.type == "ratio" else (metric.name,)
-        parts = [(name, definition.metric(name).aggregate) for name in names]
-        return store.outcome_values(experiment, parts, 0, metric.within_us)
-    read = store.request_latencies if metric.type == "latency" else store.request_errors
-    return read(experiment, 0, definition.answer_within_us)
+    return measured(store, experiment, subject.definition, metric)
 
 
 def _values(metric: MetricDefinition, rows: Iterable[Measured | Scored]) -> Floats:
-    """In the form in which the fold takes them."""
     if metric.type == "score":
-        scored = [row for row in rows if isinstance(row, Scored)]
-        return loss(metric.loss, column(row.prediction for row in scored), column(row.label for row in scored))
-    measured = [row for row in rows if isinstance(row, Measured)]
-    values = column(row.value for row in measured)
-    if metric.type == "ratio":
-        return np.stack([values, column(row.denominator for row in measured)], axis=1)
-    return values
-
-
-def _numbers(text: str, count: int) -> list[float]:
-    """Covariates as the log has them; one that was logged with fewer has none that could be used."""
-    known = json.loads(text)
-    return known if len(known) == count else [0.0] * count
+        return losses_of(metric, [row for row in rows if isinstance(row, Scored)])
+    return values_of(metric, [row for row in rows if isinstance(row, Measured)])

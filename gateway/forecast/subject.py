@@ -17,8 +17,8 @@ from gateway.errors import GatewayError
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.evidence.report import Thresholds
 from gateway.release import compile as compiled
-from gateway.release.policy import Rules
 from gateway.release.state import StageRule
+from gateway.release.view import Rules
 
 
 class AssumptionError(GatewayError):

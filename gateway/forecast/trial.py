@@ -13,7 +13,6 @@ import copy
 import msgspec
 import numpy as np
 
-from gateway.assignment.ranges import whole
 from gateway.evidence.cells import Evidence
 from gateway.evidence.verdict import judge
 from gateway.forecast.arrivals import Arrivals, Waiting, World
@@ -21,7 +20,7 @@ from gateway.forecast.quiet import Watch
 from gateway.forecast.subject import Subject
 from gateway.forecast.traffic import DAY_US
 from gateway.release.policy import decide, permitted
-from gateway.release.stages import enter, move
+from gateway.release.stages import begun, enter, move
 from gateway.release.state import Decision, ReleaseState
 from gateway.release.view import View
 
@@ -70,7 +69,7 @@ class Trial:
         self._evidence = Evidence(subject.definition)
         self._waiting = Waiting(subject.judged)
         self._watch = Watch(subject)
-        self._state = _begun(subject)
+        self._state = enter(begun(subject.definition, START_US), subject.rules.stages[0], START_US)
         self._now_us = START_US
         self._came = np.zeros(len(subject.definition.arms), dtype=np.int64)
         self._in_stage = 0
@@ -173,21 +172,6 @@ class Trial:
 def _copied(evidence: Evidence) -> Evidence:
     """The definition never changes and is shared."""
     return copy.deepcopy(evidence, {id(evidence.definition): evidence.definition})
-
-
-def _begun(subject: Subject) -> ReleaseState:
-    definition = subject.definition
-    state = ReleaseState(
-        endpoint=definition.endpoint,
-        champion=definition.champion,
-        slots=whole(definition.champion),
-        status="running",
-        experiment=definition.id,
-        challenger=definition.challengers[0],
-        challengers=definition.challengers,
-        started_at_us=START_US,
-    )
-    return enter(state, subject.rules.stages[0], START_US)
 
 
 def _stage_of(subject: Subject, state: ReleaseState) -> str:

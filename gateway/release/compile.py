@@ -25,8 +25,8 @@ from gateway.plan import (
     SigningKey,
     VariantPlan,
 )
-from gateway.release.policy import Rules
 from gateway.release.state import ReleaseState, StageRule
+from gateway.release.view import Rules
 
 _GRACE_US = 1_000_000  # for a completion, beyond the deadlines of both attempts: a challenger's, then the champion's
 
@@ -165,7 +165,6 @@ def rules(endpoint: Endpoint) -> Rules:
         segment_harm=experiment.decision.segment_harm,
         holdback=holdback.traffic if holdback else Decimal(0),
         watch_us=micros(holdback.watch) if holdback else 0,
-        run_length=float(holdback.run_length) if holdback else 1e6,
     )
 
 

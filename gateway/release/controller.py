@@ -24,12 +24,13 @@ from gateway.release.journal import Basis, Journal, Moves
 from gateway.release.keys import Keys
 from gateway.release.models import check_models
 from gateway.release.needs import kept
-from gateway.release.policy import Rules, View, decide, permitted, would_be
+from gateway.release.policy import decide, permitted, would_be
 from gateway.release.publish import Publisher
 from gateway.release.reconcile import Reconciled, reconcile
 from gateway.release.runs import Run
 from gateway.release.stages import IllegalMove, move
 from gateway.release.state import Decision, Kind, ReleaseState
+from gateway.release.view import Rules, View
 from gateway.release.words import stays, withdrawn
 from gateway.store.base import LedgerRow, Store
 

@@ -16,9 +16,7 @@ from gateway.evidence.report import OVERALL, WATCH, Test
 from gateway.release import words
 from gateway.release.needs import alarmed_signals, blockers, harmed, kept, missing, stage_needs, suspicion
 from gateway.release.state import Decision, Kind
-from gateway.release.view import Automation
-from gateway.release.view import Rules as Rules  # what a config compiles to
-from gateway.release.view import View as View
+from gateway.release.view import Automation, View
 
 _ACTS = frozenset[Kind]({"advance", "drop", "promote", "complete", "rollback", "inconclusive"})
 _LIMITS = frozenset({"max_units", "max_duration"})

@@ -17,7 +17,7 @@ from gateway.errors import ConfigError, ConfigProblem
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.release import compile as compiled
 from gateway.release.compile import Artifacts
-from gateway.release.stages import enter, split
+from gateway.release.stages import begun, enter, split
 from gateway.release.state import ReleaseState
 
 Quarantined = Callable[[str, str], str | None]  # of (endpoint, artifact): the experiment that rolled it back
@@ -100,22 +100,11 @@ def _fixed(case: _Case) -> ReleaseState:
 
 
 def _start(case: _Case, quarantined: Quarantined) -> tuple[Definition, ReleaseState]:
-    experiment = case.endpoint.experiment
-    assert experiment is not None
     champion = case.endpoint.champion
     if case.released is not None and case.released.champion != champion:
         raise _says_otherwise(case, case.released)
     definition = compiled.definition(case.name, case.endpoint, champion, case.artifacts)
-    state = ReleaseState(
-        endpoint=case.name,
-        champion=champion,
-        slots=whole(champion),
-        status="running",
-        experiment=experiment.id,
-        challenger=definition.challengers[0],
-        challengers=definition.challengers,
-        started_at_us=case.now_us,
-    )
+    state = begun(definition, case.now_us)
     first = compiled.rules(case.endpoint).stages[0]
     if hold := _quarantine(case, definition, quarantined):
         return definition, replace(state, stage=first.name, stage_since_us=case.now_us, hold=hold)

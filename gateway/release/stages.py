@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from gateway.assignment.ranges import origin, resize, whole, width
 from gateway.errors import GatewayError
+from gateway.evidence.definition import Definition
 from gateway.evidence.report import WATCH
 from gateway.plan import Slot
 from gateway.release.state import Decision, Kind, ReleaseState, StageRule, Status
@@ -82,6 +83,20 @@ def _resume(state: ReleaseState, stages: tuple[StageRule, ...], now_us: int) -> 
     named = [rule for rule in stages if rule.name == state.stage]
     lower = [rule for rule in stages if rule.share <= state.stage_share]
     return enter(state, (named or lower[-1:] or [stages[0]])[0], now_us)
+
+
+def begun(definition: Definition, now_us: int) -> ReleaseState:
+    """A release whose experiment has begun, before its first stage: everything is the champion's."""
+    return ReleaseState(
+        endpoint=definition.endpoint,
+        champion=definition.champion,
+        slots=whole(definition.champion),
+        status="running",
+        experiment=definition.id,
+        challenger=definition.challengers[0],
+        challengers=definition.challengers,
+        started_at_us=now_us,
+    )
 
 
 def enter(state: ReleaseState, stage: StageRule, now_us: int) -> ReleaseState:

@@ -27,7 +27,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     segment_harm: Literal["veto", "restrict", "rollback"] = "veto"
     holdback: Decimal = Decimal(0)  # share that stays with the old champion after a promotion
     watch_us: int = 0  # how long the holdback stays
-    run_length: float = 1e6  # units between two false alarms of the watch, on average, at least
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):

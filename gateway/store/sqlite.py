@@ -204,8 +204,10 @@ class SqliteStore(ReleaseTables):
         rows = self.stream(
             f"SELECT {_VOTE}, {_aggregated(':metric', 'first', again=False)}, c.served, c.prediction,"
             " coalesce(c.error <> '', 0),"
-            " (SELECT json_group_object(s.variant, s.prediction) FROM shadow s WHERE s.decision = v.decision)"
-            " FROM vote v LEFT JOIN completion c ON c.decision = v.decision"
+            # What counts is decided by the times of the facts: later ones may or may not have been shipped by now.
+            " (SELECT json_group_object(s.variant, s.prediction) FROM shadow s"
+            "  WHERE s.decision = v.decision AND s.at < v.at + :within)"
+            " FROM vote v LEFT JOIN completion c ON c.decision = v.decision AND c.at < v.at + :within"
             " WHERE v.experiment = :experiment AND v.ordinal > :after ORDER BY v.ordinal",
             {"experiment": experiment, "after": after, "within": within_us, "metric": metric},
         )

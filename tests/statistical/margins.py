@@ -58,7 +58,7 @@ def t20(runs: int, seed: int) -> Trapped:
         for some, took, end in blocks(batch, times, block):
             fold_values(evidence, slower, some, took[:, 0])
             fold_values(evidence, pass_, some, took[:, 1])
-            at_99 = evidence.quantiles(1, slower).cell(0.99)
+            at_99 = evidence.find("quantiles", "1", slower.name).cell(0.99)
             tail = min(tail, end if reached(at_99.peak_log_e(HARM), 0.05) else n)
             alarm = min(alarm, end if _met(evidence, "slower", HARM) else n)
             good = min(good, end if _met(evidence, "pass", NON_INFERIOR) else n)

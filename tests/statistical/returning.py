@@ -190,8 +190,8 @@ def t22_through_spools(runs: int, seed: int) -> Trapped:
             differ += cast != list(zip(votes.stages, votes.arms, votes.odds, strict=True))
             seen, other = world.engine.evidence["exp"], votes.folded()
             differ += seen.cell(1, BOUGHT).state() != other.cell(1, BOUGHT).state()
-            differ += seen.detector(1, BOUGHT).state() != other.detector(1, BOUGHT).state()
-            differ += seen.detector(1, BOUGHT).detector.n == 0 or world.report.sample_ratio_alarm
+            differ += seen.find("watch", "1", BOUGHT.name).state() != other.find("watch", "1", BOUGHT.name).state()
+            differ += seen.find("watch", "1", BOUGHT.name).detector.n == 0 or world.report.sample_ratio_alarm
     return [Measured("T22", "runs with other votes or other evidence than by the rule", float(differ), 0.0, runs)]
 
 

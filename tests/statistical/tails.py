@@ -120,7 +120,7 @@ def t14(runs: int, seed: int) -> Trapped:
         for metric, values in ((ranks, ms), (quantiles, 1000.0 * ms), (limit, 1000.0 * ms)):
             fold_values(evidence, metric, batch, values)
         promoted.append(reached(peak(evidence), ALPHA))
-        guard = evidence.quantiles(1, quantiles)
+        guard = evidence.find("quantiles", "1", quantiles.name)
         harms = peak(evidence, HARM), guard.peak_log_e(HARM), peak(evidence, HARM, metric="limit")
         rolled_back.append(any(reached(one, ALPHA_ROLLBACK) for one in harms))
         if run % 10 == 0:

@@ -70,7 +70,7 @@ def test_an_overdue_latency_exceeds_at_every_quantile() -> None:
     values[1::40] = NAN  # of the challenger
     evidence = Evidence(definition(BRIER, SLOWER))
     fold_values(evidence, SLOWER, crowd(n), values)
-    guard = evidence.quantiles(1, SLOWER)
+    guard = evidence.find("quantiles", "1", SLOWER.name)
     assert guard.cell(0.99).means[1] == pytest.approx(0.95, abs=0.001)
     tests = [test for test in judge(evidence, THRESHOLDS, n, n).tests if test.metric == "slower"]
     assert [(test.segment, test.name) for test in tests] == [("", HARM), ("", NON_INFERIOR), ("origin=EWR", HARM)]

@@ -16,10 +16,10 @@ from gateway.errors import ConfigError
 from gateway.evidence.definition import Definition
 from gateway.plan import HASH_SPACE, KeptPlan
 from gateway.release.compile import Artifacts, rules
-from gateway.release.policy import Rules
 from gateway.release.reconcile import Reconciled, reconcile
 from gateway.release.stages import move
 from gateway.release.state import Decision, ReleaseState, shares_of
+from gateway.release.view import Rules
 from tests.unit.release.configs import experiment, fixed, loaded
 
 NOW = 1_700_000_000_000_000

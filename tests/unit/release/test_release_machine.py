@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from gateway.assignment.ranges import owner, width
 from gateway.plan import HASH_SPACE, KeptPlan, shares
-from gateway.release.policy import View, decide
+from gateway.release.policy import decide
 from gateway.release.stages import MOVES, IllegalMove, move
 from gateway.release.state import Decision, Kind, ReleaseState, decode, encode
+from gateway.release.view import View
 from tests.unit.release.views import DEFINITION, HOUR, NOW, RULES, SEVERAL, SHARED, STAGES, WATCHED, report, state
 
 E_VALUES = st.sampled_from([0.1, 1.0, 6.0, 25.0, 150.0, 2000.0])

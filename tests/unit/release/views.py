@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from gateway.assignment.ranges import whole
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.evidence.report import LAST_CYCLE, WATCH, WORST, Estimate, Report, Test
-from gateway.release.policy import Rules, View
 from gateway.release.stages import enter
 from gateway.release.state import ReleaseState, StageRule
+from gateway.release.view import Rules, View
 
 HOUR = 3_600_000_000
 NOW = 1_700_000_000_000_000

@@ -227,6 +227,18 @@ def test_scored_values_bring_the_label_and_every_prediction(store: Store) -> Non
     ]
 
 
+def test_predictions_after_the_window_may_not_have_come_yet_so_they_never_count(store: Store) -> None:
+    with store.transaction():
+        store.add_votes([vote(1, at=100)])
+        store.add_completions(
+            1, [Completion(decision_id(1, 1), 100 + SECOND, "a", "answered", 200, 5, 5, "deadline", 0.25)]
+        )
+        store.add_shadows(1, [Shadow(decision_id(1, 1), 99 + SECOND, "b", 9, "", 0.5)])
+        store.add_shadows(1, [Shadow(decision_id(1, 1), 100 + SECOND, "c", 9, "", 0.5)])
+        (row,) = store.scored_values("exp", "brier", 0, SECOND)
+    assert (row.served, row.prediction, row.failed, json.loads(row.shadows)) == (None, None, 0, {"b": 0.5})
+
+
 def test_counters_add_up(store: Store) -> None:
     with store.transaction():
         store.count("exp", "b", "late")
