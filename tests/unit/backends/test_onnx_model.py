@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.backends import onnx
-from gateway.backends.onnx import ModelError, OnnxModel, Tensors, digest, inspect, load
+from gateway.backends.onnx import ModelError, OnnxModel, Tensors, artifacts, digest, inspect, load
+from gateway.backends.onnx import model as onnx_model
 from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, BadOutput
 from tests.unit.backends import tiny_onnx
 
@@ -142,7 +142,7 @@ async def test_who_waits_behind_a_hang_is_refused_at_their_own_deadline(build: B
 @pytest.mark.anyio
 async def test_a_hang_does_not_collect_requests_without_bound(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """Expired requests stay in the queue until the thread comes to them, so they must count against its size."""
-    monkeypatch.setattr(onnx, "QUEUE_SIZE", 5)
+    monkeypatch.setattr(onnx_model, "QUEUE_SIZE", 5)
     model = build(tiny_onnx.hanging)
     hang = await started(model)
     outcomes = []
@@ -177,7 +177,7 @@ async def test_an_unloaded_model_refuses_and_its_thread_ends(build: Build) -> No
 
 
 def test_a_hang_on_zeros_does_not_hold_up_the_loading_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx, "WARM_UP", 0.05)
+    monkeypatch.setattr(onnx_model, "WARM_UP", 0.05)
     monkeypatch.setattr(np, "zeros", np.ones)
     unload(load(tiny_onnx.hanging(tmp_path / "m.onnx"), ""))
 
@@ -221,7 +221,7 @@ def test_a_file_replaced_while_it_is_loaded_is_refused(tmp_path: Path, monkeypat
         os.replace(tmp_path / "new.onnx", given)
         return answer
 
-    monkeypatch.setattr(onnx, "digest", slow_digest)
+    monkeypatch.setattr(artifacts, "digest", slow_digest)
     before = threading.active_count()
     with pytest.raises(ModelError, match="while it was loaded"):
         load(path, declared)

@@ -79,6 +79,15 @@ def largest(path: Path, features: int = FEATURES, opset: int = 17) -> Path:
     return path
 
 
+def with_outside_weights(path: Path, location: str) -> Path:
+    """Answers the largest feature times a number that is stored in a file of its own: four bytes at `location`."""
+    entry = _bytes(1, "location") + _bytes(2, location)
+    weight = _int(2, FLOAT) + _bytes(8, "weight") + _bytes(13, entry) + _int(14, 1)
+    out = _node("Mul", ["largest", "weight"], ["probability"])
+    path.write_bytes(_model(_graph([_LARGEST, out], [_IN], [_OUT], [weight])))
+    return path
+
+
 def logarithm(path: Path) -> Path:
     """Answers the logarithm of the largest feature: NaN or -inf unless that is positive."""
     path.write_bytes(_model(_graph([_LARGEST, _node("Log", ["largest"], ["probability"])], [_IN], [_OUT])))
