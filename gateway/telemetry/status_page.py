@@ -29,6 +29,8 @@ _WORDS = 32  # fixed words, the magic among them
 _DIRECTORY_AT = 8 * (_WORDS + SLOTS)
 PAGE_BYTES = _DIRECTORY_AT + 8 + DIRECTORY_BYTES
 
+LOAD_FAILURES = "load_failures"  # series by endpoint, variant, digest and message: attempts; no metric, words vary
+
 Series = tuple[str, tuple[str, ...]]  # metric name, label values in the order of the metric's definition
 
 
@@ -42,6 +44,8 @@ class Word(IntEnum):
     HEARTBEAT_US = 5
     IN_FLIGHT = 6
     DRAINING = 7
+    PREPARED = 8  # revision of the plan whose `prepare` is all loaded and warm in this worker
+    PREPARE_FAILED = 9  # revision of a plan of whose `prepare` something cannot be loaded, 0 when that is over
     # Updates dropped because slots or directory are used up. Last of the words: a histogram that finds no room
     # spills over the sixteen words from here on, which nothing else uses.
     OVERFLOW = 16
