@@ -18,6 +18,7 @@ from gateway.errors import GatewayError
 
 SCHEMA = 2
 HASH_SPACE = 1 << 64  # assignment hashes are integers in [0, HASH_SPACE)
+PREPARED_AT_ONCE = 32  # models that one plan prepares, at most; more wait for the next plan
 
 Role = Literal["champion", "challenger"]
 Protocol = Literal["oip", "http"]
@@ -150,7 +151,7 @@ class Plan(_Value, frozen=True, kw_only=True):
     keys: tuple[SigningKey, ...]
     pepper: str  # hex; keys the stored hash of unit ids
     max_body: int  # bytes
-    prepare: tuple[PreparedPlan, ...] = ()
+    prepare: tuple[PreparedPlan, ...] = ()  # models to load that no endpoint uses yet
     schema: int = SCHEMA
 
 

@@ -16,7 +16,7 @@ from gateway.cli.common import json_option, reporting
 def check(file: Path, as_json: bool) -> None:
     """Check a config: every problem with file, line and key. Exit code 78 if it is refused."""
     from gateway.config.load import load, warnings
-    from gateway.release.compile import Artifacts
+    from gateway.release.artifacts import Artifacts
     from gateway.release.models import check_models
 
     with reporting(as_json):

@@ -1,18 +1,16 @@
 """From what a person wrote to what the machine needs: definition, rules, thresholds and the plan.
 
-Pure but for one thing: artifacts are digested and their signatures read (`Artifacts`), when a config is taken.
+Pure but for one thing: the model files are read (`Artifacts`) if that has not happened yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from pathlib import Path
 
 from gateway.assignment.ranges import width
-from gateway.backends.onnx import Signature, digest, inspect
 from gateway.config.scalars import Prediction
-from gateway.config.schema import Config, Endpoint, Experiment, Metric, Variant
+from gateway.config.schema import Config, Endpoint, Experiment, Metric
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.evidence.report import Thresholds
 from gateway.plan import (
@@ -25,44 +23,11 @@ from gateway.plan import (
     SigningKey,
     VariantPlan,
 )
+from gateway.release.artifacts import Artifacts
 from gateway.release.state import ReleaseState, StageRule
 from gateway.release.view import Rules
 
 _GRACE_US = 1_000_000  # for a completion, beyond the deadlines of both attempts: a challenger's, then the champion's
-
-
-class Artifacts:
-    """Digests and signatures of a config's model files, as they were when it was taken.
-
-    Between two configs no file is looked at: a rollback must not fail because somebody has deleted the loser's file,
-    and a promotion must not bring in a file that was changed on the way.
-    """
-
-    def __init__(self, before: Artifacts | None = None) -> None:
-        # A file that has not changed on disk is not read again for the next config.
-        self._read: dict[tuple[Path, int, int, int], tuple[str, Signature]] = dict(before._read) if before else {}
-        self._pinned: dict[Path, tuple[str, Signature]] = {}
-
-    def read(self, path: Path) -> tuple[str, Signature]:
-        """Digest and signature of the file as it is now; raises ModelError or OSError if it cannot be served."""
-        stat = path.stat()
-        key = path, stat.st_ino, stat.st_mtime_ns, stat.st_size
-        if key not in self._read:
-            self._read[key] = digest(path), inspect(path)
-        self._pinned[path] = self._read[key]
-        return self._read[key]
-
-    def digest(self, variant: Variant) -> str:
-        """The digest of a variant's file, "" for an upstream."""
-        if variant.onnx is None:
-            return ""
-        if variant.onnx not in self._pinned:
-            self.read(variant.onnx)
-        return self._pinned[variant.onnx][0]
-
-    def name(self, variant: Variant) -> str:
-        """What a quarantine remembers: the digest of the file, or the URL."""
-        return self.digest(variant) or str(variant.url)
 
 
 def micros(seconds: float | None) -> int:
@@ -196,7 +161,7 @@ def _endpoint(name: str, endpoint: Endpoint, state: ReleaseState, artifacts: Art
             name=variant_name,
             role="champion" if variant_name == state.champion else "challenger",
             timeout=variant.timeout,
-            onnx=str(variant.onnx or ""),
+            onnx=artifacts.place(variant),
             digest=artifacts.digest(variant),
             url=variant.url or "",
             idempotent=variant.idempotent,

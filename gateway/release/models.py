@@ -12,7 +12,15 @@ from gateway.config.scalars import Prediction
 from gateway.config.schema import Endpoint
 from gateway.config.wording import Finding
 from gateway.errors import ConfigError
-from gateway.release.compile import Artifacts, capture
+from gateway.release.artifacts import Artifacts
+from gateway.release.compile import capture
+
+
+def read_models(loaded: LoadedConfig, before: Artifacts) -> Artifacts:
+    """The artifacts of a config; files that have not changed on disk are not read again. Raises ConfigError."""
+    artifacts = Artifacts(before)
+    check_models(loaded, artifacts)
+    return artifacts
 
 
 def check_models(loaded: LoadedConfig, artifacts: Artifacts) -> None:
@@ -33,7 +41,7 @@ def _findings(steps: Steps, endpoint: Endpoint, artifacts: Artifacts) -> Iterato
             continue
         place = (*steps, "variants", name, "onnx")
         try:
-            signature = artifacts.read(variant.onnx)[1]
+            signature = artifacts.read(variant.onnx).signature
         except (ModelError, OSError) as error:
             yield Finding(place, str(error))
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -12,9 +12,11 @@ from gateway import plan as plans
 from gateway.clock import Clock
 from gateway.config.load import LoadedConfig
 from gateway.errors import StoreError
-from gateway.plan import Plan, PlanError
-from gateway.release.compile import Artifacts, compile_plan
+from gateway.plan import BackendKey, Plan, PlanError
+from gateway.release.artifacts import Artifacts
+from gateway.release.compile import compile_plan
 from gateway.release.keys import Keys
+from gateway.release.phases import Staged, staged
 from gateway.release.state import ReleaseState
 from gateway.store.base import PlanRow, Store
 
@@ -35,14 +37,22 @@ class Publisher:
         """Whether somebody has removed the file: a worker that starts now would have nothing to serve from."""
         return not self._path.exists()
 
-    def publish(
-        self, loaded: LoadedConfig, artifacts: Artifacts, states: Mapping[str, ReleaseState], as_of: int
-    ) -> Plan:
-        """Make what config and states ask for the plan on disk, under a new revision if it differs from what is there.
+    def stage(
+        self,
+        loaded: LoadedConfig,
+        artifacts: Artifacts,
+        states: Mapping[str, ReleaseState],
+        ready: Collection[BackendKey] = (),
+    ) -> Staged:
+        """As much of what config and states ask for as the models that serve, and those that are `ready`, allow."""
+        wanted = compile_plan(loaded.config, loaded.digest, states, artifacts, self._keys.signing, self._keys.pepper)
+        return staged(self.current, wanted, ready)
+
+    def publish(self, wanted: Plan, as_of: int) -> Plan:
+        """Make it the plan on disk, under a new revision if it differs from what is there.
 
         Raises StoreError if the row or the file cannot be written; call again, no revision is used twice.
         """
-        wanted = compile_plan(loaded.config, loaded.digest, states, artifacts, self._keys.signing, self._keys.pepper)
         if _same(self.current, wanted):
             assert self.current is not None
             if self.lost:

@@ -20,7 +20,7 @@ from gateway.serving.app import DataApp
 from gateway.serving.loading import RETRY, Loader
 from gateway.serving.registry import Registry
 from gateway.serving.table import Table
-from gateway.telemetry.status_page import StatusPage, Word
+from gateway.telemetry.status_page import StatusPage, Word, progress
 
 log = logging.getLogger(__name__)
 
@@ -112,11 +112,11 @@ class PlanFollower:
 
     def _report(self, plan: Plan) -> None:
         """Tell how far the models are that no request reaches yet."""
-        words = self._page.words
-        if not self._registry.missing(plan.prepare):
-            words[Word.PREPARED], words[Word.PREPARE_FAILED] = plan.revision, 0
-        elif self._loader.failure(plan.prepare):
-            words[Word.PREPARE_FAILED] = plan.revision
+        missing = {one.key for one in self._registry.missing(plan.prepare)}
+        loaded = [one.key not in missing for one in plan.prepare]
+        failed = [one.key in missing and bool(self._loader.failure((one,))) for one in plan.prepare]
+        self._page.words[Word.PREPARED] = progress(plan.revision, loaded)
+        self._page.words[Word.PREPARE_FAILED] = progress(plan.revision, failed)
 
     async def _retire(self) -> None:
         self._retired = [table for table in self._retired if table.in_flight]
