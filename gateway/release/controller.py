@@ -18,7 +18,7 @@ from gateway.clock import Clock
 from gateway.config.load import LoadedConfig
 from gateway.errors import StoreError, UnknownEndpoint
 from gateway.evidence.engine import Engine
-from gateway.plan import BackendKey, Plan, models
+from gateway.plan import Plan, models
 from gateway.release import compile as compiled
 from gateway.release.artifacts import Artifacts
 from gateway.release.health import Health
@@ -50,9 +50,6 @@ class Controller:
         self._clock = clock
         self._artifacts = Artifacts(folder=data_dir / "models")
         self._publisher = Publisher(data_dir / "plan.json", store, keys, clock)
-        self._publication_due = False
-        self._ready: frozenset[BackendKey] = frozenset()  # prepared models that the current plan knows of
-        self._held: frozenset[str] = frozenset()
         self._prune_due = True
         self._runs: dict[str, Run] = {}
         self.store_error = ""
@@ -127,7 +124,7 @@ class Controller:
             self._fail(error)  # the engine's memory may be ahead of the store
             raise
         self.loaded, self._artifacts = loaded, artifacts
-        self._publication_due = self._prune_due = True
+        self._publisher.due = True
         self._publish_or_fail()
 
     def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str = "") -> None:
@@ -175,7 +172,7 @@ class Controller:
             report=run.look(state.experiment, self.engine, thresholds, self.loaded.digest, self._store),
             now_us=self._clock.wall_us(),
             facts_lost=self.health.facts_lost or self.engine.damaged,
-            loading=name in self._held,
+            loading=name in self._publisher.held,
         )
 
     def _write_what_would_be(self, run: Run, view: View) -> None:
@@ -206,7 +203,7 @@ class Controller:
             moves.save({name: after})
             moves.record(after, before, after, decision, actor, self.run(before.experiment).report)
             self._quarantine(before, decision, actor)
-        self._publication_due = True
+        self._publisher.due = True
         self.run(before.experiment).ledger_has_grown()
         about = {"endpoint": name, "experiment": before.experiment, "reason": decision.reason}
         log.warning("%s: %s", decision.kind, decision.text, extra=about)
@@ -247,17 +244,11 @@ class Controller:
     def _publish(self) -> None:
         """Bring the plan file up to date: after a move, an outage, or a load, or if somebody has removed it."""
         ready = self.health.loaded(self.plan)
-        if not (self._publication_due or self._publisher.lost or ready != self._ready):
-            return
-        following = self._publisher.stage(self.loaded, self._artifacts, self.states, ready)
-        self._restart_clocks(arriving(self.plan, following))
-        revision = self.plan_revision
-        plan = self._publisher.publish(following.plan, self.engine.step_number)
-        self._held, self._publication_due = following.held, False
-        if plan.revision == revision:
-            self._ready = ready
-        else:
-            self._ready, self._prune_due = frozenset(), True
+        if self._publisher.awaits(ready):
+            following = self._publisher.stage(self.loaded, self._artifacts, self.states, ready)
+            self._restart_clocks(arriving(self.plan, following))
+            self._publisher.publish(following, self.engine.step_number)
+            self._prune_due = True
 
     def _restart_clocks(self, names: Collection[str]) -> None:
         """No request could reach what these endpoints have waited for, so its time begins now."""
@@ -287,7 +278,7 @@ class Controller:
         self.engine = Engine(self._spool, self._store, self._clock)
         for run in self._runs.values():
             run.store_came_back()
-        self._publication_due = True
+        self._publisher.due = True
 
     def _fail(self, error: StoreError) -> None:
         if not self.store_error:

@@ -20,16 +20,17 @@ class Staged(NamedTuple):
 
     plan: Plan
     held: frozenset[str]  # endpoints whose traffic is not yet as it is wanted
+    ready: Collection[BackendKey]  # the prepared models that this rests on
 
 
-def staged(current: Plan | None, wanted: Plan, loaded: Collection[BackendKey]) -> Staged:
-    """The plan to publish after `current`, given what every worker has `loaded` of what that one prepares.
+def staged(current: Plan | None, wanted: Plan, ready: Collection[BackendKey]) -> Staged:
+    """The plan to publish after `current`, given what is `ready` in every worker of what that one prepares.
 
     Without a current plan nobody serves: a worker loads all that it needs before it is ready.
     """
     if current is None:
-        return Staged(wanted, frozenset())
-    here = {one.key for one in models(current.endpoints)} | set(loaded)
+        return Staged(wanted, frozenset(), ready)
+    here = {one.key for one in models(current.endpoints)} | set(ready)
     before = {endpoint.name: endpoint for endpoint in current.endpoints}
     served = [
         found
@@ -39,7 +40,7 @@ def staged(current: Plan | None, wanted: Plan, loaded: Collection[BackendKey]) -
     used = {one.key for one in models(served)}
     prepare = tuple(one for one in models(wanted.endpoints) if one.key not in used)
     plan = replace(wanted, endpoints=tuple(served), prepare=prepare[:PREPARED_AT_ONCE])
-    return Staged(plan, _differing(plan, wanted))
+    return Staged(plan, _differing(plan, wanted), ready)
 
 
 def arriving(current: Plan | None, following: Staged) -> frozenset[str]:

@@ -32,7 +32,7 @@ class Desk:
     def publish(self, share: int, step: int = 0) -> int:
         config: LoadedConfig = loaded(self.folder, rank=fixed(a=f"{100 - share}%", b=f"{share}%"))
         states = reconcile("f", config.config, {}, {}, Artifacts(), lambda *_: None, 0).states
-        plan = self.publisher.publish(self.publisher.stage(config, Artifacts(), states).plan, step)
+        plan = self.publisher.publish(self.publisher.stage(config, Artifacts(), states), step)
         assert decode(self.path.read_bytes()) == plan
         return plan.revision
 
