@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.backends.onnx import ModelError, OnnxModel, Tensors, artifacts, digest, inspect, load
+from gateway.backends.onnx import ModelError, OnnxModel, Tensors, artifacts, digest, inspect, load, warm_up
 from gateway.backends.onnx import model as onnx_model
 from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, BadOutput
 from tests.unit.backends import tiny_onnx
@@ -24,6 +24,12 @@ Build = Callable[[Callable[[Path], Path]], OnnxModel]
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def short_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some models here hang on the rows that try batching."""
+    monkeypatch.setattr(warm_up, "TRIAL", 0.1)
 
 
 @pytest.fixture
@@ -42,8 +48,8 @@ def build(tmp_path: Path) -> Iterator[Build]:
 
 def unload(model: OnnxModel) -> None:
     model.close()
-    model._thread.join(5)
-    assert not model._thread.is_alive()
+    model._runner.thread.join(5)
+    assert not model._runner.thread.is_alive()
 
 
 def row(value: float, rows: int = 1) -> Tensors:
@@ -58,7 +64,7 @@ async def started(model: OnnxModel) -> asyncio.Future[object]:
     """A hang that the model's thread has begun."""
     hang: asyncio.Future[object] = asyncio.ensure_future(model.infer(row(1.0), within(60)))
     await asyncio.sleep(0)
-    while model._jobs.qsize():
+    while model._runner.waiting:
         await asyncio.sleep(0)
     return hang
 
@@ -172,12 +178,12 @@ async def test_an_unloaded_model_refuses_and_its_thread_ends(build: Build) -> No
     assert await waiting
     with pytest.raises(BackendUnavailable):
         await model.infer(row(1.0), within())
-    model._thread.join(5)
-    assert not model._thread.is_alive()
+    model._runner.thread.join(5)
+    assert not model._runner.thread.is_alive()
 
 
 def test_a_hang_on_zeros_does_not_hold_up_the_loading_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_model, "WARM_UP", 0.05)
+    monkeypatch.setattr(warm_up, "WARM_UP", 0.05)
     monkeypatch.setattr(np, "zeros", np.ones)
     unload(load(tiny_onnx.hanging(tmp_path / "m.onnx"), ""))
 
