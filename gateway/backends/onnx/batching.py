@@ -34,6 +34,10 @@ class Job:
         first = next(iter(self.inputs.values()), None)
         return first.shape[0] if first is not None and first.ndim else 1
 
+    @property
+    def elements(self) -> int:
+        return sum([values.size for values in self.inputs.values()])
+
     def kind(self) -> Hashable:
         """Equal for jobs that can share a run; the job itself where its inputs differ in rows."""
         if len({values.shape[:1] for values in self.inputs.values()}) != 1:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -19,6 +19,10 @@ import onnxruntime as ort
 from gateway.backends.onnx.batching import Job, Outputs, grouped, merged, not_finite, split
 from gateway.backends.onnx.session import first_line, give_memory_back
 from gateway.errors import BackendError, BadOutput
+
+# Elements that may go into a shared run: 4 MiB of float32. Activations are a multiple of that, and requests as large
+# as these gain nothing by company.
+SHARED = 1 << 20
 
 Result = Outputs | BackendError
 
@@ -39,7 +43,7 @@ class Runner:
     def __init__(self, session: ort.InferenceSession, name: str, max_batch: int) -> None:
         self._session = session
         self._outputs = [output.name for output in session.get_outputs()]
-        self.max_batch = max_batch  # rows of one run of several requests
+        self._max_batch = max_batch  # rows of one run of several requests
         self.runs = 0
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._taken: deque[Job | None] = deque()  # off the queue, but not yet in a run
@@ -80,17 +84,23 @@ class Runner:
         return True
 
     def _take(self) -> list[Job] | None:
-        """What waits, up to `max_batch` rows, or one request of more; blocks while nothing does. None at the end."""
+        """What waits and fits into a run, or one request of any size; blocks while nothing waits. None at the end."""
         taken = self._fetched()
         first = taken.popleft()
         if first is None:
             return None
-        jobs = [first]
-        rows = first.rows if taken else 0
-        while taken and (job := taken[0]) is not None and (rows := rows + job.rows) <= self.max_batch:
-            jobs.append(job)
-            taken.popleft()
+        jobs = [first, *self._company(first)] if taken else [first]
         return [job for job in jobs if not job.gone]
+
+    def _company(self, first: Job) -> Iterator[Job]:
+        """Those next in line, as far as there is room for them in one run."""
+        rows, elements = first.rows, first.elements
+        while self._taken and (job := self._taken[0]) is not None:
+            rows, elements = rows + job.rows, elements + job.elements
+            if rows > self._max_batch or elements > SHARED:
+                return
+            self._taken.popleft()
+            yield job
 
     def _fetched(self) -> deque[Job | None]:
         """Only this thread takes from the queue, so what is counted is there."""

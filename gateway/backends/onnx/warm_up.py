@@ -77,7 +77,7 @@ def _unmoved(run: _Run, signature: Signature, draw: _Draw) -> bool | None:
 
 
 def _drawn(spec: TensorSpec, draw: _Draw, rng: np.random.Generator) -> NDArray[Any]:
-    """Numbers for numbers; for integers and booleans 0 and 1, which most codes have."""
+    """Numbers for numbers; 0 and 1 for integers, booleans and (as text) strings, because most codes have them."""
     shape = _shape(spec, _ROWS)
     if np.dtype(spec.dtype).kind == "f":
         return draw(rng, shape).astype(spec.dtype)

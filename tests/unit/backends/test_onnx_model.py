@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.backends.onnx import ModelError, artifacts, digest, inspect, load, warm_up
+from gateway.backends.onnx import ModelError, artifacts, digest, inspect, load, too_large, warm_up
 from gateway.backends.onnx import model as onnx_model
 from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, BadOutput
 from tests.unit.backends import tiny_onnx
-from tests.unit.backends.models import FLIGHT_DELAY, Build, begun, row, unload, within
+from tests.unit.backends.models import FLIGHT_DELAY, Build, begun, resident, row, unload, within
 
 
 @pytest.mark.anyio
@@ -201,3 +201,29 @@ async def test_what_is_loaded_stays_when_the_file_is_replaced(tmp_path: Path) ->
 def test_the_signature_is_read_from_the_file() -> None:
     signature = inspect(FLIGHT_DELAY / "logistic.onnx")
     assert str(signature) == "(features: FP32[-1, 16]) -> (probability: FP32[-1, 1])"
+
+
+@pytest.mark.anyio
+async def test_text_goes_in_and_out(tmp_path: Path) -> None:
+    model = load(tiny_onnx.echo(tmp_path / "m.onnx"), "")
+    assert str(model.signature) == "(text: BYTES[-1, 2]) -> (echo: BYTES[-1, 2])"
+    given = [np.array([["", f"caf\u00e9 {n}"]], object) for n in range(20)]
+    answers = await asyncio.gather(*(model.infer({"text": one}, within()) for one in given))
+    assert [values.tolist() for (values,) in answers] == [one.tolist() for one in given]
+    assert model.runs < 20
+    unload(model)
+
+
+def test_a_model_that_is_unloaded_gives_its_memory_back(tmp_path: Path) -> None:
+    path = tiny_onnx.heavy(tmp_path / "m.onnx", 64 << 20)
+    unload(load(path, ""))  # what onnxruntime keeps for good is there now
+    before = resident()
+    model = load(path, "")
+    assert resident() - before > 60 << 20
+    unload(model)
+    assert resident() - before < 16 << 20
+
+
+@pytest.mark.parametrize(("shape", "large"), [((1 << 24,), False), ((1, (1 << 24) + 1), True), ((1 << 40, 0), False)])
+def test_a_tensor_may_have_so_many_elements(shape: tuple[int, ...], large: bool) -> None:
+    assert too_large(shape) is large

@@ -7,7 +7,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-FLOAT, INT64, BOOL = 1, 7, 9  # TensorProto.DataType
+FLOAT, INT64, STRING, BOOL = 1, 7, 8, 9  # TensorProto.DataType
 FEATURES = 16
 
 
@@ -110,6 +110,25 @@ def one_row(path: Path) -> Path:
     given, answer = _value("features", FLOAT, [1, FEATURES]), _value("probability", FLOAT, [1, 1])
     out = _node("Identity", ["largest"], ["probability"])
     path.write_bytes(_model(_graph([_LARGEST, out], [given], [answer])))
+    return path
+
+
+def echo(path: Path) -> Path:
+    """Answers the text that it is given."""
+    given, answer = _value("text", STRING, ["batch", 2]), _value("echo", STRING, ["batch", 2])
+    path.write_bytes(_model(_graph([_node("Identity", ["text"], ["echo"])], [given], [answer])))
+    return path
+
+
+def heavy(path: Path, size: int) -> Path:
+    """Answers the largest product of the features with weights of `size` bytes, all zero."""
+    columns = size // 4 // FEATURES
+    weights = _int(1, FEATURES) + _int(1, columns) + _scalar("weights", FLOAT, bytes(columns * FEATURES * 4))
+    nodes = [
+        _node("MatMul", ["features", "weights"], ["products"]),
+        _node("ReduceMax", ["products"], ["probability"], _attribute_ints("axes", 1), _attribute_int("keepdims", 1)),
+    ]
+    path.write_bytes(_model(_graph(nodes, [_IN], [_OUT], [weights])))
     return path
 
 
