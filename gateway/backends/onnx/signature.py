@@ -31,6 +31,7 @@ _TYPES: dict[str, tuple[str, type[np.generic]]] = {
     "tensor(float16)": ("FP16", np.float16),
     "tensor(float)": ("FP32", np.float32),
     "tensor(double)": ("FP64", np.float64),
+    "tensor(string)": ("BYTES", np.object_),  # elements are `str`: onnxruntime takes `bytes` for their repr
 }
 _DTYPES = dict(_TYPES.values())
 

@@ -12,8 +12,7 @@ from gateway.backends.onnx import ModelError, confined, digest, inspect, keep, k
 from gateway.backends.onnx import artifacts as module
 from gateway.backends.onnx.external import external_data
 from tests.unit.backends import tiny_onnx
-
-MODELS = Path(__file__).parents[3] / "models" / "flight_delay"
+from tests.unit.backends.models import FLIGHT_DELAY
 
 
 @pytest.fixture
@@ -146,7 +145,7 @@ def test_weights_that_lie_elsewhere_are_refused(tmp_path: Path, kept: Path, loca
 
 @pytest.mark.parametrize("name", ["logistic", "boosted", "crashing"])
 def test_models_in_one_piece_name_no_other_file(name: str) -> None:
-    assert external_data(MODELS / f"{name}.onnx") == set()
+    assert external_data(FLIGHT_DELAY / f"{name}.onnx") == set()
 
 
 @pytest.mark.parametrize("content", [b"", b"no protobuf", b"\x3a\x7f", b"\x3a" + b"\xff" * 12])
