@@ -60,6 +60,7 @@ class Endpoint:
     variants: dict[str, Variant]
     signature: Signature | None  # of the endpoint's in-process models, which all share it
     forwards: bool  # some variant is an HTTP upstream
+    idempotent: bool  # every upstream may be asked again for the same request
     key: bytes
     names: bytes  # for tokens
     unit_header: bytes
@@ -146,6 +147,7 @@ class Registry:
             champion=variants[plan.champion.name],
             variants=variants,
             forwards=any(variant.url for variant in plan.variants),
+            idempotent=all(variant.idempotent for variant in plan.variants if variant.url),
             signature=signature,
             key=salt_key(plan.salt),
             names=pack_names(plan.name, plan.experiment),
