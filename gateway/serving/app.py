@@ -132,13 +132,12 @@ class DataApp:
             call = await preparing
             status = await self._inference.serve(exchange, table, endpoint, call)
         except (ClientGone, asyncio.CancelledError):
-            self._count(metrics.RESPONSES.name, (endpoint.plan.name, str(ClientGone.status)))
+            endpoint.counters.responded(ClientGone.status)
             raise  # nobody is left to be answered
         except Exception as error:
-            status = error.status if isinstance(error, GatewayError) else GatewayError.status
-            self._count(metrics.RESPONSES.name, (endpoint.plan.name, str(status)))
+            endpoint.counters.responded(error.status if isinstance(error, GatewayError) else GatewayError.status)
             raise
-        self._count(metrics.RESPONSES.name, (endpoint.plan.name, str(status)))
+        endpoint.counters.responded(status)
 
     async def _refuse(
         self, scope: Scope, receive: Receive, send: Send, exchange: Exchange | None, error: GatewayError

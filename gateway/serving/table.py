@@ -21,7 +21,7 @@ from gateway.backends.http import HttpBackend
 from gateway.backends.onnx import ModelError, OnnxModel, Signature, load
 from gateway.plan import HASH_SPACE, EndpointPlan, MetricPlan, Plan, PlanError, VariantPlan, shares
 from gateway.serving.capture import Capture
-from gateway.serving.counters import VariantCounters
+from gateway.serving.counters import EndpointCounters, VariantCounters
 from gateway.telemetry.status_page import StatusPage
 
 Backend = OnnxModel | HttpBackend
@@ -69,6 +69,7 @@ class Endpoint:
     metrics: dict[str, MetricPlan]
     capture: Capture | None
     kept: tuple[Kept, ...]
+    counters: EndpointCounters
     _shadow_key: bytes
     _starts: list[int]
     _owners: list[Variant]
@@ -157,6 +158,7 @@ class Registry:
             metrics={metric.name: metric for metric in plan.metrics},
             capture=None if capture is None else Capture.of(capture, signature),
             kept=_kept(plan, variants),
+            counters=EndpointCounters(self.page, plan.name),
             _shadow_key=shadow_key(plan.salt),
             _starts=[slot.start for slot in plan.slots],
             _owners=[variants[slot.variant] for slot in plan.slots],
