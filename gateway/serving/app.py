@@ -14,7 +14,7 @@ from gateway.errors import (
     RequestError,
     UnknownEndpoint,
 )
-from gateway.serving import health, problem
+from gateway.serving import health, models, problem
 from gateway.serving.asgi import REQUEST_ID, Exchange, Receive, Scope, Send
 from gateway.serving.calls import prepare
 from gateway.serving.inference import Inference
@@ -72,19 +72,19 @@ class DataApp:
 
     async def _open_inference(self, exchange: Exchange, table: Table | None, rest: list[str]) -> None:
         match rest:
-            case ["models", name, "infer"] | ["models", name, "versions", _, "infer"]:
+            case ["models", "stats"] if table is None or "stats" not in table.endpoints:
+                _only(exchange, *_READ)
+                raise models.no_statistics()
+            case ["models", name, "versions", version, *what]:
+                await self._model(exchange, table, (name, version), what)
+            case ["models", name, *what]:
+                await self._model(exchange, table, (name, ""), what)
+            case ["repository", "index"]:
                 _only(exchange, "POST")
-                table = _served(table)
-                endpoint = table.endpoints.get(name)
-                if endpoint is None or endpoint.plan.protocol != "oip":
-                    raise UnknownEndpoint(f"there is no model {name!r}")
-                await self._infer(exchange, table, endpoint, exchange.scope["raw_path"])
-            case ["models", name] | ["models", name, "versions", _]:
-                _only(exchange, *_READ)
-                await health.model(exchange, _served(table), name, only_ready=False)
-            case ["models", name, "ready"] | ["models", name, "versions", _, "ready"]:
-                _only(exchange, *_READ)
-                await health.model(exchange, _served(table), name, only_ready=True)
+                await models.index(exchange, _served(table))
+            case ["repository", "models", _, "load" | "unload"]:
+                _only(exchange, "POST")
+                raise models.no_loading()
             case ["health", "live"]:
                 _only(exchange, *_READ)
                 await health.live(exchange)
@@ -96,6 +96,23 @@ class DataApp:
                 await health.server(exchange)
             case _:
                 raise UnknownEndpoint(f"there is nothing at /v2/{'/'.join(rest)}")
+
+    async def _model(self, exchange: Exchange, table: Table | None, model: tuple[str, str], what: list[str]) -> None:
+        """What is asked of a model, by its name and version."""
+        match what:
+            case ["infer"]:
+                _only(exchange, "POST")
+                table = _served(table)
+                await self._infer(exchange, table, models.find(table, *model), exchange.scope["raw_path"])
+            case [] | ["ready" | "config"]:
+                _only(exchange, *_READ)
+                await models.describe(exchange, models.find(_served(table), *model), "".join(what))
+            case ["stats"]:
+                _only(exchange, *_READ)
+                models.find(_served(table), *model)
+                raise models.no_statistics()
+            case _:
+                raise UnknownEndpoint(f"there is no {'/'.join(what)!r} of a model")
 
     async def _plain(self, exchange: Exchange, table: Table, name: str, rest: list[str]) -> None:
         endpoint = table.endpoints.get(name)
@@ -110,7 +127,7 @@ class DataApp:
     async def _infer(self, exchange: Exchange, table: Table, endpoint: Endpoint, target: bytes) -> None:
         try:
             body = await exchange.body(table.plan.max_body)
-            call = prepare(exchange, endpoint, target, body)
+            call = await prepare(exchange, endpoint, target, body)
             status = await self._inference.serve(exchange, table, endpoint, call)
         except ClientGone:
             raise  # nobody is left to be answered

@@ -6,6 +6,7 @@ A call is prepared once, from the client's bytes, and can then be put to any var
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from gateway.backends import base
 from gateway.backends.hop import end_to_end
 from gateway.backends.http import HttpBackend
 from gateway.backends.onnx import OnnxModel
-from gateway.errors import BackendError, BadOutput, RequestError
+from gateway.errors import BackendError, BadOutput
 from gateway.serving import oip
 from gateway.serving.asgi import REQUEST_ID, Exchange, Headers
 from gateway.serving.table import Endpoint, Variant
@@ -38,7 +39,7 @@ class Call:
 
     request: base.Request
     infer: oip.InferRequest | None = None
-    model_name: str = ""
+    codec: oip.Codec | None = None
 
     async def attempt(self, variant: Variant, deadline: float) -> Answer:
         if isinstance(variant.backend, HttpBackend):
@@ -59,8 +60,11 @@ class Call:
     async def _in_process(self, model: OnnxModel, deadline: float) -> Answer:
         outputs = await self._outputs(model, deadline)
         assert self.infer is not None
-        body = oip.render(self.model_name, self.infer, model.signature, outputs)
-        return Answer(200, oip.JSON, body, "", outputs)
+        assert self.codec is not None
+        headers, body = self.codec.render(self.infer, outputs)
+        if coding := oip.worth_coding(self.infer, body):
+            headers, body = await asyncio.to_thread(oip.coded, headers, body, coding)
+        return Answer(200, headers, body, "", outputs)
 
     async def _outputs(self, model: OnnxModel, deadline: float) -> list[NDArray[Any]]:
         if self.infer is None:
@@ -100,7 +104,7 @@ _NOT_FORWARDED = frozenset((b"host", b"content-length", b"expect", REQUEST_ID))
 _NOT_PASSED_BACK = frozenset((b"date", REQUEST_ID))
 
 
-def prepare(exchange: Exchange, endpoint: Endpoint, target: bytes, body: bytes) -> Call:
+async def prepare(exchange: Exchange, endpoint: Endpoint, target: bytes, body: bytes) -> Call:
     """Check and prepare a request; raises RequestError if the endpoint's models cannot take it."""
     exchange.once(endpoint.unit_header)
     scope = exchange.scope
@@ -109,11 +113,15 @@ def prepare(exchange: Exchange, endpoint: Endpoint, target: bytes, body: bytes) 
     method: str = scope["method"]
     headers = _forwarded(exchange, endpoint) if endpoint.forwards else []
     request = base.Request(method.encode(), target, headers, body, _idempotent(endpoint, method))
-    if endpoint.signature is None:
+    if endpoint.codec is None:
         return Call(request)
-    if b"inference-header-content-length" in exchange.headers:
-        raise RequestError("binary tensors are not supported here: send JSON")
-    return Call(request, oip.parse(body, endpoint.signature), endpoint.plan.name)
+    for name in oip.DECIDING:
+        exchange.once(name)
+    if oip.heavy(body, exchange.headers):
+        infer = await asyncio.to_thread(endpoint.codec.parse, body, exchange.headers)
+    else:
+        infer = endpoint.codec.parse(body, exchange.headers)
+    return Call(request, infer, endpoint.codec)
 
 
 def _forwarded(exchange: Exchange, endpoint: Endpoint) -> Headers:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import orjson
 
-from gateway.errors import GatewayError, MethodNotAllowed
-from gateway.serving import oip
+from gateway.errors import GatewayError, MethodNotAllowed, UnsupportedEncoding
+from gateway.serving import coding, oip
 from gateway.serving.asgi import Headers
 
 _PROBLEM: Headers = [(b"content-type", b"application/problem+json")]
@@ -33,6 +33,8 @@ def _hints(error: GatewayError) -> Headers:
     """What the client can do about it, for its software."""
     if isinstance(error, MethodNotAllowed):
         return [(b"allow", error.allowed.encode())]
+    if isinstance(error, UnsupportedEncoding):
+        return [(b"accept-encoding", coding.CODINGS.encode())]
     if error.status == 503:
         return [(b"retry-after", b"1")]
     return []
