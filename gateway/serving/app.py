@@ -16,7 +16,7 @@ from gateway.errors import (
     RequestError,
     UnknownEndpoint,
 )
-from gateway.serving import calls, health, oip_calls, openai, problem
+from gateway.serving import calls, health, models, oip_calls, openai, problem
 from gateway.serving.asgi import REQUEST_ID, Exchange, Receive, Scope, Send
 from gateway.serving.calls import Call
 from gateway.serving.inference import Inference
@@ -76,22 +76,19 @@ class DataApp:
 
     async def _open_inference(self, exchange: Exchange, table: Table | None, rest: list[str]) -> None:
         match rest:
-            case ["models", name, "infer"] | ["models", name, "versions", _, "infer"]:
+            case ["models", "stats"] if table is None or "stats" not in table.endpoints:
+                _only(exchange, *_READ)
+                raise models.no_statistics()
+            case ["models", name, "versions", version, *what]:
+                await self._model(exchange, table, (name, version), what)
+            case ["models", name, *what]:
+                await self._model(exchange, table, (name, ""), what)
+            case ["repository", "index"]:
                 _only(exchange, "POST")
-                table = _served(table)
-                endpoint = table.endpoints.get(name)
-                if endpoint is None or endpoint.plan.protocol != "oip":
-                    raise UnknownEndpoint(f"there is no model {name!r}")
-                raw: bytes = exchange.scope["raw_path"]
-                await self._infer(
-                    exchange, table, endpoint, oip_calls.prepare(exchange, endpoint, raw, table.plan.max_body)
-                )
-            case ["models", name] | ["models", name, "versions", _]:
-                _only(exchange, *_READ)
-                await health.model(exchange, _served(table), name, only_ready=False)
-            case ["models", name, "ready"] | ["models", name, "versions", _, "ready"]:
-                _only(exchange, *_READ)
-                await health.model(exchange, _served(table), name, only_ready=True)
+                await models.index(exchange, _served(table))
+            case ["repository", "models", _, "load" | "unload"]:
+                _only(exchange, "POST")
+                raise models.no_loading()
             case ["health", "live"]:
                 _only(exchange, *_READ)
                 await health.live(exchange)
@@ -103,6 +100,24 @@ class DataApp:
                 await health.server(exchange)
             case _:
                 raise UnknownEndpoint(f"there is nothing at /v2/{'/'.join(rest)}")
+
+    async def _model(self, exchange: Exchange, table: Table | None, model: tuple[str, str], what: list[str]) -> None:
+        """What is asked of a model, by its name and version."""
+        match what:
+            case ["infer"]:
+                _only(exchange, "POST")
+                table = _served(table)
+                endpoint = models.find(table, *model)
+                await self._infer(exchange, table, endpoint, oip_calls.prepare(exchange, endpoint, table.plan.max_body))
+            case [] | ["ready" | "config"]:
+                _only(exchange, *_READ)
+                await models.describe(exchange, models.find(_served(table), *model), "".join(what))
+            case ["stats"]:
+                _only(exchange, *_READ)
+                models.find(_served(table), *model)
+                raise models.no_statistics()
+            case _:
+                raise UnknownEndpoint(f"there is no {'/'.join(what)!r} of a model")
 
     async def _plain(self, exchange: Exchange, table: Table, name: str, rest: list[str]) -> None:
         endpoint = table.endpoints.get(name)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from gateway.backends.base import Body
 from gateway.serving.calls import Answer, field
-from gateway.serving.splice import replace_every
+from gateway.serving.splice import every_top_level, replaced
 from gateway.serving.sse import EventEditor
 
 
@@ -27,7 +27,7 @@ def masked(answer: Answer, key: bytes, value: bytes) -> Answer:
         return replace(answer, body=first, rest=_MaskedEvents(answer.rest, editor))
     if answer.rest is not None or not field(answer.headers, b"content-type").startswith(b"application/json"):
         return answer
-    return replace(answer, body=replace_every(answer.body, key, value))
+    return replace(answer, body=replaced(answer.body, every_top_level(answer.body, key), value))
 
 
 class _MaskedEvents:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 from numpy.typing import NDArray
 
 from gateway.backends import base
 from gateway.backends.onnx import OnnxModel
-from gateway.errors import RequestError
 from gateway.serving import oip
 from gateway.serving.asgi import Exchange
 from gateway.serving.calls import Answer, Call, request_of
+from gateway.serving.oip import proxy
 from gateway.serving.table import Endpoint, Variant
 
 
@@ -26,8 +28,11 @@ class OipCall(Call):
             return await Call.attempt(self, variant, deadline)
         outputs = await self._outputs(variant.backend, deadline)
         assert self.infer is not None
-        body = oip.render(self.endpoint.plan.name, self.infer, variant.backend.signature, outputs)
-        return Answer(200, oip.JSON, body, "", outputs)
+        assert self.endpoint.codec is not None
+        headers, body = self.endpoint.codec.render(self.infer, outputs)
+        if coding := oip.worth_coding(self.infer, body):
+            headers, body = await asyncio.to_thread(oip.coded, headers, body, coding)
+        return Answer(200, headers, body, "", outputs)
 
     async def copy(self, variant: Variant, deadline: float) -> Answer:
         """As `attempt`; what no client sees is not rendered."""
@@ -36,18 +41,33 @@ class OipCall(Call):
         return Answer(200, [], b"", outputs=await self._outputs(variant.backend, deadline))
 
     def asked(self, variant: Variant) -> base.Request:
-        return self.request
+        if not variant.plan.model:
+            return self.request
+        return msgspec.structs.replace(self.request, target=proxy.target(self.request.target, variant.plan.model))
+
+    def told(self, answer: Answer) -> Answer:
+        plan = self.endpoint.plan
+        if not plan.mask_model:
+            return answer
+        headers, body = proxy.mask(answer.headers, answer.body, plan.name)
+        return replace(answer, headers=headers, body=body)
 
     async def _outputs(self, model: OnnxModel, deadline: float) -> list[NDArray[Any]]:
         assert self.infer is not None
         return await model.infer(self.infer.inputs, deadline)
 
 
-async def prepare(exchange: Exchange, endpoint: Endpoint, target: bytes, limit: int) -> OipCall:
+async def prepare(exchange: Exchange, endpoint: Endpoint, limit: int) -> OipCall:
     """Check and prepare a request; raises RequestError if the endpoint's models cannot take it."""
     exchange.once(endpoint.unit_header)
-    if endpoint.signature is not None and b"inference-header-content-length" in exchange.headers:
-        raise RequestError("binary tensors are not supported here: send JSON")
     body = await exchange.body(limit)
-    infer = None if endpoint.signature is None else oip.parse(body, endpoint.signature)
-    return OipCall(request_of(exchange, endpoint, target, body, whole=True), endpoint, infer)
+    request = request_of(exchange, endpoint, exchange.scope["raw_path"], body, whole=True)
+    return OipCall(request, endpoint, None if endpoint.codec is None else await _read(exchange, endpoint.codec, body))
+
+
+async def _read(exchange: Exchange, codec: oip.Codec, body: bytes) -> oip.InferRequest:
+    for name in oip.DECIDING:
+        exchange.once(name)
+    if oip.heavy(body, exchange.headers):
+        return await asyncio.to_thread(codec.parse, body, exchange.headers)
+    return codec.parse(body, exchange.headers)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import orjson
 
-from gateway.errors import GatewayError, MethodNotAllowed, RequestError
-from gateway.serving import oip, openai
+from gateway.errors import GatewayError, MethodNotAllowed, RequestError, UnsupportedEncoding
+from gateway.serving import coding, oip, openai
 from gateway.serving.asgi import Headers
 
 _PROBLEM: Headers = [(b"content-type", b"application/problem+json")]
@@ -37,6 +37,8 @@ def _hints(error: GatewayError) -> Headers:
     """What the client can do about it, for its software."""
     if isinstance(error, MethodNotAllowed):
         return [(b"allow", error.allowed.encode())]
+    if isinstance(error, UnsupportedEncoding):
+        return [(b"accept-encoding", coding.CODINGS.encode())]
     if error.status == 503:
         return [(b"retry-after", b"1")]
     return []

@@ -10,10 +10,12 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gateway.serving.splice import every_top_level, replaced
+
 LARGEST = 1 << 20  # bytes of one event that are held until its end is there
 
-_BLANK_LINE = re.compile(rb"(?>\r\n|[\r\n])(?>\r\n|[\r\n])")
-_LINE_END = 2  # bytes, at most: so much of a blank line may have been held without being recognised
+# A line end after another; of CRLF the LF is the one that counts, for CR LF by themselves are one line end, not two.
+_BLANK_LINE = re.compile(rb"\n(?:\n|\r\n?)|\r\r\n?")
 
 
 class Part(NamedTuple):
@@ -35,7 +37,7 @@ class Splitter:
 
     def feed(self, piece: bytes) -> list[Part]:
         # Most servers send one event at a time.
-        if not self._held and piece.find(b"\n\n") == len(piece) - 2 and b"\r" not in piece and len(piece) <= LARGEST:
+        if not self._held and _is_one_event(piece):
             return [Part(piece, True)]
         parts = self._cut(piece)
         if len(self._held) > LARGEST or (self._passing and self._held):
@@ -50,7 +52,7 @@ class Splitter:
 
     def _cut(self, piece: bytes) -> list[Part]:
         held = self._held
-        start = max(0, len(held) - _LINE_END)
+        start = max(0, len(held) - 1)
         held += piece
         parts: list[Part] = []
         done = 0
@@ -70,13 +72,18 @@ class Splitter:
         return Part(raw, True)
 
     def _let_go(self) -> Part:
-        """All but the bytes that may be the beginning of a blank line."""
+        """All but the byte that may be the beginning of a blank line."""
         if not self._passing:
             self._passing = True
             self.oversized += 1
-        raw = bytes(self._held[:-_LINE_END])
-        del self._held[:-_LINE_END]
+        raw = bytes(self._held[:-1])
+        del self._held[:-1]
         return Part(raw, False)
+
+
+def _is_one_event(piece: bytes) -> bool:
+    end = len(piece) - 2
+    return 0 < end < LARGEST and piece.find(b"\n\n") == end and b"\r" not in piece
 
 
 class Event(NamedTuple):
@@ -129,11 +136,11 @@ class EventEditor:
         return self._edit(self._splitter.rest())
 
     def _edit(self, raw: bytes) -> bytes:
-        return raw
+        return replaced(raw, every_top_level(_only_data(raw), self._key), self._value)
 
 
 def _read(raw: bytes) -> Event | None:
-    if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw:
+    if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 > 0 and b"\r" not in raw:
         return Event(b"", raw[6:-2])
     name, data = b"", []
     for field, value in _fields(raw):
@@ -149,3 +156,9 @@ def _fields(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
     for line in raw.splitlines():
         field, _, value = line.partition(b":")
         yield field, value.removeprefix(b" ")
+
+
+def _only_data(raw: bytes) -> bytes:
+    """The event with blanks for all but its data, so that what is found in it is found in the event as well."""
+    lines = raw.splitlines(keepends=True)
+    return b"".join([b"     " + line[5:] if line.startswith(b"data:") else b" " * len(line) for line in lines])

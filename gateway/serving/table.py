@@ -20,6 +20,7 @@ from gateway.backends.breaker import Breaker
 from gateway.backends.http import HttpBackend
 from gateway.backends.onnx import ModelError, OnnxModel, Signature, load
 from gateway.plan import HASH_SPACE, EndpointPlan, MetricPlan, Plan, PlanError, VariantPlan, shares
+from gateway.serving import oip
 from gateway.serving.capture import Capture
 from gateway.serving.counters import EndpointCounters, VariantCounters
 from gateway.telemetry.status_page import StatusPage
@@ -59,6 +60,7 @@ class Endpoint:
     champion: Variant
     variants: dict[str, Variant]
     signature: Signature | None  # of the endpoint's in-process models, which all share it
+    codec: oip.Codec | None  # reads and writes for them
     forwards: bool  # some variant is an HTTP upstream
     idempotent: bool  # every upstream may be asked again for the same request
     key: bytes
@@ -115,7 +117,7 @@ class Registry:
             for variant in endpoint.variants:
                 if _backend_key(endpoint, variant) not in self._backends:
                     self._backends[_backend_key(endpoint, variant)] = await _load(variant)
-        endpoints = {endpoint.name: self._endpoint(endpoint) for endpoint in plan.endpoints}
+        endpoints = {endpoint.name: self._endpoint(endpoint, plan.max_body) for endpoint in plan.endpoints}
         return Table(plan, endpoints, Signer(plan.keys), bytes.fromhex(plan.pepper))
 
     async def retire(self, in_use: Iterable[Table]) -> None:
@@ -135,7 +137,7 @@ class Registry:
             await _close(backend)
         self._backends.clear()
 
-    def _endpoint(self, plan: EndpointPlan) -> Endpoint:
+    def _endpoint(self, plan: EndpointPlan, max_body: int) -> Endpoint:
         widths = shares(plan.slots)
         variants = {
             variant.name: self._variant(plan, variant, widths.get(variant.name, 0) / HASH_SPACE)
@@ -150,6 +152,7 @@ class Registry:
             forwards=any(variant.url for variant in plan.variants),
             idempotent=all(variant.idempotent for variant in plan.variants if variant.url),
             signature=signature,
+            codec=None if signature is None else oip.Codec(plan.name, signature, max_body),
             key=salt_key(plan.salt),
             names=pack_names(plan.name, plan.experiment),
             unit_header=plan.unit_header.encode(),
