@@ -123,8 +123,8 @@ class DataApp:
         endpoint = table.endpoints.get(name)
         if endpoint is None or endpoint.plan.protocol != "http":
             raise UnknownEndpoint(f"there is no endpoint {name!r}")
-        _no_dots(rest)
         raw: bytes = exchange.scope["raw_path"]
+        _no_dots(raw, rest)
         target = raw[raw.find(b"/", 1) :] if rest else b"/"
         await self._infer(exchange, table, endpoint, calls.prepare(exchange, endpoint, target, table.plan.max_body))
 
@@ -138,7 +138,7 @@ class DataApp:
                 await openai.model(exchange, table, name)
             case _:
                 _only(exchange, "POST")
-                _no_dots(rest)
+                _no_dots(exchange.scope["raw_path"], rest)
                 asked = await openai.read(exchange, table)
                 await self._infer(exchange, table, asked.endpoint, openai.prepare(exchange, asked))
 
@@ -176,8 +176,10 @@ def _segments(raw_path: bytes) -> list[str]:
     return [unquote(segment) for segment in segments] if b"%" in raw_path else segments
 
 
-def _no_dots(segments: list[str]) -> None:
+def _no_dots(raw: bytes, segments: list[str]) -> None:
     """The bytes of a path go on as they came, so an upstream that resolves dots would leave its own prefix."""
+    if b"." not in raw and b"%" not in raw:
+        return
     if any(part in (".", "..") for segment in segments for part in segment.replace("\\", "/").split("/")):
         raise RequestError("the path must not contain the segments . and ..")
 

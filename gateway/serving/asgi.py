@@ -66,6 +66,9 @@ class Exchange:
     async def body(self, limit: int) -> bytes:
         """The whole body; raises BodyTooLarge beyond `limit` bytes (before reading, where declared)."""
         self._declared_length(limit)
+        return await self._whole(limit)
+
+    async def _whole(self, limit: int) -> bytes:
         body, more = await self._piece()
         if not more and len(body) <= limit:
             return body
@@ -81,7 +84,7 @@ class Exchange:
         """
         declared = self._declared_length(limit)
         if declared is not None and declared <= held:
-            return await self.body(limit), None, declared
+            return await self._whole(limit), None, declared
         body, more = await self._piece()
         if not more and len(body) <= limit:
             return body, None, declared
@@ -138,9 +141,10 @@ class Exchange:
             return None
         if not declared.isdigit() or len(declared) > 18:
             raise RequestError("content-length must be a number of bytes")
-        if int(declared) > limit:
-            raise BodyTooLarge(f"the body has {int(declared)} bytes, the limit is {limit}")
-        return int(declared)
+        length = int(declared)
+        if length > limit:
+            raise BodyTooLarge(f"the body has {length} bytes, the limit is {limit}")
+        return length
 
     def _own_id(self) -> bytes:
         """The client's own id, so that its retries are recognised, or a fresh one."""

@@ -19,6 +19,7 @@ from gateway.backends.hop import end_to_end
 from gateway.backends.http import HttpBackend
 from gateway.errors import BackendError, BadOutput
 from gateway.serving.asgi import REQUEST_ID, Exchange, Headers
+from gateway.serving.headers import OURS, returning
 from gateway.serving.table import Endpoint, Variant
 
 HELD = 64 << 10  # bytes up to which a body is collected before it is sent on: then it can be sent to somebody else too
@@ -141,40 +142,24 @@ def field(headers: Headers, name: bytes) -> bytes:
     return next((value.strip().lower() for known, value in headers if known == name), b"")
 
 
-_OURS = b"x-gateway-"
-SHADOW = (_OURS + b"shadow", b"1")
+SHADOW = (OURS + b"shadow", b"1")
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
-# Never taken over from a client: they are ours to set, or would let a client speak for the gateway.
-_NOT_FORWARDED = frozenset((b"host", b"content-length", b"expect", REQUEST_ID))
-# Never taken over from an upstream: the answer gets its own, and two of them would contradict each other.
-_NOT_PASSED_BACK = frozenset((b"date", REQUEST_ID))
 
 
 def _forwarded(exchange: Exchange, endpoint: Endpoint) -> Headers:
     """The client's end-to-end headers, the request id among them whoever made it."""
-    headers = [
-        (name, value)
-        for name, value in end_to_end(exchange.scope["headers"])
-        if name not in _NOT_FORWARDED
-        and not name.startswith(_OURS)
-        and not (b"_" in name and _is_twin(name.replace(b"_", b"-"), endpoint))
-        and not (endpoint.plan.mask_model and name == b"accept-encoding")  # what is to be masked must be readable
-    ]
+    fields: Headers = exchange.scope["headers"]
+    if b"connection" in exchange.headers:
+        fields = end_to_end(fields)
+    travels = endpoint.travelling
+    headers = [field for field in fields if travels[field[0]]]
     headers.append((REQUEST_ID, exchange.request_id))
     return headers
 
 
-def _is_twin(name: bytes, endpoint: Endpoint) -> bool:
-    """CGI-like upstreams read `x_user_id` as `x-user-id`: what we drew by must not have a second value there."""
-    return name in _NOT_FORWARDED or name == endpoint.unit_header or name.startswith(_OURS)
-
-
 def _passed_back(status: int, headers: Headers) -> Headers:
-    return [
-        field
-        for field in headers
-        if field[0] not in _NOT_PASSED_BACK
-        and not field[0].startswith(_OURS)
-        and not (status == 304 and field[0] == b"content-length")  # servers expect the body that it announces
-    ]
+    kept = [field for field in headers if returning[field[0]]]
+    if status == 304:  # servers expect the body that a length announces
+        kept = [field for field in kept if field[0] != b"content-length"]
+    return kept

@@ -23,6 +23,7 @@ from gateway.plan import HASH_SPACE, EndpointPlan, MetricPlan, Plan, PlanError, 
 from gateway.serving import oip
 from gateway.serving.capture import Capture
 from gateway.serving.counters import EndpointCounters, VariantCounters
+from gateway.serving.headers import Verdicts, travelling
 from gateway.telemetry.status_page import StatusPage
 
 Backend = OnnxModel | HttpBackend
@@ -63,6 +64,7 @@ class Endpoint:
     codec: oip.Codec | None  # reads and writes for them
     forwards: bool  # some variant is an HTTP upstream
     idempotent: bool  # every upstream may be asked again for the same request
+    travelling: Verdicts  # which of a client's headers an upstream gets
     key: bytes
     names: bytes  # for tokens
     unit_header: bytes
@@ -151,6 +153,7 @@ class Registry:
             variants=variants,
             forwards=any(variant.url for variant in plan.variants),
             idempotent=all(variant.idempotent for variant in plan.variants if variant.url),
+            travelling=travelling(plan.unit_header.encode(), masked=plan.mask_model),
             signature=signature,
             codec=None if signature is None else oip.Codec(plan.name, signature, max_body),
             key=salt_key(plan.salt),

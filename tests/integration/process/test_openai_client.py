@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import openai
 import pytest
 
@@ -62,12 +61,7 @@ def node(tmp_path: Path, upstream: Provider, masked: bool, monkeypatch: pytest.M
 
 @pytest.fixture
 def client(node: Node) -> Iterator[openai.OpenAI]:
-    with (
-        httpx.Client(trust_env=False) as transport,
-        openai.OpenAI(
-            base_url=node.url("data", "/v1"), api_key="sk-mine", http_client=transport, max_retries=0
-        ) as known,
-    ):
+    with openai.OpenAI(base_url=node.url("data", "/v1"), api_key="sk-mine", max_retries=0) as known:
         yield known
 
 
@@ -156,12 +150,7 @@ def test_who_hangs_up_stops_the_provider_and_is_no_error(client: openai.OpenAI, 
 
 def test_the_asynchronous_client(node: Node) -> None:
     async def ask() -> str:
-        async with (
-            httpx.AsyncClient(trust_env=False) as transport,
-            openai.AsyncOpenAI(
-                base_url=node.url("data", "/v1"), api_key="sk-mine", http_client=transport, max_retries=0
-            ) as client,
-        ):
+        async with openai.AsyncOpenAI(base_url=node.url("data", "/v1"), api_key="sk-mine", max_retries=0) as client:
             stream = await client.chat.completions.create(model="chat", messages=[], stream=True)
             return "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
 
