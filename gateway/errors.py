@@ -9,7 +9,9 @@
     │   ├── TokenRejected       403
     │   ├── ValueRejected       422  well-formed, but the value cannot be taken
     │   ├── BodyTooLarge        413
+    │   ├── UnsupportedEncoding 415
     │   ├── ClientGone          499  nobody is left to be told
+    │   ├── NotSupported        501  asked of model servers, and not done here
     │   └── NotReady            503  no plan yet, or no longer room
     ├── BackendError            502  the variant's own attempt failed: counted against it
     │   ├── BackendTimeout      504
@@ -91,6 +93,16 @@ class ValueRejected(RequestError):
 class BodyTooLarge(RequestError):
     status = 413
     reason = "body_too_large"
+
+
+class UnsupportedEncoding(RequestError):
+    status = 415
+    reason = "unsupported_encoding"
+
+
+class NotSupported(RequestError):
+    status = 501
+    reason = "not_supported"
 
 
 class ClientGone(RequestError):

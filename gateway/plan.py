@@ -16,12 +16,12 @@ import msgspec
 
 from gateway.errors import GatewayError
 
-SCHEMA = 2
+SCHEMA = 3
 HASH_SPACE = 1 << 64  # assignment hashes are integers in [0, HASH_SPACE)
 PREPARED_AT_ONCE = 32  # models that one plan prepares, at most; more wait for the next plan
 
 Role = Literal["champion", "challenger"]
-Protocol = Literal["oip", "http"]
+Protocol = Literal["oip", "openai", "http"]
 Source = Literal["gateway", "outcome"]
 MetricType = Literal["binary", "bounded", "count", "unbounded", "ratio", "score", "latency"]
 BackendKey = tuple[str | int, ...]
@@ -49,6 +49,10 @@ class VariantPlan(_Value, frozen=True, kw_only=True):
     max_batch: int = 64  # rows that one run may take together; 1 is one request at a time
     url: str = ""
     idempotent: bool = False  # an HTTP request that may be repeated on the champion
+    model: str = ""  # its name at the upstream; "" where the client's name stays
+    headers: tuple[tuple[str, str], ...] = ()  # set on every request to the upstream, in place of the client's
+    idle_timeout: float = 30.0  # seconds between two pieces of an answer that is passed on while it comes
+    stream_timeout: float = 300.0  # seconds that such an answer may take behind its head
 
 
 class SegmentPlan(_Value, frozen=True, kw_only=True):
@@ -117,6 +121,7 @@ class EndpointPlan(_Value, frozen=True, kw_only=True):
     capture: CapturePlan | None = None  # set where some metric scores predictions
     shadow: int = 0  # width of the hash space whose units' requests the other variants see too; drawn by its own salt
     kept: tuple[KeptPlan, ...] = ()
+    mask_model: bool = False  # answers name the endpoint where an upstream would name its model
 
     @property
     def champion(self) -> VariantPlan:

@@ -7,6 +7,7 @@ logs and metrics use: connect, deadline, incomplete, protocol, output.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -14,17 +15,32 @@ import msgspec
 from gateway.errors import BackendError
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]  # names in lower case
+Upload: TypeAlias = AsyncIterator[bytes]  # the rest of a request's body, as it comes from the client
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
     """What to ask. `target` is the path and query, still percent-encoded; `idempotent` allows a second
-    sending where the method alone does not."""
+    sending where the method alone does not. What follows `body` comes from `upload`: with a declared `length` of both
+    together, or in chunks; such a request is sent once. Unless `whole`, the answer is returned with its head."""
 
     method: bytes
     target: bytes
     headers: Headers
     body: bytes = b""
     idempotent: bool = False
+    upload: Upload | None = None
+    length: int | None = None
+    whole: bool = True
+
+
+class Body(Protocol):
+    """What is still to come of an answer; one reader, once. Its owner closes it, whatever happens."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Pieces as they come; raises a BackendError if the answer ends too early or stalls."""
+
+    async def aclose(self) -> None:
+        """Give up the rest: the upstream connection is closed at once. Does nothing after the end."""
 
 
 class Answer(msgspec.Struct, gc=False):
@@ -34,6 +50,7 @@ class Answer(msgspec.Struct, gc=False):
     status: int
     headers: Headers
     body: bytes
+    rest: Body | None = None  # None: `body` is whole
 
 
 class Backend(Protocol):

@@ -39,6 +39,9 @@ Header = Annotated[
 Prediction = Annotated[
     scalars.Prediction, scalars.spelled(scalars.parse_prediction, scalars.PREDICTION), PlainSerializer(str)
 ]
+SetHeader = Annotated[str, scalars.spelled(scalars.parse_set_header, scalars.FIELD)]
+Template = Annotated[str, scalars.spelled(scalars.parse_template, scalars.TEMPLATE)]
+ModelName = Annotated[str, scalars.spelled(scalars.parse_model, scalars.LABEL)]
 Label = Annotated[str, scalars.spelled(scalars.parse_label, scalars.LABEL)]
 
 Listen = Annotated[addresses.Listen, scalars.spelled(addresses.parse_listen, addresses.LISTEN), PlainSerializer(str)]

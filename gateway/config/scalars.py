@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PlainValidator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 STAGE = r"[a-z0-9][a-z0-9._%-]{0,62}"  # traffic-1% is the name of a stage
-HEADER = r"header:([A-Za-z0-9!#$%&'*+.^_`|~-]{1,100})"
+FIELD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}"
+HEADER = rf"header:({FIELD})"
+TEMPLATE = r"[!-~](?:[ -~]{0,998}[!-~])?"  # of a header's value; ${NAME} stands for a variable of the environment
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 LABEL = r"\S(.{0,98}\S)?"  # a header's value comes without blanks around it
 DURATION = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)"
 PERCENT = r"([0-9]{1,3}(?:\.[0-9]{1,10})?)%"
@@ -30,6 +33,9 @@ LONGEST = "3650d"
 MAX_SIZE = 1 << 30
 _SECONDS = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("1e-3")}
 _BYTES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
+_FRAMING = frozenset(
+    ("connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id")
+)
 _SECRET = re.compile(r"//\S*@")
 
 
@@ -73,6 +79,34 @@ def parse_header(value: Any) -> str:
     if isinstance(value, str) and (match := re.fullmatch(HEADER, value)):
         return match[1].lower()
     raise ValueError(f"expected a request header such as header:x-user-id, found {shown(value)}")
+
+
+def parse_set_header(value: Any) -> str:
+    """The lower-case name of a header that is no matter of the connection's."""
+    if isinstance(value, str) and re.fullmatch(FIELD, value):
+        name = value.lower()
+        if name in _FRAMING or name.startswith("x-gateway-"):
+            raise ValueError(f"expected a header other than {shown(value)}, which is the gateway's own")
+        return name
+    raise ValueError(f"expected the name of a header such as authorization, found {shown(value)}")
+
+
+def parse_template(value: Any) -> str:
+    """A header's value, in which ${NAME} stands for a variable of the environment."""
+    if isinstance(value, str) and re.fullmatch(TEMPLATE, value):
+        return value
+    raise ValueError("expected printable ASCII of 1 to 1000 characters, such as Bearer ${PROVIDER_KEY}")
+
+
+def filled(template: str, environment: Mapping[str, str]) -> str:
+    """The value; raises KeyError with the name of a variable that is not set."""
+    return VARIABLE.sub(lambda match: environment[match[1]], template)
+
+
+def parse_model(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(LABEL, value):
+        return value
+    raise ValueError(f"expected the upstream's name of a model, found {shown(value)}")
 
 
 def parse_label(value: Any) -> str:

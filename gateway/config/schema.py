@@ -105,6 +105,9 @@ class Covariate(Section):
     """The least and the greatest value that it is told apart to; a request without it counts as the middle."""
 
 
+IDLE_TIMEOUT, STREAM_TIMEOUT = 30.0, 300.0  # seconds
+
+
 def _default_timeout(data: dict[str, Any]) -> str:
     return "10s" if data["url"] else "1s"
 
@@ -119,16 +122,34 @@ class Variant(Section):
     url: kinds.Url | None = None
     """Base URL of an HTTP upstream, such as http://rank-a:8000."""
     timeout: kinds.Timeout = Field(default_factory=_default_timeout, validate_default=True)
-    """Time for the whole answer, 1ms to 10m; by default 1s for onnx and 10s for url."""
+    """Time for the whole answer, or until the head of one that is passed on while it comes, 1ms to 10m; by default 1s
+    for onnx and 10s for url. Language models often need more."""
     idempotent: bool = False
     """true where a request to this upstream may be repeated on the champion after a failure."""
+    model: kinds.ModelName | None = None
+    """For url with protocol oip or openai: what the upstream calls the model, where that is not the endpoint's name. It
+    is put in the place of the endpoint's name in every request."""
+    headers: Annotated[Mapping[kinds.SetHeader, kinds.Template], Field(max_length=16)] = Field(
+        {}, validate_default=True
+    )
+    """For url: headers set on every request to the upstream, in place of the client's, such as
+    {authorization: "Bearer ${PROVIDER_KEY}"}; ${NAME} is taken from the environment."""
+    idle_timeout: kinds.Timeout | None = None
+    """For url: the longest pause between two pieces of an answer that is passed on while it comes; by default 30s."""
+    stream_timeout: kinds.Period | None = None
+    """For url: how long such an answer may go on, by default 5m; then it is cut, which counts as an error. No verdict
+    waits longer than that for a request."""
 
 
 class Endpoint(Section):
     """What clients call: variants, and either a fixed split or an experiment."""
 
-    protocol: Literal["oip", "http"]
-    """oip: Open Inference Protocol under /v2. http: plain HTTP under /<endpoint>/."""
+    protocol: Literal["oip", "openai", "http"]
+    """oip: Open Inference Protocol under /v2. openai: OpenAI-compatible under /v1, where `model` names the endpoint.
+    http: plain HTTP under /<endpoint>/."""
+    mask_model: bool = False
+    """true where answers shall name the endpoint in the place of the upstream's model, so that clients stay blind. For
+    protocol oip and openai; other bytes of an answer are never touched."""
     unit: Annotated[Unit, BeforeValidator(_unit, json_schema_input_type=Unit | Literal["request"])] = Field(
         "request", validate_default=True
     )
@@ -155,6 +176,12 @@ class Endpoint(Section):
     def timed(self, metric: Metric) -> Metric:
         """The metric whose window and grace are those of `metric`: a ratio has its numerator's."""
         return metric if metric.numerator is None else self.metrics[metric.numerator]
+
+    def answer_within(self, champion: str) -> float:
+        """Seconds after which a request has ended: a challenger's attempt, the champion's, and a stream."""
+        slowest = max((variant.timeout for name, variant in self.variants.items() if name != champion), default=0.0)
+        streams = [variant.stream_timeout or STREAM_TIMEOUT for variant in self.variants.values()]
+        return self.variants[champion].timeout + slowest + (max(streams) if self.protocol != "oip" else 0.0)
 
     def shares(self) -> dict[str, Decimal]:
         """The split that the file itself gives: with an experiment, all is the champion's."""

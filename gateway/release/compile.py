@@ -5,12 +5,13 @@ Pure but for one thing: the model files are read (`Artifacts`) if that has not h
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from decimal import Decimal
 
 from gateway.assignment.ranges import width
-from gateway.config.scalars import Prediction
-from gateway.config.schema import Config, Endpoint, Experiment, Metric
+from gateway.config.scalars import Prediction, filled
+from gateway.config.schema import IDLE_TIMEOUT, STREAM_TIMEOUT, Config, Endpoint, Experiment, Metric
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.evidence.report import Thresholds
 from gateway.plan import (
@@ -40,7 +41,6 @@ def definition(endpoint_name: str, endpoint: Endpoint, champion: str, artifacts:
     assert experiment is not None
     variants = endpoint.variants
     challengers = tuple(name for name in variants if name != champion)
-    slowest = max((variants[name].timeout for name in challengers), default=0.0)
     return Definition(
         id=experiment.id,
         endpoint=endpoint_name,
@@ -53,7 +53,7 @@ def definition(endpoint_name: str, endpoint: Endpoint, champion: str, artifacts:
         require_min_effect=experiment.objective.require == "min_effect",
         segments=tuple(endpoint.segments),
         segment_values=tuple(segment.values for segment in endpoint.segments.values()),
-        answer_within_us=micros(variants[champion].timeout + slowest) + _GRACE_US,
+        answer_within_us=micros(endpoint.answer_within(champion)) + _GRACE_US,
         covariates=len(endpoint.covariates),
         paired=experiment.shadow is not None,
         cycle_us=micros(experiment.decision.cycle),
@@ -165,6 +165,10 @@ def _endpoint(name: str, endpoint: Endpoint, state: ReleaseState, artifacts: Art
             digest=artifacts.digest(variant),
             url=variant.url or "",
             idempotent=variant.idempotent,
+            model=variant.model or "",
+            headers=tuple((header, filled(text, os.environ)) for header, text in variant.headers.items()),
+            idle_timeout=variant.idle_timeout or IDLE_TIMEOUT,
+            stream_timeout=variant.stream_timeout or STREAM_TIMEOUT,
         )
         for variant_name, variant in endpoint.variants.items()
     )
@@ -190,6 +194,7 @@ def _endpoint(name: str, endpoint: Endpoint, state: ReleaseState, artifacts: Art
         shadow=_shadow(endpoint, state),
         # what the file has dropped since can be neither read nor served
         kept=tuple(one for one in state.kept if one.segment in endpoint.segments and one.variant in endpoint.variants),
+        mask_model=endpoint.mask_model,
     )
 
 

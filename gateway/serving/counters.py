@@ -1,5 +1,5 @@
-"""The status-page slots of one variant, looked up once per plan so that a request only adds integers; and what is
-counted when a fact cannot be kept."""
+"""The status-page slots of endpoints and variants, looked up once per plan so that a request only adds integers; and
+what is counted when a fact cannot be kept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,24 @@ from gateway.events import Fact
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import StatusPage
+
+
+class EndpointCounters:
+    """Answers of one endpoint, by status."""
+
+    __slots__ = ("_endpoint", "_page", "_slots", "_words")
+
+    def __init__(self, page: StatusPage, endpoint: str) -> None:
+        self._page = page
+        self._words = page.words
+        self._endpoint = endpoint
+        self._slots: dict[int, int] = {}
+
+    def responded(self, status: int) -> None:
+        slot = self._slots.get(status)
+        if slot is None:
+            slot = self._slots[status] = self._page.slot(metrics.RESPONSES.name, (self._endpoint, str(status)))
+        self._words[slot] += 1
 
 
 class VariantCounters:

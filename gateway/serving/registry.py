@@ -27,8 +27,10 @@ from gateway.plan import (
     backend_key,
     shares,
 )
+from gateway.serving import oip
 from gateway.serving.capture import Capture
-from gateway.serving.counters import VariantCounters
+from gateway.serving.counters import EndpointCounters, VariantCounters
+from gateway.serving.headers import travelling
 from gateway.serving.table import Backend, Endpoint, Kept, Table, Variant
 from gateway.telemetry.status_page import StatusPage
 
@@ -55,7 +57,7 @@ class Registry:
         Raises ModelError if the models of an endpoint do not fit together, PlanError or whatever else a plan can be
         wrong with; nothing that serves now is touched then.
         """
-        endpoints = {endpoint.name: self._endpoint(endpoint) for endpoint in plan.endpoints}
+        endpoints = {endpoint.name: self._endpoint(endpoint, plan.max_body) for endpoint in plan.endpoints}
         return Table(plan, endpoints, Signer(plan.keys), bytes.fromhex(plan.pepper))
 
     async def retire(self, in_use: Iterable[Table], promised: Iterable[PreparedPlan] = ()) -> None:
@@ -73,7 +75,7 @@ class Registry:
             await _close(backend)
         self._backends.clear()
 
-    def _endpoint(self, plan: EndpointPlan) -> Endpoint:
+    def _endpoint(self, plan: EndpointPlan, max_body: int) -> Endpoint:
         widths = shares(plan.slots)
         variants = {
             variant.name: self._variant(plan, variant, widths.get(variant.name, 0) / HASH_SPACE)
@@ -86,7 +88,10 @@ class Registry:
             champion=variants[plan.champion.name],
             variants=variants,
             forwards=any(variant.url for variant in plan.variants),
+            idempotent=all(variant.idempotent for variant in plan.variants if variant.url),
+            travelling=travelling(plan.unit_header.encode(), masked=plan.mask_model),
             signature=signature,
+            codec=None if signature is None else oip.Codec(plan.name, signature, max_body),
             key=salt_key(plan.salt),
             names=pack_names(plan.name, plan.experiment),
             unit_header=plan.unit_header.encode(),
@@ -95,6 +100,7 @@ class Registry:
             metrics={metric.name: metric for metric in plan.metrics},
             capture=None if capture is None else Capture.of(capture, signature),
             kept=_kept(plan, variants),
+            counters=EndpointCounters(self.page, plan.name),
             _shadow_key=shadow_key(plan.salt),
             _starts=[slot.start for slot in plan.slots],
             _owners=[variants[slot.variant] for slot in plan.slots],

@@ -16,8 +16,10 @@ from gateway.backends.breaker import Breaker
 from gateway.backends.http import HttpBackend
 from gateway.backends.onnx import OnnxModel, Signature
 from gateway.plan import EndpointPlan, MetricPlan, Plan, VariantPlan
+from gateway.serving import oip
 from gateway.serving.capture import Capture
-from gateway.serving.counters import VariantCounters
+from gateway.serving.counters import EndpointCounters, VariantCounters
+from gateway.serving.headers import Verdicts
 
 Backend = OnnxModel | HttpBackend
 
@@ -54,7 +56,10 @@ class Endpoint:
     champion: Variant
     variants: dict[str, Variant]
     signature: Signature | None  # of the endpoint's in-process models, which all share it
+    codec: oip.Codec | None  # reads and writes for them
     forwards: bool  # some variant is an HTTP upstream
+    idempotent: bool  # every upstream may be asked again for the same request
+    travelling: Verdicts  # which of a client's headers an upstream gets
     key: bytes
     names: bytes  # for tokens
     unit_header: bytes
@@ -63,6 +68,7 @@ class Endpoint:
     metrics: dict[str, MetricPlan]
     capture: Capture | None
     kept: tuple[Kept, ...]
+    counters: EndpointCounters
     _shadow_key: bytes
     _starts: list[int]
     _owners: list[Variant]

@@ -104,11 +104,14 @@ class Reply:
 
     @property
     def error(self) -> str:
-        """The message, in whichever form the error has; checks that it has one of the two."""
+        """The message, in whichever form the error has; checks that it has one of the three."""
         if self.headers["content-type"] == "application/problem+json":
             assert self.json["status"] == self.status
             assert self.json["request_id"] == self.headers["x-request-id"]
             text: str = self.json["detail"]
+        elif isinstance(self.json["error"], dict):
+            assert self.json["error"].keys() == {"message", "type", "param", "code"}
+            text = self.json["error"]["message"]
         else:
             assert self.json.keys() == {"error"}
             text = self.json["error"]

@@ -135,7 +135,7 @@ def test_an_experiment_becomes_a_definition(loaded: LoadedConfig) -> None:
     assert (shop.id, shop.endpoint, shop.champion, shop.challengers) == ("personal", "shop", "old", ("third", "new"))
     assert (shop.objective, shop.expected_effect, shop.min_effect) == ("revenue", 0.02, 0.005)
     assert (shop.segments, shop.segment_values) == (("country",), (("DE", "FR"),))
-    assert shop.answer_within_us == 7_000_000  # the slowest challenger, then the champion, and a second
+    assert shop.answer_within_us == 307_000_000  # slowest challenger, champion, a stream, and a second
     assert (shop.require_min_effect, shop.covariates, shop.paired) == (True, 2, False)
     assert (shop.cycle_us, shop.holdback, shop.aa, shop.digests) == (DAY, True, False, ("", "", ""))
     assert (flights.require_min_effect, flights.covariates, flights.paired) == (False, 0, True)

@@ -46,7 +46,7 @@ VALUES: list[Slip] = [
     ("search-rank:", "v2: #<", "endpoints.v2", "expected a name other than 'v2'"),
     ("search-rank:", "Search: #<", "endpoints.Search", "expected a name of at most 63 lower-case letters"),
     ("search-rank:", "404: #<", "endpoints.404", "expected text as key, found 404: put it in quotes"),
-    ("protocol: http", "protocol: grpc #<", f"{RANK}.protocol", "expected 'oip' or 'http', found 'grpc'"),
+    ("protocol: http", "protocol: grpc #<", f"{RANK}.protocol", "expected 'oip', 'openai' or 'http', found 'grpc'"),
     ("protocol: http", "protocol: htp #<", f"{RANK}.protocol", "did you mean 'http'?"),
     (
         '"header:X-User-Id", otherwise: request}',
