@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from gateway.assignment.ranges import width
 from gateway.config.scalars import Prediction, filled
-from gateway.config.schema import IDLE_TIMEOUT, STREAM_TIMEOUT, Config, Endpoint, Experiment, Metric
+from gateway.config.schema import IDLE_TIMEOUT, MAX_BATCH, STREAM_TIMEOUT, THREADS, Config, Endpoint, Experiment, Metric
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.evidence.report import Thresholds
 from gateway.plan import (
@@ -163,6 +163,8 @@ def _endpoint(name: str, endpoint: Endpoint, state: ReleaseState, artifacts: Art
             timeout=variant.timeout,
             onnx=artifacts.place(variant),
             digest=artifacts.digest(variant),
+            threads=variant.threads or THREADS,
+            max_batch=variant.max_batch or MAX_BATCH,
             url=variant.url or "",
             idempotent=variant.idempotent,
             model=variant.model or "",

@@ -99,7 +99,7 @@ async def _load(variant: VariantPlan) -> OnnxModel:
     def work() -> None:
         result: OnnxModel | Exception
         try:
-            result = load(Path(variant.onnx), variant.digest)
+            result = load(Path(variant.onnx), variant.digest, variant.threads, variant.max_batch)
         except Exception as error:
             result = error
         try:

@@ -293,10 +293,10 @@ class Gate:
     def open(self) -> None:
         self._let.set()
 
-    def _load(self, path: Path, declared: str) -> Any:
+    def _load(self, path: Path, *how: Any) -> Any:
         self.begun.append(path.stem)
         assert self._let.wait(5)
-        return onnx_load(path, declared)
+        return onnx_load(path, *how)
 
 
 @pytest.fixture
