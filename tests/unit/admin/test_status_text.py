@@ -14,6 +14,7 @@ from rich.console import Console
 
 from gateway.admin import views
 from gateway.admin.text import duration, estimates_table, not_counted, number, status_view
+from gateway.release.intake import ReloadStatus
 from tests.unit.release.configs import experiment
 from tests.unit.release.rig import Rig, Rigs
 
@@ -40,7 +41,7 @@ def endpoint(*challengers: str, **more: Any) -> dict[str, Any]:
 
 def snapshot(rig: Rig) -> dict[str, Any]:
     """As it goes over the wire."""
-    reload = views.ReloadStatus(rig.clock.wall_us())
+    reload = ReloadStatus(rig.clock.wall_us())
     document: dict[str, Any] = orjson.loads(orjson.dumps(views.status(rig.control, reload, rig.clock.wall_us())))
     return document
 

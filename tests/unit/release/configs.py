@@ -59,6 +59,7 @@ def write(folder: Path, **endpoints: dict[str, Any]) -> Path:
     document = {
         "version": 1,
         "data_dir": str(folder / "data"),
+        "model_roots": [".."],
         "endpoints": {name.replace("_", "-"): endpoint for name, endpoint in endpoints.items()},
     }
     path = folder / "gateway.yaml"
