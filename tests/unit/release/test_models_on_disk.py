@@ -12,21 +12,13 @@ from gateway.config.load import LoadedConfig
 from gateway.errors import ConfigError
 from gateway.release.artifacts import Artifacts
 from gateway.release.models import check_models
-from tests.unit.release.configs import experiment, loaded
+from tests.unit.release.configs import copied, experiment, loaded
 from tests.unit.release.rig import Rig, Rigs
-
-MODELS = Path(__file__).parents[3] / "models" / "flight_delay"
 
 
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
-
-
-def copied(folder: Path, variant: str, model: str) -> Path:
-    path = folder / f"{variant}.onnx"
-    path.write_bytes((MODELS / f"{model}.onnx").read_bytes())
-    return path
 
 
 def endpoint(folder: Path) -> dict[str, Any]:
