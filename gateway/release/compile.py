@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.assignment.ranges import width
 from gateway.backends.onnx import Signature, digest, inspect
@@ -32,6 +33,13 @@ from gateway.release.view import Rules
 _GRACE_US = 1_000_000  # for a completion, beyond the deadlines of both attempts: a challenger's, then the champion's
 
 
+class Artifact(NamedTuple):
+    """A model file that was read; `digest` is its sha256, hex."""
+
+    digest: str
+    signature: Signature
+
+
 class Artifacts:
     """Digests and signatures of a config's model files, as they were when it was taken.
 
@@ -41,15 +49,15 @@ class Artifacts:
 
     def __init__(self, before: Artifacts | None = None) -> None:
         # A file that has not changed on disk is not read again for the next config.
-        self._read: dict[tuple[Path, int, int, int], tuple[str, Signature]] = dict(before._read) if before else {}
-        self._pinned: dict[Path, tuple[str, Signature]] = {}
+        self._read: dict[tuple[Path, int, int, int], Artifact] = dict(before._read) if before else {}
+        self._pinned: dict[Path, Artifact] = {}
 
-    def read(self, path: Path) -> tuple[str, Signature]:
+    def read(self, path: Path) -> Artifact:
         """Digest and signature of the file as it is now; raises ModelError or OSError if it cannot be served."""
         stat = path.stat()
         key = path, stat.st_ino, stat.st_mtime_ns, stat.st_size
         if key not in self._read:
-            self._read[key] = digest(path), inspect(path)
+            self._read[key] = Artifact(digest(path), inspect(path))
         self._pinned[path] = self._read[key]
         return self._read[key]
 
@@ -59,7 +67,7 @@ class Artifacts:
             return ""
         if variant.onnx not in self._pinned:
             self.read(variant.onnx)
-        return self._pinned[variant.onnx][0]
+        return self._pinned[variant.onnx].digest
 
     def name(self, variant: Variant) -> str:
         """What a quarantine remembers: the digest of the file, or the URL."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
+from pathlib import Path
+from typing import Protocol
 
 from gateway.backends.onnx import ModelError, Signature
 from gateway.config.document import Steps
@@ -12,10 +14,19 @@ from gateway.config.scalars import Prediction
 from gateway.config.schema import Endpoint
 from gateway.config.wording import Finding
 from gateway.errors import ConfigError
-from gateway.release.compile import Artifacts, capture
+from gateway.release.compile import capture
 
 
-def check_models(loaded: LoadedConfig, artifacts: Artifacts) -> None:
+class Described(Protocol):
+    @property
+    def signature(self) -> Signature: ...
+
+
+class Reader(Protocol):
+    def read(self, path: Path) -> Described: ...
+
+
+def check_models(loaded: LoadedConfig, artifacts: Reader) -> None:
     """Every file loads, all models of an endpoint share one signature and give what is scored; raises ConfigError."""
     found = [
         finding
@@ -26,14 +37,14 @@ def check_models(loaded: LoadedConfig, artifacts: Artifacts) -> None:
         raise ConfigError(placed(loaded, found))
 
 
-def _findings(steps: Steps, endpoint: Endpoint, artifacts: Artifacts) -> Iterator[Finding]:
+def _findings(steps: Steps, endpoint: Endpoint, artifacts: Reader) -> Iterator[Finding]:
     first: tuple[str, Signature] | None = None
     for name, variant in endpoint.variants.items():
         if variant.onnx is None:
             continue
         place = (*steps, "variants", name, "onnx")
         try:
-            signature = artifacts.read(variant.onnx)[1]
+            signature = artifacts.read(variant.onnx).signature
         except (ModelError, OSError) as error:
             yield Finding(place, str(error))
             continue
@@ -52,6 +63,8 @@ def _not_given(prediction: Prediction, signature: Signature) -> str:
     if prediction.output and prediction.output not in outputs:
         return f"expected an output of the models ({', '.join(outputs)}), found {prediction.output!r}"
     output = outputs.get(prediction.output, signature.outputs[0])
+    if output.datatype == "BYTES":
+        return f"expected an output of numbers, found {output}"
     row = output.shape if -1 not in output.shape else output.shape[1:]  # the answer to a request of one row
     if -1 not in row and prediction.index >= prod(row):
         return f"expected an element of {output} below {prod(row)}, found [{prediction.index}]"
