@@ -39,6 +39,7 @@ Header = Annotated[
 Prediction = Annotated[
     scalars.Prediction, scalars.spelled(scalars.parse_prediction, scalars.PREDICTION), PlainSerializer(str)
 ]
+Reading = Annotated[scalars.Reading, scalars.spelled(scalars.parse_reading, scalars.READING), PlainSerializer(str)]
 Label = Annotated[str, scalars.spelled(scalars.parse_label, scalars.LABEL)]
 
 Listen = Annotated[addresses.Listen, scalars.spelled(addresses.parse_listen, addresses.LISTEN), PlainSerializer(str)]
