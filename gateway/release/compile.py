@@ -6,7 +6,7 @@ Pure but for one thing: artifacts are digested and their signatures read (`Artif
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from gateway.plan import (
     EndpointPlan,
     MetricPlan,
     Plan,
+    ReadingPlan,
     SegmentPlan,
     SigningKey,
     VariantPlan,
@@ -115,7 +116,7 @@ def _metric(name: str, endpoint: Endpoint, experiment: Experiment) -> MetricDefi
     return MetricDefinition(
         name=name,
         type=metric.type,
-        source=metric.source,
+        source="gateway" if metric.source == "gateway" else "outcome",
         increase=metric.direction == "increase",
         low=low,
         high=high,
@@ -238,7 +239,14 @@ def _endpoint(name: str, endpoint: Endpoint, state: ReleaseState, artifacts: Art
         # what the file has dropped since can be neither read nor served
         kept=tuple(one for one in state.kept if one.segment in endpoint.segments and one.variant in endpoint.variants),
         mask_model=endpoint.mask_model,
+        readings=tuple(_readings(endpoint)) if state.experiment else (),
     )
+
+
+def _readings(endpoint: Endpoint) -> Iterator[ReadingPlan]:
+    for name, metric in endpoint.metrics.items():
+        if metric.reading is not None:
+            yield ReadingPlan(metric=name, kind=metric.reading.kind, what=metric.reading.what)
 
 
 def _outcome(name: str, metric: Metric) -> MetricPlan:
