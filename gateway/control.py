@@ -28,8 +28,10 @@ from gateway.config.watch import Accepted, ConfigWatcher, Refused, diff, needs_r
 from gateway.errors import ConfigError, GatewayError, StoreError
 from gateway.http_server import Server, configure
 from gateway.node import ControlSettings
+from gateway.release.artifacts import Artifacts
 from gateway.release.controller import Controller
 from gateway.release.keys import load_or_create
+from gateway.release.reader import ModelReader
 from gateway.release.state import Kind
 from gateway.store.sqlite import SqliteStore
 from gateway.telemetry.exposition import GatewayCollector, render
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 
 TICK = 0.1  # seconds between two rounds of the control loop
 CONFIG_POLL = 0.5  # seconds between two looks at the config file
+READ_AGAIN = 5.0  # seconds before model files that could not be served are read again
+READING = 30.0  # seconds that whoever asks for a reload waits for its model files to be read
 LAST_SHIPMENTS = 5.0  # seconds that a stopping node gives to shipping what its workers left
 LAST_GOOD = "config.last-good.yaml"  # in the data directory
 T = TypeVar("T")
@@ -64,6 +68,8 @@ class ControlPlane:
             self.store.close()
             raise
         self._waiting: LoadedConfig | None = None  # well written, but not to be taken as things stand
+        self._reader = ModelReader()
+        self._read_again_at = 0.0  # model files that could not be served before
         self._watcher = ConfigWatcher(loaded.path, loaded, clock)
         self._next_look = clock.monotonic()
         self.reload_status = views.ReloadStatus(clock.wall_us())
@@ -75,9 +81,13 @@ class ControlPlane:
     def poll(self) -> None:
         """One round: tick, look at the config file when it is time, take a new snapshot."""
         self.controller.tick()
+        self._take_what_was_read()
         if self._clock.monotonic() >= self._next_look:
             self._next_look = self._clock.monotonic() + CONFIG_POLL
             self._follow_config()
+            self.reload_status.changed_models = self.controller.artifacts.changed()
+        if not self._reader.busy:
+            self.controller.prune()
         self.snapshot = self._view()
 
     def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str = "") -> None:
@@ -85,13 +95,18 @@ class ControlPlane:
         self.snapshot = self._view()
 
     def reload(self) -> list[str]:
-        """Look at the file now; returns what is wrong with it."""
+        """Look at the file now; returns what is wrong with it. Model files that changed are read beside (`reading`)."""
         try:
-            self._take(load(self.controller.loaded.path))
+            self._arrive(load(self.controller.loaded.path))
         except ConfigError as error:
             self.refuse(error)
         self.snapshot = self._view()
         return self.reload_status.problems
+
+    @property
+    def reading(self) -> bool:
+        """Whether a config waits for its model files to be read."""
+        return self._reader.wanted is not None
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         pages = self.controller.health.pages
@@ -111,25 +126,49 @@ class ControlPlane:
         self.store.close()
 
     def _view(self) -> dict[str, Any]:
+        self.reload_status.reading_models = self.reading
         return views.status(self.controller, self.reload_status, self._clock.wall_us())
 
     def _follow_config(self) -> None:
         change = self._watcher.poll()
         if isinstance(change, Accepted):
-            self._take(change.loaded)
+            self._arrive(change.loaded)
         elif isinstance(change, Refused):
             self._waiting = None
+            self._reader.want(None)
             self.refuse(change.error)
         elif change is None and self._waiting is not None:
-            self._take(self._waiting)
+            if self._clock.monotonic() >= self._read_again_at:
+                self._arrive(self._waiting)
         elif change is not None:
             self.reload_status.problems = []
             log.info("the config file holds the config in use again")
 
-    def _take(self, loaded: LoadedConfig) -> None:
+    def _arrive(self, loaded: LoadedConfig) -> None:
+        """Take a config, at once if nothing of its models must be read first."""
+        self._waiting = None
+        if self.controller.artifacts.has_read(loaded.config):
+            self._reader.want(None)
+            self._take(loaded)
+        else:
+            self._reader.want(loaded)
+
+    def _take_what_was_read(self) -> None:
+        loaded = self._reader.wanted
+        try:
+            read = self._reader.poll(self.controller.artifacts)
+        except ConfigError as error:
+            # A half-copied file, no memory: that may pass.
+            self._waiting, self._read_again_at = loaded, self._clock.monotonic() + READ_AGAIN
+            self.refuse(error)
+            return
+        if loaded is not None and read is not None:
+            self._take(loaded, read)
+
+    def _take(self, loaded: LoadedConfig, read: Artifacts | None = None) -> None:
         before = self.controller.loaded
         try:
-            self.controller.take(loaded)
+            self.controller.take(loaded, read)
         except (StoreError, ConfigError, ModelError) as error:
             # What is in the way may pass: the store comes back, a person rolls back, a model file arrives.
             self._waiting = loaded
@@ -181,7 +220,14 @@ class _Process:
         return await self.run(lambda: self._plane.exposition(accept))
 
     async def reload(self) -> list[str]:
-        return await self.run(self._plane.reload)
+        problems = await self.run(self._plane.reload)
+        deadline = asyncio.get_running_loop().time() + READING
+        while self._plane.reading:
+            if asyncio.get_running_loop().time() > deadline:
+                return ["the model files are still being read; `gateway status` tells when they are taken"]
+            await asyncio.sleep(TICK)
+            problems = self._plane.reload_status.problems
+        return problems
 
     async def run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -7,6 +7,7 @@ reads it whole and swaps it in between two requests. Nothing else flows down.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -17,11 +18,13 @@ from gateway.errors import GatewayError
 
 SCHEMA = 3
 HASH_SPACE = 1 << 64  # assignment hashes are integers in [0, HASH_SPACE)
+PREPARED_AT_ONCE = 32  # models that one plan prepares, at most; more wait for the next plan
 
 Role = Literal["champion", "challenger"]
 Protocol = Literal["oip", "openai", "http"]
 Source = Literal["gateway", "outcome", "answer"]
 MetricType = Literal["binary", "bounded", "count", "unbounded", "ratio", "score", "latency"]
+BackendKey = tuple[str | int, ...]
 
 
 class PlanError(GatewayError):
@@ -42,6 +45,8 @@ class VariantPlan(_Value, frozen=True, kw_only=True):
     timeout: float  # seconds for the whole attempt
     onnx: str = ""  # absolute path of the artifact
     digest: str = ""  # sha256 of the artifact, hex
+    threads: int = 1  # of the model, in each worker
+    max_batch: int = 64  # rows that one run may take together; 1 is one request at a time
     url: str = ""
     idempotent: bool = False  # an HTTP request that may be repeated on the champion
     model: str = ""  # its name at the upstream; "" where the client's name stays
@@ -132,6 +137,17 @@ class EndpointPlan(_Value, frozen=True, kw_only=True):
         return next(variant for variant in self.variants if variant.role == "champion")
 
 
+class PreparedPlan(_Value, frozen=True, kw_only=True):
+    """A model to load that no request reaches yet: a later plan brings it in once every worker has it."""
+
+    endpoint: str
+    variant: VariantPlan
+
+    @property
+    def key(self) -> BackendKey:
+        return backend_key(self.endpoint, self.variant)
+
+
 class SigningKey(_Value, frozen=True, kw_only=True):
     """A key of decision tokens: the first in the plan signs, all verify."""
 
@@ -149,7 +165,22 @@ class Plan(_Value, frozen=True, kw_only=True):
     keys: tuple[SigningKey, ...]
     pepper: str  # hex; keys the stored hash of unit ids
     max_body: int  # bytes
+    prepare: tuple[PreparedPlan, ...] = ()  # models to load that no endpoint uses yet
     schema: int = SCHEMA
+
+
+def backend_key(endpoint: str, variant: VariantPlan) -> BackendKey:
+    """Everything that makes a backend what it is: where something of it changes, another backend is needed."""
+    kind = variant.digest, variant.onnx, variant.threads, variant.max_batch, variant.url
+    return (endpoint, variant.name, *kind)
+
+
+def models(endpoints: Iterable[EndpointPlan]) -> Iterator[PreparedPlan]:
+    """The models that these endpoints need in the process; an upstream needs no loading."""
+    for endpoint in endpoints:
+        for variant in endpoint.variants:
+            if variant.onnx:
+                yield PreparedPlan(endpoint=endpoint.name, variant=variant)
 
 
 def shares(slots: tuple[Slot, ...]) -> dict[str, int]:

@@ -29,8 +29,8 @@ from gateway.serving.drain import DrainingServer
 from gateway.serving.follow import PlanFollower
 from gateway.serving.inference import Inference
 from gateway.serving.outcomes import Outcomes
+from gateway.serving.registry import Registry
 from gateway.serving.shadow import Shadows
-from gateway.serving.table import Registry
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry.logging import configure as configure_logging
 from gateway.telemetry.status_page import StatusPage, Word
@@ -75,7 +75,13 @@ class Worker:
         """Look at the plan file; raises nothing."""
         await self._follower.follow()
 
+    @property
+    def loading(self) -> bool:
+        """Whether a model is being loaded beside the traffic."""
+        return self._follower.loading
+
     async def close(self) -> None:
+        await self._follower.close()
         await self._shadows.close()
         await self._registry.close()
         self._outcomes.close()

@@ -51,6 +51,10 @@ StoreUrl = Annotated[str, scalars.spelled(addresses.parse_store, addresses.STORE
 File = Annotated[Path, PlainValidator(addresses.parse_file, json_schema_input_type=str)]
 Folder = Annotated[Path, PlainValidator(addresses.parse_folder, json_schema_input_type=str)]
 
+Digest = Annotated[str, scalars.spelled(scalars.parse_digest, scalars.DIGEST)]
+Threads = Annotated[int, Field(ge=1, le=64)]
+Batch = Annotated[int, Field(ge=1, le=1024)]
+
 WholeNumberOrAuto = Annotated[int, Field(ge=1, le=256)] | Literal["auto"]
 Workers = Annotated[
     int | Literal["auto"], PlainValidator(scalars.parse_workers, json_schema_input_type=WholeNumberOrAuto)

@@ -110,11 +110,19 @@ def _models(draft: EndpointDraft) -> Iterator[Finding]:
             yield Finding(steps, f"expected exactly one of onnx and url, found {found}")
         if variant.onnx is not None:
             yield from _onnx((*steps, "onnx"), variant.onnx, draft)
+        yield from _of_files(steps, variant)
         yield from _of_upstreams(steps, variant)
         if variant.model is not None and draft.protocol == "http":
             yield Finding(
                 (*steps, "model"), "expected protocol oip or openai, whose requests name a model", at_key=True
             )
+
+
+def _of_files(steps: Steps, variant: schema.Variant) -> Iterator[Finding]:
+    for key in ("sha256", "threads", "max_batch"):
+        if variant.onnx is None and getattr(variant, key) is not None:
+            message = f"expected onnx beside {key}, which is for models in the process"
+            yield Finding((*steps, key), message, at_key=True)
 
 
 def _of_upstreams(steps: Steps, variant: schema.Variant) -> Iterator[Finding]:

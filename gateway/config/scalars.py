@@ -24,6 +24,7 @@ HEADER = rf"header:({FIELD})"
 TEMPLATE = r"[!-~](?:[ -~]{0,998}[!-~])?"  # of a header's value; ${NAME} stands for a variable of the environment
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 LABEL = r"\S(.{0,98}\S)?"  # a header's value comes without blanks around it
+DIGEST = r"[0-9a-fA-F]{64}"
 DURATION = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)"
 PERCENT = r"([0-9]{1,3}(?:\.[0-9]{1,10})?)%"
 RELATIVE = r"([0-9]{1,4}(?:\.[0-9]{1,10})?)%"  # of a value, not of a whole
@@ -112,6 +113,14 @@ def parse_model(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(LABEL, value):
         return value
     raise ValueError(f"expected the upstream's name of a model, found {shown(value)}")
+
+
+def parse_digest(value: Any) -> str:
+    """Lower case."""
+    if isinstance(value, str) and re.fullmatch(DIGEST, value):
+        return value.lower()
+    hint = "" if isinstance(value, str | dict | list | None) else ": put it in quotes"
+    raise ValueError(f"expected a SHA-256 of 64 hex digits, found {shown(value)}{hint}")
 
 
 def parse_label(value: Any) -> str:

@@ -106,6 +106,7 @@ class Covariate(Section):
 
 
 IDLE_TIMEOUT, STREAM_TIMEOUT = 30.0, 300.0  # seconds
+THREADS, MAX_BATCH = 1, 64
 
 
 def _default_timeout(data: dict[str, Any]) -> str:
@@ -118,7 +119,15 @@ class Variant(Section):
     role: Literal["champion", "challenger"]
     """champion: what serves today, one for each endpoint. challenger: what may replace it."""
     onnx: kinds.File | None = None
-    """Path of an ONNX file, from the folder of this file; served in the process. Needs protocol oip."""
+    """Path of an ONNX file, from the folder of this file; served in the process. Needs protocol oip. It must lie below
+    the folder of this file or one of model_roots."""
+    sha256: kinds.Digest | None = None
+    """For onnx: the SHA-256 that the file must have, 64 hex digits; any other file is refused."""
+    threads: kinds.Threads | None = None
+    """For onnx: threads of the model in each worker, 1 to 64, by default 1."""
+    max_batch: kinds.Batch | None = None
+    """For onnx: rows of waiting requests that one run may take together, 1 to 1024, by default 64; 1 runs each request
+    alone."""
     url: kinds.Url | None = None
     """Base URL of an HTTP upstream, such as http://rank-a:8000."""
     timeout: kinds.Timeout = Field(default_factory=_default_timeout, validate_default=True)
@@ -205,6 +214,11 @@ class Config(Section):
     """Folder for what the gateway keeps (facts, plan, keys), from the folder of this file."""
     store: kinds.StoreUrl = Field(default_factory=_default_store, validate_default=True)
     """sqlite:///path, from the folder of this file; by default gateway.db in data_dir."""
+    model_roots: Annotated[tuple[kinds.Folder, ...], Field(strict=False, max_length=16)] = Field(
+        (), validate_default=True
+    )
+    """Further folders in which ONNX files may lie, at most 16, from the folder of this file. A link that leads out of
+    all of them is refused."""
     endpoints: Annotated[Mapping[kinds.EndpointName, Endpoint], Field(min_length=1)]
     """What clients call, by name."""
 

@@ -1,6 +1,6 @@
 """From what a person wrote to what the machine needs: definition, rules, thresholds and the plan.
 
-Pure but for one thing: artifacts are digested and their signatures read (`Artifacts`), when a config is taken.
+Pure but for one thing: the model files are read (`Artifacts`) if that has not happened yet.
 """
 
 from __future__ import annotations
@@ -8,13 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from pathlib import Path
-from typing import NamedTuple
 
 from gateway.assignment.ranges import width
-from gateway.backends.onnx import Signature, digest, inspect
 from gateway.config.scalars import Prediction, filled
-from gateway.config.schema import IDLE_TIMEOUT, STREAM_TIMEOUT, Config, Endpoint, Experiment, Metric, Variant
+from gateway.config.schema import IDLE_TIMEOUT, MAX_BATCH, STREAM_TIMEOUT, THREADS, Config, Endpoint, Experiment, Metric
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.evidence.report import Thresholds
 from gateway.plan import (
@@ -28,51 +25,11 @@ from gateway.plan import (
     SigningKey,
     VariantPlan,
 )
+from gateway.release.artifacts import Artifacts
 from gateway.release.state import ReleaseState, StageRule
 from gateway.release.view import Rules
 
 _GRACE_US = 1_000_000  # for a completion, beyond the deadlines of both attempts: a challenger's, then the champion's
-
-
-class Artifact(NamedTuple):
-    """A model file that was read; `digest` is its sha256, hex."""
-
-    digest: str
-    signature: Signature
-
-
-class Artifacts:
-    """Digests and signatures of a config's model files, as they were when it was taken.
-
-    Between two configs no file is looked at: a rollback must not fail because somebody has deleted the loser's file,
-    and a promotion must not bring in a file that was changed on the way.
-    """
-
-    def __init__(self, before: Artifacts | None = None) -> None:
-        # A file that has not changed on disk is not read again for the next config.
-        self._read: dict[tuple[Path, int, int, int], Artifact] = dict(before._read) if before else {}
-        self._pinned: dict[Path, Artifact] = {}
-
-    def read(self, path: Path) -> Artifact:
-        """Digest and signature of the file as it is now; raises ModelError or OSError if it cannot be served."""
-        stat = path.stat()
-        key = path, stat.st_ino, stat.st_mtime_ns, stat.st_size
-        if key not in self._read:
-            self._read[key] = Artifact(digest(path), inspect(path))
-        self._pinned[path] = self._read[key]
-        return self._read[key]
-
-    def digest(self, variant: Variant) -> str:
-        """The digest of a variant's file, "" for an upstream."""
-        if variant.onnx is None:
-            return ""
-        if variant.onnx not in self._pinned:
-            self.read(variant.onnx)
-        return self._pinned[variant.onnx].digest
-
-    def name(self, variant: Variant) -> str:
-        """What a quarantine remembers: the digest of the file, or the URL."""
-        return self.digest(variant) or str(variant.url)
 
 
 def micros(seconds: float | None) -> int:
@@ -205,8 +162,10 @@ def _endpoint(name: str, endpoint: Endpoint, state: ReleaseState, artifacts: Art
             name=variant_name,
             role="champion" if variant_name == state.champion else "challenger",
             timeout=variant.timeout,
-            onnx=str(variant.onnx or ""),
+            onnx=artifacts.place(variant),
             digest=artifacts.digest(variant),
+            threads=variant.threads or THREADS,
+            max_batch=variant.max_batch or MAX_BATCH,
             url=variant.url or "",
             idempotent=variant.idempotent,
             model=variant.model or "",

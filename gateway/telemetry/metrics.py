@@ -144,6 +144,12 @@ WORKER_PLAN = Metric("gateway_worker_plan_revision", "gauge", ("spool",), "Plan 
 IN_FLIGHT = Metric("gateway_in_flight_requests", "gauge", (), "Requests being answered now.")
 PLAN_REVISION = Metric("gateway_plan_revision", "gauge", (), "Plan revision last published on this node.")
 SPLIT = Metric("gateway_split_ratio", "gauge", ("endpoint", "variant"), "Share of units that a variant is given.")
+PREPARING = Metric(
+    "gateway_preparing_workers",
+    "gauge",
+    ("endpoint", "variant", "state"),
+    "Workers that a model still waits for before it gets traffic; state is loading, or failed if they cannot load it.",
+)
 STAGE = Metric(
     "gateway_experiment_stage_info", "gauge", ("endpoint", "experiment", "stage"), "1 for the present stage."
 )
@@ -179,6 +185,6 @@ SPOOL_DAMAGE = Metric(
     "gateway_spool_damaged_records", "counter", ("kind",), "Records torn by a kill, or streams quarantined."
 )
 CONTROL_METRICS = (
-    BUILD_INFO, WORKERS, WORKER_PLAN, IN_FLIGHT, PLAN_REVISION, SPLIT, STAGE, UNITS, LOG_EVIDENCE, EFFECT,
-    DECISIONS, HOLD, RELOAD_OK, RELOAD_TIME, CONFIG_INFO, FACTS, SPOOL_LAG, STORE_UP, SPOOL_DAMAGE,
+    BUILD_INFO, WORKERS, WORKER_PLAN, IN_FLIGHT, PLAN_REVISION, SPLIT, PREPARING, STAGE, UNITS, LOG_EVIDENCE,
+    EFFECT, DECISIONS, HOLD, RELOAD_OK, RELOAD_TIME, CONFIG_INFO, FACTS, SPOOL_LAG, STORE_UP, SPOOL_DAMAGE,
 )  # fmt: skip

@@ -127,8 +127,15 @@ class LocalWorker:
     _facts: list[Fact] = field(default_factory=list)
 
     async def publish(self, plan: Plan) -> None:
+        """Returns when the worker has loaded what it can."""
         plans.write(self.data_dir / "plan.json", plan)
         await self.worker.poll()
+        await self.loaded()
+
+    async def loaded(self) -> None:
+        while self.worker.loading:
+            await asyncio.sleep(0.001)
+            await self.worker.follow()
 
     async def request(
         self,

@@ -22,7 +22,8 @@ from gateway.plan import (
     MetricPlan,
     SigningKey,
 )
-from gateway.release.compile import Artifacts, compile_plan, definition, rules, thresholds
+from gateway.release.artifacts import Artifacts
+from gateway.release.compile import compile_plan, definition, rules, thresholds
 from gateway.release.state import ReleaseState
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class NoFiles(Artifacts):
 
     def digest(self, variant: Any) -> str:
         return "" if variant.onnx is None else str(variant.onnx.stem)
+
+    def place(self, variant: Any) -> str:
+        return str(variant.onnx or "")
 
 
 def defined(loaded: LoadedConfig, name: str, champion: str = "") -> Definition:

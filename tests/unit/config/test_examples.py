@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.load import load, warnings
-from gateway.release.compile import Artifacts
+from gateway.release.artifacts import Artifacts
 from gateway.release.models import check_models
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "config").glob("*.yaml"))

@@ -67,7 +67,12 @@ def test_the_snapshot_is_plain_data(plane: Plane) -> None:
     assert rank["split"] == pytest.approx({"a": 0.99, "b": 0.01})
     assert rank["experiment"]["stage"] == "traffic-1%"
     assert rank["experiment"]["next"]["kind"] == "continue"
-    assert snapshot["endpoints"]["other"] == {"status": "fixed", "champion": "x", "split": {"x": 1.0}}
+    assert snapshot["endpoints"]["other"] == {
+        "status": "fixed",
+        "champion": "x",
+        "split": {"x": 1.0},
+        "preparing": [],
+    }
 
 
 def test_everything_is_shown_while_the_store_is_away(plane: Plane) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.config.load import LoadedConfig
 from gateway.errors import ConfigError
-from gateway.release.compile import Artifacts
+from gateway.release.artifacts import Artifacts
 from gateway.release.models import check_models
 from tests.unit.release.configs import experiment, loaded
 from tests.unit.release.rig import Rig, Rigs
@@ -77,7 +77,7 @@ def test_an_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest
     first = Artifacts()
     path = copied(tmp_path, "a", "logistic")
     known = first.read(path)
-    monkeypatch.setattr("gateway.release.compile.inspect", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr("gateway.release.artifacts.inspect", lambda _: pytest.fail("read again"))
     assert Artifacts(first).read(path) == known
 
 
