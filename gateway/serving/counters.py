@@ -91,9 +91,12 @@ class VariantCounters:
         self._words[self._page.slot(metric.name, (self._endpoint, self._variant, *more))] += 1
 
 
-def keep(fact: Fact, spool: SpoolWriter, page: StatusPage) -> None:
+def keep(fact: Fact, spool: SpoolWriter, page: StatusPage, *more: Fact) -> None:
     """Append; when the disk is full the request goes on and the loss is counted (it freezes promotion)."""
     try:
-        spool.append(fact)
+        if more:
+            spool.append_all([fact, *more])
+        else:
+            spool.append(fact)
     except SpoolError:
         page.words[page.slot(metrics.SPOOL_FAILURES.name, (spool.stream,))] += 1
