@@ -22,6 +22,7 @@ _CONTENT = re.compile(
 # What most chunks have: if something follows, there is no need to search.
 _USUAL = b'"delta":{"content":"'
 _ENDS = (b'"', b"")
+_MOST_TOKENS = 1 << 32  # of one stream: no nonsense of an upstream may overflow a counter
 _TOKENS = ("completion_tokens", "output_tokens")
 
 
@@ -146,5 +147,5 @@ def _tokens_of(document: Any) -> int | None:
         usage = holder.get("usage") if isinstance(holder, dict) else None
         if isinstance(usage, dict):
             count = next((usage[key] for key in _TOKENS if key in usage), None)
-            return count if type(count) is int and count >= 0 else None
+            return count if type(count) is int and 0 <= count <= _MOST_TOKENS else None
     return None

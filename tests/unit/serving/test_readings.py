@@ -256,6 +256,8 @@ def test_in_other_streams_every_event_with_data_is_content() -> None:
         (b'data: {"response":{"usage":{"output_tokens":5}}}\n\n', 5),
         (b'data: {"usage" : {"output_tokens":6}}\n\n', 6),
         (b'data: {"usage":{"completion_tokens":"7"}}\n\n', 1),
+        (b'data: {"usage":{"completion_tokens":18446744073709551615}}\n\n', 1),
+        (b'data: {"usage":{"completion_tokens":-1}}\n\n', 1),
         (b'data: {"usage":{}}\n\n', 1),
         (b'data: {"other":{"usage":{"completion_tokens":8}}}\n\n', 1),
         (b'data: {"usage":{"completion_tokens":9}\n\n', 1),
