@@ -6,6 +6,7 @@ Nothing here raises: what cannot be read is counted, and the unit is without tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -152,7 +153,7 @@ def _header(headers: Headers, name: bytes) -> float | None:
     if len(values) != 1:
         return None
     value = _BOOLEANS.get(values[0].strip().lower(), number(values[0]))
-    return value if value == value else None  # NaN: it is no number
+    return None if math.isnan(value) else value
 
 
 def _is_stream(headers: Headers) -> bool:

@@ -19,7 +19,10 @@ _DONE = b"[DONE]"
 _CONTENT = re.compile(
     rb'"(?<!\\")(?:content|reasoning_content|reasoning|text|arguments|refusal|delta)"[ \t]*+:[ \t]*+"[^"]'
 )
-_USAGE = re.compile(rb'"usage"[ \t]*+:[ \t]*+\{')
+# What most chunks have: if something follows, there is no need to search.
+_USUAL = b'"delta":{"content":"'
+_ENDS = (b'"', b"")
+_MOST_TOKENS = 1 << 32  # of one stream: no nonsense of an upstream may overflow a counter
 _TOKENS = ("completion_tokens", "output_tokens")
 
 
@@ -117,11 +120,14 @@ class StreamReader:
             return not event.data.startswith(_DONE)
         if event.name.startswith(b"response.") and not event.name.endswith(b".delta"):
             return False  # such events say again what others have said
+        at = event.data.find(_USUAL) + len(_USUAL)
+        if at > len(_USUAL) and event.data[at : at + 1] not in _ENDS:
+            return True
         return _CONTENT.search(event.data) is not None
 
     def _look_into(self, data: bytes) -> None:
+        usage = b'"usage"' in data and b'"usage":null' not in data
         wanted = [pointer for pointer in self._pointers if pointer.needle in data]
-        usage = b'"usage"' in data and _USAGE.search(data) is not None
         if not wanted and not usage:
             return
         try:
@@ -141,5 +147,5 @@ def _tokens_of(document: Any) -> int | None:
         usage = holder.get("usage") if isinstance(holder, dict) else None
         if isinstance(usage, dict):
             count = next((usage[key] for key in _TOKENS if key in usage), None)
-            return count if type(count) is int and count >= 0 else None
+            return count if type(count) is int and 0 <= count <= _MOST_TOKENS else None
     return None

@@ -231,6 +231,9 @@ def test_the_last_event_that_has_a_number_wins() -> None:
         (b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"x"}\n\n', True),
         (b'event: response.output_text.done\ndata: {"type":"response.output_text.done","text":"x"}\n\n', False),
         (b'data: {"error":{"message":"no"}}\n\n', False),
+        (b'data: {"choices":[{"delta":{"content":"\n\n', False),
+        (b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n', True),
+        (b'data: {"choices":[{"delta":{"content":"","refusal":"x"}}]}\n\n', True),
         (DONE, False),
     ],
 )
@@ -253,6 +256,8 @@ def test_in_other_streams_every_event_with_data_is_content() -> None:
         (b'data: {"response":{"usage":{"output_tokens":5}}}\n\n', 5),
         (b'data: {"usage" : {"output_tokens":6}}\n\n', 6),
         (b'data: {"usage":{"completion_tokens":"7"}}\n\n', 1),
+        (b'data: {"usage":{"completion_tokens":18446744073709551615}}\n\n', 1),
+        (b'data: {"usage":{"completion_tokens":-1}}\n\n', 1),
         (b'data: {"usage":{}}\n\n', 1),
         (b'data: {"other":{"usage":{"completion_tokens":8}}}\n\n', 1),
         (b'data: {"usage":{"completion_tokens":9}\n\n', 1),
@@ -291,6 +296,23 @@ def test_where_the_network_cuts_does_not_matter(cuts: list[int]) -> None:
     assert found.values == [("tokens", 4.0)]
     assert found.stream is not None
     assert found.stream.tokens == 4
+
+
+FRAGMENTS = st.sampled_from(
+    [*CHAT, USAGE[:40], b'data: {"usage":', b'"delta":{"content":"', b"\n\n", b"\r", b"[[[{", b"\xff"]
+)
+
+
+@given(
+    st.sampled_from([JSON, EVENTS, []]),
+    st.sampled_from([b"identity", b"gzip", b"deflate", b"br", b"\xff"]),
+    st.lists(FRAGMENTS | st.binary(max_size=30), max_size=6),
+    st.booleans(),
+)
+def test_nothing_that_comes_raises_anything(headers: Headers, encoding: bytes, pieces: list[bytes], cut: bool) -> None:
+    one = reader((COST, "header:x-cost"), (TOKENS, "json:/usage/completion_tokens"), *WORDS[:3])
+    found = read(one, [*headers, (b"content-encoding", encoding), (b"x-cost", b"\xff")], *pieces, aborted=cut)
+    assert found.unread[0] == "cost"
 
 
 def test_what_is_read_is_left_as_outcomes_of_the_decision() -> None:
