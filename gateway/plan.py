@@ -22,7 +22,7 @@ PREPARED_AT_ONCE = 32  # models that one plan prepares, at most; no endpoint has
 
 Role = Literal["champion", "challenger"]
 Protocol = Literal["oip", "openai", "http"]
-Source = Literal["gateway", "outcome"]
+Source = Literal["gateway", "outcome", "answer"]
 MetricType = Literal["binary", "bounded", "count", "unbounded", "ratio", "score", "latency"]
 BackendKey = tuple[str | int, ...]
 
@@ -82,6 +82,14 @@ class MetricPlan(_Value, frozen=True, kw_only=True):
     high: float | None = 1.0
 
 
+class ReadingPlan(_Value, frozen=True, kw_only=True):
+    """Where in every answer the value of a metric of source "answer" is."""
+
+    metric: str
+    kind: Literal["header", "json", "stream"]
+    what: str  # lower-case name of a header, JSON pointer (RFC 6901), or a word of what is known of event streams
+
+
 class CapturePlan(_Value, frozen=True, kw_only=True):
     """Which number of an answer is the prediction that a metric scores: one element of an output tensor."""
 
@@ -122,6 +130,7 @@ class EndpointPlan(_Value, frozen=True, kw_only=True):
     shadow: int = 0  # width of the hash space whose units' requests the other variants see too; drawn by its own salt
     kept: tuple[KeptPlan, ...] = ()
     mask_model: bool = False  # answers name the endpoint where an upstream would name its model
+    readings: tuple[ReadingPlan, ...] = ()
 
     @property
     def champion(self) -> VariantPlan:

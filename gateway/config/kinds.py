@@ -42,6 +42,7 @@ Prediction = Annotated[
 SetHeader = Annotated[str, scalars.spelled(scalars.parse_set_header, scalars.FIELD)]
 Template = Annotated[str, scalars.spelled(scalars.parse_template, scalars.TEMPLATE)]
 ModelName = Annotated[str, scalars.spelled(scalars.parse_model, scalars.LABEL)]
+Reading = Annotated[scalars.Reading, scalars.spelled(scalars.parse_reading, scalars.READING), PlainSerializer(str)]
 Label = Annotated[str, scalars.spelled(scalars.parse_label, scalars.LABEL)]
 
 Listen = Annotated[addresses.Listen, scalars.spelled(addresses.parse_listen, addresses.LISTEN), PlainSerializer(str)]

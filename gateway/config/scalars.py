@@ -6,6 +6,7 @@ expected and what was found, a function back to the spelling, and a pattern for 
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -28,8 +29,12 @@ DURATION = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)"
 PERCENT = r"([0-9]{1,3}(?:\.[0-9]{1,10})?)%"
 RELATIVE = r"([0-9]{1,4}(?:\.[0-9]{1,10})?)%"  # of a value, not of a whole
 SIZE = r"([0-9]{1,9})(KiB|MiB|GiB)"
+STREAM_WORDS = ("first_token", "longest_gap", "tokens", "duration", "aborted")
+POINTER = r"(?:/(?:[^~/]|~[01])*)+"  # RFC 6901, but for the one of the whole document
+READING = rf"(?:{HEADER}|json:{POINTER}|stream:(?:{'|'.join(STREAM_WORDS)}))"
 PREDICTION = r"(?=.)([^\s\[\]]{1,100})?(?:\[([0-9]{1,9})\])?"
 
+_LONGEST_POINTER = 200
 LONGEST = "3650d"
 MAX_SIZE = 1 << 30
 _SECONDS = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("1e-3")}
@@ -230,6 +235,44 @@ def parse_prediction(value: Any) -> Prediction:
         f'expected an output of the model and an element such as probability, probability[1] or "[1]" in quotes,'
         f" found {shown(value)}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Where in an answer a number is: in a header, in its JSON, or in how a stream went."""
+
+    kind: Literal["header", "json", "stream"]
+    what: str  # lower-case name of the header, JSON pointer (RFC 6901), or one of STREAM_WORDS
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.what}"
+
+
+def parse_reading(value: Any) -> Reading:
+    """`header:x-cost`, `json:/usage/completion_tokens` or `stream:first_token`."""
+    kind, _, what = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if kind == "header" and re.fullmatch(HEADER, value):
+        return Reading("header", what.lower())
+    if kind == "json" and len(what) <= _LONGEST_POINTER and re.fullmatch(POINTER, what):
+        return Reading("json", what)
+    if kind == "stream":
+        if what in STREAM_WORDS:
+            return Reading("stream", what)
+        raise ValueError(f"expected stream: and {_one_of(STREAM_WORDS)}, found {shown(value)}{_near(what)}")
+    hint = ": a pointer begins with /" if kind == "json" and not what.startswith("/") else ""
+    raise ValueError(
+        "expected header:<name>, json:<pointer> or stream:<word> such as header:x-cost,"
+        f" json:/usage/completion_tokens or stream:first_token, found {shown(value)}{hint}"
+    )
+
+
+def _one_of(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _near(word: str) -> str:
+    near = difflib.get_close_matches(word.lower(), STREAM_WORDS, n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def parse_workers(value: Any) -> int | Literal["auto"]:

@@ -6,7 +6,7 @@ Pure but for one thing: the model files are read (`Artifacts`) if that has not h
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
 from gateway.assignment.ranges import width
@@ -20,6 +20,7 @@ from gateway.plan import (
     EndpointPlan,
     MetricPlan,
     Plan,
+    ReadingPlan,
     SegmentPlan,
     SigningKey,
     VariantPlan,
@@ -72,7 +73,7 @@ def _metric(name: str, endpoint: Endpoint, experiment: Experiment) -> MetricDefi
     return MetricDefinition(
         name=name,
         type=metric.type,
-        source=metric.source,
+        source="gateway" if metric.source == "gateway" else "outcome",
         increase=metric.direction == "increase",
         low=low,
         high=high,
@@ -197,7 +198,14 @@ def _endpoint(name: str, endpoint: Endpoint, state: ReleaseState, artifacts: Art
         # what the file has dropped since can be neither read nor served
         kept=tuple(one for one in state.kept if one.segment in endpoint.segments and one.variant in endpoint.variants),
         mask_model=endpoint.mask_model,
+        readings=tuple(_readings(endpoint)) if state.experiment else (),
     )
+
+
+def _readings(endpoint: Endpoint) -> Iterator[ReadingPlan]:
+    for name, metric in endpoint.metrics.items():
+        if metric.reading is not None:
+            yield ReadingPlan(metric=name, kind=metric.reading.kind, what=metric.reading.what)
 
 
 def _outcome(name: str, metric: Metric) -> MetricPlan:

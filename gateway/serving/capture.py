@@ -6,7 +6,6 @@ Nothing here raises: an answer in which the number cannot be found gives None, a
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 from gateway.backends.base import Headers
 from gateway.backends.onnx import Signature
 from gateway.plan import CapturePlan
+from gateway.serving.encoding import Decoder
 
 LARGEST = 1 << 20  # bytes of JSON that are parsed for one number: every other request of the worker waits meanwhile
-_GZIP = zlib.MAX_WBITS | 16
 _NUMBERS = (float, int, bool)
 
 
@@ -68,18 +67,10 @@ class Capture:
 
 
 def _decoded(headers: Headers, body: bytes) -> bytes | None:
-    """The JSON text, unless it is too long. Most clients ask for gzip, and upstreams do as they are asked."""
-    encoding = next((value for name, value in headers if name == b"content-encoding"), b"identity")
-    if encoding == b"identity":
-        return body if len(body) <= LARGEST else None
-    if encoding != b"gzip":
-        return None
-    stream = zlib.decompressobj(_GZIP)
-    try:
-        text = stream.decompress(body, LARGEST)
-    except zlib.error:
-        return None
-    return text if stream.eof else None
+    """The JSON text, unless it is too long."""
+    decoder = Decoder(headers)
+    text = decoder.feed(body)
+    return text if decoder.complete and len(text) <= LARGEST else None
 
 
 def _flat(tensor: dict[str, Any]) -> list[Any] | None:

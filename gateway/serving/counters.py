@@ -7,6 +7,8 @@ from typing import Literal
 
 from gateway.errors import SpoolError
 from gateway.events import Fact
+from gateway.serving.readings import Read
+from gateway.serving.streams import Stream
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import StatusPage
@@ -62,6 +64,25 @@ class VariantCounters:
         """An answer in which the prediction could not be read."""
         self._count(metrics.UNREAD_PREDICTIONS)
 
+    def read(self, read: Read) -> None:
+        """What was read from an answer, and what could not be."""
+        for metric in (*read.unread, *read.refused, *("",) * read.oversized):
+            self._count(metrics.UNREAD_ANSWERS, metric)
+        if read.stream is not None:
+            self._streamed(read.stream)
+
+    def _streamed(self, stream: Stream) -> None:
+        labels = (self._endpoint, self._variant)
+        if stream.first_token is not None:
+            microseconds = round(stream.first_token * 1e6)
+            slot = self._page.slot(metrics.FIRST_TOKEN.name, labels, metrics.HISTOGRAM_SLOTS)
+            self._words[slot + metrics.latency_slot(microseconds)] += 1
+            self._words[slot + metrics.HISTOGRAM_SLOTS - 1] += microseconds
+        if stream.tokens:
+            self._words[self._page.slot(metrics.STREAM_TOKENS.name, labels)] += stream.tokens
+        if stream.aborted:
+            self._count(metrics.STREAMS_ABORTED)
+
     def shadowed(self, result: Literal["ok", "error", "dropped"]) -> None:
         self._count(metrics.SHADOW_REQUESTS, result)
 
@@ -70,9 +91,12 @@ class VariantCounters:
         self._words[self._page.slot(metric.name, (self._endpoint, self._variant, *more))] += 1
 
 
-def keep(fact: Fact, spool: SpoolWriter, page: StatusPage) -> None:
+def keep(fact: Fact, spool: SpoolWriter, page: StatusPage, *more: Fact) -> None:
     """Append; when the disk is full the request goes on and the loss is counted (it freezes promotion)."""
     try:
-        spool.append(fact)
+        if more:
+            spool.append_all([fact, *more])
+        else:
+            spool.append(fact)
     except SpoolError:
         page.words[page.slot(metrics.SPOOL_FAILURES.name, (spool.stream,))] += 1

@@ -14,11 +14,12 @@ from gateway.assignment.hashing import bucket, unit_digest
 from gateway.backends.base import Body
 from gateway.backends.breaker import Breaker
 from gateway.clock import Clock
-from gateway.errors import BackendError, BreakerOpen, ClientGone, RequestError
+from gateway.errors import BackendError, BackendTimeout, BreakerOpen, ClientGone, RequestError
 from gateway.events import FORCED, Assignment, Completion, End, decision_id
 from gateway.serving.asgi import Exchange, Headers
 from gateway.serving.calls import Answer, Call, predicted
 from gateway.serving.counters import keep
+from gateway.serving.readings import Reader, Readings
 from gateway.serving.shadow import Shadows
 from gateway.serving.table import Endpoint, Table, Variant
 from gateway.spool.writer import SpoolWriter
@@ -37,6 +38,7 @@ class _Course:
     error: str = ""  # of the *assigned* variant, whoever answered in the end
     first_byte_us: int | None = None
     answer: Answer | None = None
+    reader: Reader | None = None  # of what metrics take from answers
     unreported: Breaker | None = None  # waits to hear how the rest of the assigned variant's answer comes
 
 
@@ -60,15 +62,21 @@ class Inference:
             course.first_byte_us = self._elapsed_us(exchange)
             token = table.signer.sign(endpoint.names, assignment.decision, assignment.at, assignment.bucket)
             headers = [*answer.headers, (DECISION, token)]
+            if endpoint.readings is not None:
+                course.reader = self._reader(exchange, endpoint.readings, answer)
             if answer.rest is None:
                 await exchange.answer(answer.status, headers, answer.body)
             else:
-                await _pass_on(exchange, call, answer, headers, answer.rest)
+                async with asyncio.timeout(course.served.plan.stream_timeout):
+                    await self._pass_on(exchange, call, course, headers, answer.rest)
             course.end = "answered"
         except BackendError as failure:
             course.status = failure.status
             course.error = course.error or failure.kind
             raise
+        except TimeoutError as late:
+            course.error = course.error or BackendTimeout.kind
+            raise BackendTimeout("the answer went on for too long") from late
         except asyncio.CancelledError:
             course.end = "client_closed"
             raise
@@ -89,6 +97,30 @@ class Inference:
         if endpoint.plan.shadow and not assignment.flags & FORCED and endpoint.shadows(_unit(exchange, endpoint)):
             self._shadows.offer(table, endpoint, call, assignment.decision, (variant, course.served))
         return course.status
+
+    async def _pass_on(self, exchange: Exchange, call: Call, course: _Course, headers: Headers, rest: Body) -> None:
+        """Send an answer as it comes, no faster than the client reads."""
+        answer, reader = course.answer, course.reader
+        assert answer is not None
+        try:
+            await exchange.begin(answer.status, headers, answer.body)
+            async for piece in rest:
+                if reader is not None:
+                    reader.piece(piece, self._clock.monotonic())
+                await exchange.more(piece)
+            await exchange.end()
+        except BackendError as failure:
+            if last_words := call.last_words(answer, failure):
+                await exchange.more(last_words)
+            raise
+        finally:
+            await rest.aclose()
+
+    def _reader(self, exchange: Exchange, readings: Readings, answer: Answer) -> Reader:
+        reader = Reader(readings, exchange.started)
+        reader.head(answer.status, answer.headers)
+        reader.piece(answer.body, self._clock.monotonic())
+        return reader
 
     def _assign(self, exchange: Exchange, table: Table, endpoint: Endpoint) -> tuple[Variant, Assignment]:
         """Draw the variant and append the fact, before any backend hears of the request."""
@@ -186,7 +218,7 @@ class Inference:
         return asyncio.get_running_loop().time() + variant.plan.timeout
 
     def _complete(self, endpoint: Endpoint, assignment: Assignment, course: _Course, total: int) -> None:
-        fact = Completion(
+        completion = Completion(
             assignment.decision,
             self._spool.now(),
             course.served.name,
@@ -197,25 +229,15 @@ class Inference:
             course.error,
             predicted(endpoint, course.served, course.answer) if endpoint.capture else None,
         )
-        keep(fact, self._spool, self._page)
+        if course.reader is None:
+            keep(completion, self._spool, self._page)
+            return
+        read = course.reader.end(course.end == "client_closed", self._clock.monotonic())
+        course.served.counters.read(read)
+        keep(completion, self._spool, self._page, *read.facts(assignment, completion.at))
 
     def _elapsed_us(self, exchange: Exchange) -> int:
         return int((self._clock.monotonic() - exchange.started) * 1e6)
-
-
-async def _pass_on(exchange: Exchange, call: Call, answer: Answer, headers: Headers, rest: Body) -> None:
-    """Send an answer as it comes, no faster than the client reads."""
-    try:
-        await exchange.begin(answer.status, headers, answer.body)
-        async for piece in rest:
-            await exchange.more(piece)
-        await exchange.end()
-    except BackendError as failure:
-        if last_words := call.last_words(answer, failure):
-            await exchange.more(last_words)
-        raise
-    finally:
-        await rest.aclose()
 
 
 def _unit(exchange: Exchange, endpoint: Endpoint) -> bytes:

@@ -31,6 +31,7 @@ from gateway.serving import oip
 from gateway.serving.capture import Capture
 from gateway.serving.counters import EndpointCounters, VariantCounters
 from gateway.serving.headers import travelling
+from gateway.serving.readings import Readings
 from gateway.serving.table import Backend, Endpoint, Kept, Table, Variant
 from gateway.telemetry.status_page import StatusPage
 
@@ -99,6 +100,7 @@ class Registry:
             covariates=tuple(CovariateReader.of(covariate) for covariate in plan.covariates),
             metrics={metric.name: metric for metric in plan.metrics},
             capture=None if capture is None else Capture.of(capture, signature),
+            readings=Readings.of(plan),
             kept=_kept(plan, variants),
             counters=EndpointCounters(self.page, plan.name),
             _shadow_key=shadow_key(plan.salt),

@@ -20,6 +20,7 @@ from gateway.serving import oip
 from gateway.serving.capture import Capture
 from gateway.serving.counters import EndpointCounters, VariantCounters
 from gateway.serving.headers import Verdicts
+from gateway.serving.readings import Readings
 
 Backend = OnnxModel | HttpBackend
 
@@ -67,6 +68,7 @@ class Endpoint:
     covariates: tuple[CovariateReader, ...]
     metrics: dict[str, MetricPlan]
     capture: Capture | None
+    readings: Readings | None
     kept: tuple[Kept, ...]
     counters: EndpointCounters
     _shadow_key: bytes

@@ -79,6 +79,31 @@ UNREAD_PREDICTIONS = Metric(
     ("endpoint", "variant"),
     "Answers of a variant in which the prediction to be scored could not be read.",
 )
+UNREAD_ANSWERS = Metric(
+    "gateway_unread_answers",
+    "counter",
+    ("endpoint", "variant", "metric"),
+    "Answers in which the value of a metric was not found, or was none that the metric takes; without metric, events of"
+    " streams that were too large to be read.",
+)
+FIRST_TOKEN = Metric(
+    "gateway_time_to_first_token_seconds",
+    "histogram",
+    ("endpoint", "variant"),
+    "Time from the request's head to the first content of an event stream, by assigned variant.",
+)
+STREAM_TOKENS = Metric(
+    "gateway_stream_tokens",
+    "counter",
+    ("endpoint", "variant"),
+    "Tokens of event streams: as their usage says, or else the events with content.",
+)
+STREAMS_ABORTED = Metric(
+    "gateway_streams_aborted",
+    "counter",
+    ("endpoint", "variant"),
+    "Event streams that the client left before their end.",
+)
 SHADOW_REQUESTS = Metric(
     "gateway_shadow_requests",
     "counter",
@@ -103,6 +128,10 @@ WORKER_METRICS = {
         REJECTED,
         OUTCOMES,
         UNREAD_PREDICTIONS,
+        UNREAD_ANSWERS,
+        FIRST_TOKEN,
+        STREAM_TOKENS,
+        STREAMS_ABORTED,
         SHADOW_REQUESTS,
         SPOOL_FAILURES,
         BREAKER_OPENED,

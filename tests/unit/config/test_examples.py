@@ -15,6 +15,7 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "config").glob("*.yaml"))
 
 def test_there_are_examples() -> None:
     assert {example.name for example in EXAMPLES} >= {
+        "chat.yaml",
         "demo.yaml",
         "fixed-split.yaml",
         "flight-delay.yaml",

@@ -167,7 +167,7 @@ BODY = json.dumps({"outputs": [tensor([0.5])]}).encode()
         (b"gzip", gzip.compress(BODY), 0.5),
         (b"gzip", gzip.compress(BODY)[:-1], None),
         (b"gzip", BODY, None),
-        (b"deflate", zlib.compress(BODY), None),
+        (b"deflate", zlib.compress(BODY), 0.5),
         (b"br", BODY, None),
     ],
 )
