@@ -116,7 +116,7 @@ def resident() -> int:
 async def test_twenty_swaps_under_load_leave_one_model_its_memory_and_no_descriptor(
     worker: LocalWorker, tmp_path: Path
 ) -> None:
-    size = 16 << 20
+    size = 8 << 20
     await worker.publish(plan(endpoint(champion()), revision=1))
     await worker.infer("u")
     descriptors, memory = len(os.listdir("/proc/self/fd")), resident()
@@ -128,7 +128,7 @@ async def test_twenty_swaps_under_load_leave_one_model_its_memory_and_no_descrip
         path.unlink()
     await worker.worker.poll()
     await until(lambda: models() == {"onnx m19"})
-    await until(lambda: resident() < memory + 4 * size)
+    await until(lambda: resident() < memory + 5 * size)
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
