@@ -68,7 +68,7 @@ def split(outputs: Outputs, jobs: Sequence[Job]) -> list[Outputs]:
         return [outputs]
     ends = np.cumsum([job.rows for job in jobs]).tolist()
     if any(values.shape[:1] != (ends[-1],) for values in outputs):
-        raise ValueError("as many rows came out as did not go in")
+        raise ValueError("the rows that came out are not those that went in")
     return [[values[start:end] for values in outputs] for start, end in zip([0, *ends], ends, strict=False)]
 
 

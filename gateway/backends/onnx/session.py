@@ -31,7 +31,9 @@ def open_session(path: Path, threads: int = 1) -> ort.InferenceSession:
 
 def inspect(path: Path) -> Signature:
     """Load a model and read its signature; raises ModelError if it cannot be loaded or described."""
-    return signature_of(open_session(path), path)
+    signature = signature_of(open_session(path), path)
+    give_memory_back()
+    return signature
 
 
 def first_line(error: Exception) -> str:

@@ -84,6 +84,32 @@ async def test_the_loop_turns_while_a_model_hangs(build: Build) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_hang_holds_up_no_other_model(build: Build) -> None:
+    challenger, champion = build(tiny_onnx.hanging), build(tiny_onnx.largest)
+    hang = await begun(challenger, 1.0)
+    for _ in range(50):
+        await champion.infer(row(1.0), within(0.25))
+    assert not hang.done()
+    hang.cancel()
+
+
+@pytest.mark.anyio
+async def test_deadlines_are_kept_in_whatever_order_they_come(build: Build) -> None:
+    model = build(tiny_onnx.hanging)
+    started = time.monotonic()
+    kept: dict[float, float] = {}
+
+    async def ask(seconds: float) -> None:
+        with pytest.raises(BackendTimeout):
+            await model.infer(row(1.0), within(seconds))
+        kept[seconds] = time.monotonic() - started
+
+    await asyncio.gather(*map(ask, (0.3, 0.1, 0.2, 0.1)))
+    assert list(kept) == [0.1, 0.2, 0.3]
+    assert all(seconds - 0.01 < after < seconds + 0.5 for seconds, after in kept.items())
+
+
+@pytest.mark.anyio
 async def test_who_waits_behind_a_hang_is_refused_at_their_own_deadline(build: Build) -> None:
     model = build(tiny_onnx.hanging)
     hang = await begun(model, 1.0)
