@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gateway.errors import GatewayError, RequestTimeout
 from gateway.serving import http1_answer, problem
-from gateway.serving.asgi import REQUEST_ID, Headers, Scope, fresh_id
+from gateway.serving.asgi import REQUEST_ID, Scope, fresh_id
+from gateway.serving.http1_answer import Defaults
 from gateway.serving.http1_exchange import HttpExchange
 from gateway.serving.http1_head import DEFAULTS, Limits
 from gateway.serving.http1_reader import SLICE, RequestReader
@@ -35,7 +36,33 @@ _RESET = struct.pack("ii", 1, 0)
 class Http1Protocol(asyncio.Protocol):
     """The first four arguments are uvicorn's. `refused` is called with the reason of every refusal before the app."""
 
-    transport: asyncio.Transport
+    __slots__ = (
+        "_app",
+        "_backlog",
+        "_closing",
+        "_current",
+        "_defaults",
+        "_fault",
+        "_in_head",
+        "_keep_alive",
+        "_limits",
+        "_loop",
+        "_reader",
+        "_receiving",
+        "_refused",
+        "_sending",
+        "_state",
+        "_unflushed",
+        "_waiting",
+        "ending",
+        "read_paused",
+        "tasks",
+        "transport",
+        "writable",
+        "write_paused",
+    )
+
+    transport: asyncio.Transport  # both from the moment the connection is made
     _reader: RequestReader
 
     def __init__(
@@ -65,6 +92,7 @@ class Http1Protocol(asyncio.Protocol):
         self._unflushed = 0  # bytes that the client had not taken at the last look
         self._receiving = LazyTimer(self._loop, self._receive_expired)
         self._sending = LazyTimer(self._loop, self._send_expired)
+        self._defaults = Defaults([])
         self.tasks = server_state.tasks
         self.ending = False
         self.read_paused = False
@@ -76,8 +104,11 @@ class Http1Protocol(asyncio.Protocol):
         return f"<Http1Protocol {state}, {len(self._waiting)} waiting>"
 
     @property
-    def defaults(self) -> Headers:
-        return self._state.default_headers
+    def defaults(self) -> Defaults:
+        """Fields for every answer: uvicorn makes a new list of them every second."""
+        if self._defaults.of is not self._state.default_headers:
+            self._defaults = Defaults(self._state.default_headers)
+        return self._defaults
 
     # -- asyncio.Protocol
 
@@ -89,12 +120,13 @@ class Http1Protocol(asyncio.Protocol):
         self._receiving.set(self._limits.head_timeout)
 
     def data_received(self, data: bytes) -> None:
+        reader = self._reader
         if len(data) <= SLICE and not self._backlog:
             self._feed(data)
-        else:
+        elif not reader.done:
             self._backlog += data
             self._work_off()
-        if self._waiting or self._reader.reading is not None:
+        if self._waiting or reader.reading is not None:
             self.throttle()
 
     def eof_received(self) -> None:
@@ -103,7 +135,7 @@ class Http1Protocol(asyncio.Protocol):
         # Else the transport closes itself.
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._state.connections.discard(self)  # type: ignore[arg-type]
+        self._state.connections.discard(self)
         self._abandon()
         self._reader.dispose()
         self._receiving.close()
@@ -193,7 +225,8 @@ class Http1Protocol(asyncio.Protocol):
         self._current = exchange
         self._in_head = False
         self._receiving.clear()
-        exchange.task = task = self._loop.create_task(exchange.run(self._app))
+        # Not by the loop's own method, which would number it: formatting the name costs more than it says.
+        exchange.task = task = asyncio.Task(exchange.run(self._app), loop=self._loop, name="request")
         self.tasks.add(task)
 
     def answered(self, exchange: HttpExchange) -> None:
@@ -228,10 +261,10 @@ class Http1Protocol(asyncio.Protocol):
         request_id = fresh_id()
         status, headers, body = problem.render(error, path, request_id)
         headers = [*headers, (REQUEST_ID, request_id), (b"content-length", b"%d" % len(body))]
-        head = http1_answer.render(
-            status, headers, self.defaults, head_only=head_only, chunkable=False, persistent=False
+        head, _, _ = http1_answer.render(
+            status, headers, self.defaults, bodiless=head_only, chunkable=False, persistent=False
         )
-        self.transport.write(head.data if head_only else head.data + body)
+        self.transport.write(head if head_only else head + body)
 
     def _abandon(self) -> None:
         """Nobody is left to be answered."""

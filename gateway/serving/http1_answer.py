@@ -11,27 +11,34 @@ from typing import NamedTuple
 
 from gateway.serving.asgi import Headers
 
-CHUNKED = -1  # lengths of bodies that have none
+CHUNKED = -1  # in the place of a length: a body of pieces, a body up to the end of the connection, and none
 UNTIL_CLOSE = -2
-_BODILESS = (204, 304)
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # of a field name; ASGI wants it in lower case
+BODILESS = -3
 _CONNECTION = b"connection"
 _FRAMING = b"transfer-encoding"
+_LENGTH = b"content-length"
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # of a field name; ASGI wants it in lower case
 _FORMS = 512  # kept at most: names come from upstreams, so they need not be few
 
 
-class AnswerHead(NamedTuple):
-    data: bytes
-    length: int  # of the body in bytes, or CHUNKED or UNTIL_CLOSE
-    bodiless: bool  # whatever body is given does not travel
-    persistent: bool  # another answer may follow on the connection
+class Defaults:
+    """Fields for answers that do not have them, rendered once."""
+
+    __slots__ = ("lines", "names", "of")
+
+    def __init__(self, of: Headers) -> None:
+        self.of = of
+        self.names = frozenset([name for name, _ in of])
+        self.lines = b"".join([b"%b: %b\r\n" % field for field in of])
+
+    def without(self, names: frozenset[bytes]) -> bytes:
+        return b"".join([b"%b: %b\r\n" % field for field in self.of if field[0] not in names])
 
 
 class _Form(NamedTuple):
     """What the names of the fields say."""
 
     lines: bytes  # a format for the values
-    length_at: int  # where content-length is, or -1
     ours: bool  # there are fields that only the server may set
     names: frozenset[bytes]
 
@@ -40,33 +47,36 @@ _forms: dict[tuple[bytes, ...], _Form] = {}
 
 
 def render(
-    status: int, headers: Headers, defaults: Headers, *, head_only: bool, chunkable: bool, persistent: bool
-) -> AnswerHead:
-    """`defaults` are fields for an answer that does not have them. `head_only` answers HEAD; `chunkable` is what the
-    client understands. Raises RuntimeError for what cannot be the head of an answer: the application has it wrong."""
-    names: tuple[bytes, ...]
-    values: tuple[bytes, ...]
-    names, values = zip(*headers, strict=True) if headers else ((), ())
+    status: int, headers: Headers, defaults: Defaults, *, bodiless: bool, chunkable: bool, persistent: bool
+) -> tuple[bytes, int, bool]:
+    """Head, length of the body (or how it ends), and whether another answer may follow. `bodiless` answers HEAD;
+    `chunkable` is what the client understands. Raises RuntimeError for what cannot be the head of an answer: the
+    application has it wrong."""
+    fields = dict(headers)
+    names, values = tuple(fields), tuple(fields.values())
+    if len(names) != len(headers):
+        names, values = tuple([name for name, _ in headers]), tuple([value for _, value in headers])
     form = _forms.get(names) or _form(names)
     if form.ours:  # framing is not the application's business, but it may ask for the end
         persistent = persistent and not _says_close(headers)
         kept = [field for field in headers if field[0] not in (_CONNECTION, _FRAMING)]
-        return render(status, kept, defaults, head_only=head_only, chunkable=chunkable, persistent=persistent)
+        return render(status, kept, defaults, bodiless=bodiless, chunkable=chunkable, persistent=persistent)
     joined = b"".join(values)
     if b"\n" in joined or b"\r" in joined or b"\0" in joined:
         raise RuntimeError(f"the value of a header field would end it: {headers}")
-    bodiless = head_only or status in _BODILESS
-    size, end = CHUNKED, b"\r\n"
-    if form.length_at >= 0:
-        size = _length(values[form.length_at])
-    elif not bodiless and chunkable:
-        end = b"transfer-encoding: chunked\r\n\r\n"
-    elif not bodiless:
-        size, persistent = UNTIL_CLOSE, False
+    end = b"\r\n"
+    if bodiless or status == 204 or status == 304:
+        length = BODILESS
+    elif _LENGTH in fields:
+        length = _number(fields[_LENGTH])
+    elif chunkable:
+        length, end = CHUNKED, b"transfer-encoding: chunked\r\n\r\n"
+    else:
+        length, persistent = UNTIL_CLOSE, False
     if not persistent:
         end = b"connection: close\r\n" + end
-    given = b"".join([b"%b: %b\r\n" % field for field in defaults if field[0] not in form.names])
-    return AnswerHead(_STATUS_LINES[status] + given + form.lines % values + end, size, bodiless, persistent)
+    others = defaults.lines if form.names.isdisjoint(defaults.names) else defaults.without(form.names)
+    return b"".join((_STATUS_LINES[status], others, form.lines % values, end)), length, persistent
 
 
 def chunk(body: bytes, *, last: bool) -> bytes:
@@ -78,11 +88,10 @@ def chunk(body: bytes, *, last: bool) -> bytes:
 def _form(names: tuple[bytes, ...]) -> _Form:
     if not all(names) or b"".join(names).translate(None, _TOKEN):
         raise RuntimeError(f"not names of header fields: {names}")
-    if names.count(b"content-length") > 1:
+    if names.count(_LENGTH) > 1:
         raise RuntimeError("an answer has one content-length")
     form = _Form(
         lines=b"".join([name.replace(b"%", b"%%") + b": %b\r\n" for name in names]),
-        length_at=names.index(b"content-length") if b"content-length" in names else -1,
         ours=_CONNECTION in names or _FRAMING in names,
         names=frozenset(names),
     )
@@ -91,7 +100,7 @@ def _form(names: tuple[bytes, ...]) -> _Form:
     return form
 
 
-def _length(value: bytes) -> int:
+def _number(value: bytes) -> int:
     if not value.isdigit():
         raise RuntimeError(f"content-length must be a number of bytes, not {value!r}")
     return int(value)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.errors import GatewayError
 from gateway.serving import http1_answer
-from gateway.serving.http1_answer import CHUNKED, UNTIL_CLOSE
+from gateway.serving.http1_answer import BODILESS, CHUNKED, UNTIL_CLOSE
 
 if TYPE_CHECKING:
     from gateway.serving.asgi import Headers, Message, Scope
-    from gateway.serving.http1_answer import AnswerHead
+    from gateway.serving.http1_answer import Defaults
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +27,14 @@ class Carrier(Protocol):
     """What an exchange needs of the connection that carries it."""
 
     transport: asyncio.Transport
-    defaults: Headers  # fields for every answer that does not have them
     tasks: set[asyncio.Task[None]]
     ending: bool  # the answer that begins now is the last one
     read_paused: bool
     write_paused: bool
     writable: asyncio.Event
+
+    @property
+    def defaults(self) -> Defaults: ...
 
     def await_body(self) -> None:
         """Somebody waits for more of the body: not for ever."""
@@ -51,28 +53,52 @@ class Carrier(Protocol):
 
 
 class HttpExchange:
-    # The state of a new exchange. Most requests change little of it, and setting it anew for each would cost.
-    task: asyncio.Task[None] | None = None
-    whole = False  # the request has arrived
-    size = 0  # bytes of its body so far
-    buffered = 0  # how many of them nobody has taken yet
-    gone = False  # nobody is left to be answered
-    answered = False
-    _running = False
-    _ended = False  # the application has been given the last of the body
-    _fault: GatewayError | None = None  # why the rest of the body will not come
-    _asking = 0  # calls of `receive` that wait
-    _arrived: asyncio.Event | None = None
-    _head: AnswerHead | None = None
-    _unsent = True  # the head waits for the first of the body, to leave with it
-    _left = 0  # bytes of the answer's body that its length still promises
+    __slots__ = (
+        "_arrived",
+        "_asking",
+        "_begun",
+        "_carrier",
+        "_ended",
+        "_expects",
+        "_fault",
+        "_head",
+        "_left",
+        "_parts",
+        "_running",
+        "_unsent",
+        "answered",
+        "buffered",
+        "gone",
+        "persistent",
+        "scope",
+        "size",
+        "task",
+        "whole",
+    )
 
     def __init__(self, carrier: Carrier, scope: Scope, expects: bool, persistent: bool) -> None:
         self.scope = scope
         self.persistent = persistent  # another request may follow; the answer may still decide otherwise
+        self.task: asyncio.Task[None] | None = None
+        self.whole = False  # the request has arrived
+        self.size = 0  # bytes of its body so far
+        self.buffered = 0  # how many of them nobody has taken yet
+        self.gone = False  # nobody is left to be answered
+        self.answered = False
         self._carrier = carrier
+        self._running = False
+        # the body of the request
         self._expects = expects  # the client waits for a 100 before it sends the body
         self._parts: list[bytes] = []
+        self._ended = False  # the application has been given the last of it
+        self._fault: GatewayError | None = None  # why the rest will not come
+        self._asking = 0  # calls of `receive` that wait
+        self._arrived: asyncio.Event | None = None
+        # the answer
+        self._begun = False  # its head is known
+        self._head = b""  # it waits for the first of the body, to leave with it
+        self._unsent = True
+        self._left = 0  # bytes of the body that content-length still promises, or how it ends
 
     def __repr__(self) -> str:
         answer = "answered" if self.answered else "not begun" if self._unsent else "being answered"
@@ -141,7 +167,7 @@ class HttpExchange:
             elif not isinstance(error, OSError):
                 log.exception("the application failed after its answer")
         finally:
-            self._carrier.tasks.discard(self.task)  # type: ignore[arg-type]
+            self._carrier.tasks.discard(self.task)
 
     async def receive(self) -> Message:
         while True:
@@ -150,7 +176,14 @@ class HttpExchange:
             if self._fault is not None:
                 raise self._fault
             if self._parts or (self.whole and not self._ended):
-                return self._take()
+                parts = self._parts
+                body = parts[0] if len(parts) == 1 else b"".join(parts)
+                parts.clear()
+                self.buffered = 0
+                self._ended = self.whole
+                if self._carrier.read_paused:
+                    self._carrier.throttle()
+                return {"type": "http.request", "body": body, "more_body": not self.whole}
             await self._more()
 
     async def send(self, message: Message) -> None:
@@ -160,25 +193,15 @@ class HttpExchange:
         if self.gone:
             raise ConnectionResetError("the client is gone")
         kind = message["type"]
-        head = self._head
-        if kind == "http.response.start" and head is None:
+        if kind == "http.response.start" and not self._begun:
+            self._begun = True
             self._start(message["status"], message.get("headers", []))
-        elif kind == "http.response.body" and head is not None and not self.answered:
-            self._write(head, message.get("body", b""), message.get("more_body", False))
+        elif kind == "http.response.body" and self._begun and not self.answered:
+            self._write(message.get("body", b""), message.get("more_body", False))
         else:
             raise RuntimeError(f"{kind} is out of place here ({self!r})")
 
     # -- the body of the request
-
-    def _take(self) -> Message:
-        parts = self._parts
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        parts.clear()
-        self.buffered = 0
-        self._ended = self.whole
-        if self._carrier.read_paused:
-            self._carrier.throttle()
-        return {"type": "http.request", "body": body, "more_body": not self.whole}
 
     async def _more(self) -> None:
         """Wait until something has arrived, or until it is known that nothing will."""
@@ -201,38 +224,37 @@ class HttpExchange:
     def _start(self, status: int, headers: Headers) -> None:
         carrier = self._carrier
         scope = self.scope
-        self._head = head = http1_answer.render(
+        self._head, self._left, self.persistent = http1_answer.render(
             status,
             headers,
             carrier.defaults,
-            head_only=scope["method"] == "HEAD",
+            bodiless=scope["method"] == "HEAD",
             chunkable=scope["http_version"] == "1.1",
             # An answer that overtakes its request ends the connection: the rest of the body is not worth reading.
             persistent=self.persistent and self.whole and not carrier.ending,
         )
         self._expects = False
-        self._left = head.length
 
-    def _write(self, head: AnswerHead, body: bytes, more: bool) -> None:
-        if head.bodiless:
-            body = b""
-        elif head.length >= 0:
-            self._left = left = self._left - len(body)
+    def _write(self, body: bytes, more: bool) -> None:
+        left = self._left
+        if left >= 0:
+            self._left = left = left - len(body)
             if left < 0 or (left and not more):
                 raise RuntimeError(f"the body ends {left} bytes before its content-length")
-        elif head.length == CHUNKED:
+        elif left == CHUNKED:
             body = http1_answer.chunk(body, last=not more)
+        elif left == BODILESS:
+            body = b""
         if self._unsent:
             self._unsent = False
             if len(body) <= COALESCED:
-                body = head.data + body
+                body = self._head + body
             else:
-                self._carrier.transport.write(head.data)
+                self._carrier.transport.write(self._head)
         if body:
             self._carrier.transport.write(body)
         if not more:
             self.answered = True
-            self.persistent = head.persistent
             self._carrier.answered(self)
 
     def _give_up(self, error: Exception) -> None:
@@ -249,4 +271,4 @@ class HttpExchange:
     def _cut(self) -> None:
         # Where the end of the connection is the end of the body, only a reset tells that it came too early.
         self.gone = True
-        self._carrier.cut(reset=self._head is not None and self._head.length == UNTIL_CLOSE)
+        self._carrier.cut(reset=self._left == UNTIL_CLOSE)

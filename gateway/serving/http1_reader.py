@@ -33,6 +33,22 @@ _FRAMING = (b"content-length", b"transfer-encoding")
 class RequestReader:
     """`begin` makes an exchange of scope, whether the client waits for a 100, and whether another may follow."""
 
+    __slots__ = (
+        "_begin",
+        "_headers",
+        "_host",
+        "_limits",
+        "_line",
+        "_parser",
+        "_peers",
+        "_scope",
+        "_target",
+        "_upgrading",
+        "done",
+        "reading",
+        "received",
+    )
+
     def __init__(
         self, begin: Callable[[Scope, bool, bool], HttpExchange], limits: Limits, client: Any, server: Any
     ) -> None:
@@ -46,7 +62,7 @@ class RequestReader:
         # what was valid the last time: most clients send the same again and again
         self._host: bytes | None = None
         self._line: tuple[str, str, bytes] | None = None  # method, version, target
-        self._scope: Scope = {}
+        self._scope: dict[str, Any] = {}
         self.reading: HttpExchange | None = None  # whose body is arriving
         self.received = 0  # bytes of a request that is not whole yet
         self.done = False  # nothing that comes is read any more
@@ -122,7 +138,7 @@ class RequestReader:
         if (method, version, target) != self._line:
             self._scope = self._scope_of(method, version, target)
             self._line = (method, version, target)
-        scope = self._scope.copy()
+        scope: Scope = self._scope.copy()
         scope["headers"] = headers
         current = version == "1.1"
         self.reading = self._begin(scope, current and b"expect" in fields, current and parser.should_keep_alive())
