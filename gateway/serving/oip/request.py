@@ -15,13 +15,17 @@ import orjson
 from numpy.typing import NDArray
 
 from gateway.backends.onnx import Signature, Tensors
-from gateway.errors import RequestError
+from gateway.errors import BodyTooLarge, RequestError
 from gateway.serving import coding
 from gateway.serving.oip.datatypes import DATATYPES
 from gateway.serving.oip.tensors import InputReader
 
 HEADER_LENGTH = b"inference-header-content-length"
 LARGE = 1 << 20  # bytes of JSON whose parsing would hold up every other request
+# One call of the parser stops all threads. These bounds keep it below 50 ms, and larger tensors are better off as
+# binary data, which is not parsed at all.
+LARGEST = 4 << 20  # bytes of JSON
+MOST = 1 << 16  # lists and objects
 _NOT_SERVED = ("shared_memory_region", "classification")  # to ignore these would be to answer something else
 
 
@@ -162,6 +166,8 @@ def _length(declared: bytes, size: int) -> int:
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
+    if len(text) > MOST:
+        _bounded(text)
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -169,6 +175,15 @@ def _parsed(text: bytes) -> dict[str, Any]:
     if type(document) is not dict:
         raise RequestError("expected an object with a list `inputs`")
     return document
+
+
+def _bounded(text: bytes) -> None:
+    if len(text) > LARGEST:
+        raise BodyTooLarge(f"the JSON part has {len(text)} bytes, the limit is {LARGEST}: send binary data")
+    if (count := text.count(b"[") + text.count(b"{")) > MOST:
+        raise BodyTooLarge(
+            f"the JSON part has {count} lists and objects, the limit is {MOST}: send flat or binary data"
+        )
 
 
 def _name(item: Any) -> str:

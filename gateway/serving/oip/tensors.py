@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import struct
-from array import array
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -101,13 +100,18 @@ class InputReader:
         if not self._code:
             return np.array(data, object)
         try:
-            # Not numpy: it would parse strings, and warn of every float that becomes infinite.
-            values = np.frombuffer(array(self._code, data), self._dtype)
-        except OverflowError as error:
-            raise self._refusal(f"a value does not fit {self._datatype}") from error
-        if self._floats and (place := _not_finite(values)) is not None:
-            raise self._refusal(f"element {place} is too large for {self._datatype}")
-        return values
+            # Not numpy: it would parse strings, and make infinity of what is too large.
+            return np.frombuffer(struct.pack(f"<{len(data)}{self._code}", *data), self._dtype)
+        except (struct.error, OverflowError) as error:
+            place = next(place for place, value in enumerate(data) if not self._fits(value))
+            raise self._refusal(f"element {place} does not fit {self._datatype}") from error
+
+    def _fits(self, value: Any) -> bool:
+        try:
+            struct.pack(f"<{self._code}", value)
+        except (struct.error, OverflowError):
+            return False
+        return True
 
     def _binary(self, data: memoryview, shape: Sequence[int]) -> NDArray[Any]:
         count = math.prod(shape)

@@ -42,7 +42,7 @@ BAD_BODIES: dict[str, tuple[bytes, str]] = {
     "NaN": (infer_body().replace(b"1400", b"NaN"), "not valid JSON"),
     "Infinity": (infer_body().replace(b"1400", b"Infinity"), "not valid JSON"),
     "beyond a double": (infer_body().replace(b"1400", b"1e999"), "not valid JSON"),
-    "beyond FP32": (infer_body().replace(b"1400", b"1e39"), "too large for FP32"),
+    "beyond FP32": (infer_body().replace(b"1400", b"1e39"), "element 4 does not fit FP32"),
     "invalid UTF-8": (b'{"inputs": "\xff"}', "not valid JSON"),
     "UTF-16": (infer_body().decode().encode("utf-16"), "not valid JSON"),
     "byte order mark": (b"\xef\xbb\xbf" + infer_body(), "not valid JSON"),
