@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.backends.onnx import Signature, TensorSpec
-from gateway.errors import BodyTooLarge, RequestError
+from gateway.errors import RequestError
 from gateway.serving.oip import Codec, InferRequest
 from gateway.serving.oip.request import LARGEST, MOST
 
@@ -217,5 +217,5 @@ def test_parameters_that_would_change_the_answer_are_refused(key: str) -> None:
     ],
 )
 def test_json_that_would_stop_all_threads_is_refused(text: bytes, words: str) -> None:
-    with pytest.raises(BodyTooLarge, match=words):
+    with pytest.raises(RequestError, match=words):
         codec("FP32").parse(text, {})
