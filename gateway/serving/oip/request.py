@@ -181,7 +181,7 @@ def _bounded(text: bytes) -> None:
     if len(text) > LARGEST:
         raise BodyTooLarge(f"the JSON part has {len(text)} bytes, the limit is {LARGEST}: send binary data")
     if (count := text.count(b"[") + text.count(b"{")) > MOST:
-        raise BodyTooLarge(
+        raise RequestError(
             f"the JSON part has {count} lists and objects, the limit is {MOST}: send flat or binary data"
         )
 
