@@ -117,7 +117,7 @@ async def prepare(exchange: Exchange, endpoint: Endpoint, target: bytes, body: b
         return Call(request)
     for name in oip.DECIDING:
         exchange.once(name)
-    if oip.heavy(body, exchange.headers):
+    if endpoint.codec.heavy(body, exchange.headers):
         infer = await asyncio.to_thread(endpoint.codec.parse, body, exchange.headers)
     else:
         infer = endpoint.codec.parse(body, exchange.headers)

@@ -47,7 +47,14 @@ class RequestReader:
         self._outputs = {spec.name: spec.datatype for spec in signature.outputs}
         self._all_binary = dict.fromkeys(self._outputs, True)
         self._some_binary_only = any(not DATATYPES[name].leaves for name in self._outputs.values())
+        self._strings = any(spec.datatype == "BYTES" for spec in signature.inputs)
         self._max_body = max_body
+
+    def heavy(self, body: bytes, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether reading the body takes so long that it must not happen on the event loop."""
+        if coding.grows(headers, len(body)) or (self._strings and len(body) > MOST):
+            return True
+        return len(body) > LARGE and _json_length(headers, len(body)) > LARGE
 
     def read(self, body: bytes, headers: Mapping[bytes, bytes]) -> InferRequest:
         """Raises RequestError naming the tensor and what was expected. Headers are named in lower case."""
@@ -139,13 +146,6 @@ class RequestReader:
     def _wrong_names(self, given: list[Any]) -> RequestError:
         names = sorted(_name(item) for item in given)
         return RequestError(f"expected the inputs {sorted(self._inputs)}, each once; got {names}")
-
-
-def heavy(body: bytes, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether reading the body takes so long that it must not happen on the event loop."""
-    if coding.grows(headers, len(body)):
-        return True
-    return len(body) > LARGE and _json_length(headers, len(body)) > LARGE
 
 
 def _json_length(headers: Mapping[bytes, bytes], size: int) -> int:
