@@ -110,6 +110,8 @@ class UnsupportedEncoding(RequestError):
 class NotSupported(RequestError):
     status = 501
     reason = "not_supported"
+
+
 class RequestTimeout(RequestError):
     status = 408
     reason = "request_timeout"
