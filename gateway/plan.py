@@ -18,7 +18,7 @@ from gateway.errors import GatewayError
 
 SCHEMA = 3
 HASH_SPACE = 1 << 64  # assignment hashes are integers in [0, HASH_SPACE)
-PREPARED_AT_ONCE = 32  # models that one plan prepares, at most; more wait for the next plan
+PREPARED_AT_ONCE = 32  # models that one plan prepares, at most; no endpoint has more, other endpoints wait
 
 Role = Literal["champion", "challenger"]
 Protocol = Literal["oip", "openai", "http"]

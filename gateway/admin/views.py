@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from gateway import __version__
-from gateway.errors import ConfigError
 from gateway.evidence.report import OVERALL, WATCH
 from gateway.plan import HASH_SPACE, shares
 from gateway.release.controller import Controller
+from gateway.release.intake import ReloadStatus
 from gateway.release.policy import permitted
 from gateway.release.state import Decision, ReleaseState
 from gateway.release.view import Rules
@@ -23,20 +21,6 @@ from gateway.telemetry.exposition import Sample
 from gateway.telemetry.status_page import Word
 
 _CHARTED = (OVERALL, WATCH)  # tests as metrics: those of segments are many, and in the status
-
-
-@dataclass(slots=True)
-class ReloadStatus:
-    """How the config file on disk relates to the one in use."""
-
-    accepted_at_us: int
-    problems: list[str] = field(default_factory=list)
-    needs_restart: list[str] = field(default_factory=list)
-    changed_models: list[Path] = field(default_factory=list)  # files that are no longer what is served
-    reading_models: bool = False  # of a config that will be taken then
-
-    def refuse(self, error: Exception) -> None:
-        self.problems = [str(p) for p in error.problems] if isinstance(error, ConfigError) else [str(error)]
 
 
 def status(controller: Controller, reload: ReloadStatus, now_us: int) -> dict[str, Any]:

@@ -168,8 +168,8 @@ class Endpoint(Section):
     covariates: Annotated[Mapping[kinds.Name, Covariate], Field(max_length=4)] = Field({}, validate_default=True)
     """Numbers that foretell the objective, so that an experiment needs fewer units; at most 4. Each is known before
     the request is assigned and never a consequence of the answer: past spend, not the length of the answer."""
-    variants: Annotated[Mapping[kinds.Name, Variant], Field(min_length=1)]
-    """The models, by name: one champion, and challengers."""
+    variants: Annotated[Mapping[kinds.Name, Variant], Field(min_length=1, max_length=32)]
+    """The models, by name: one champion, and challengers; at most 32."""
     traffic: Mapping[str, kinds.Percent] | None = None
     """A fixed split: a share for every variant, 100% together. Not beside an experiment."""
     metrics: Mapping[kinds.Name, Metric] = Field({}, validate_default=True)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from gateway.assignment.ranges import whole
-from gateway.plan import PREPARED_AT_ONCE, BackendKey, EndpointPlan, Plan, Slot, models
+from gateway.plan import PREPARED_AT_ONCE, BackendKey, EndpointPlan, Plan, PreparedPlan, Slot, models
 
 
 class Staged(NamedTuple):
@@ -37,9 +37,7 @@ def staged(current: Plan | None, wanted: Plan, ready: Collection[BackendKey]) ->
         for endpoint in wanted.endpoints
         if (found := _servable(before.get(endpoint.name), endpoint, here)) is not None
     ]
-    used = {one.key for one in models(served)}
-    prepare = tuple(one for one in models(wanted.endpoints) if one.key not in used)
-    plan = replace(wanted, endpoints=tuple(served), prepare=prepare[:PREPARED_AT_ONCE])
+    plan = replace(wanted, endpoints=tuple(served), prepare=_to_prepare(served, wanted))
     return Staged(plan, _differing(plan, wanted), ready)
 
 
@@ -49,6 +47,17 @@ def arriving(current: Plan | None, following: Staged) -> frozenset[str]:
         return frozenset()
     waited = {one.endpoint for one in current.prepare} - following.held
     return frozenset(waited & _differing(current, following.plan))
+
+
+def _to_prepare(served: Iterable[EndpointPlan], wanted: Plan) -> tuple[PreparedPlan, ...]:
+    """The models that are not served yet, whole endpoints at a time: one that lacks a model can use none."""
+    used = {one.key for one in models(served)}
+    prepare: list[PreparedPlan] = []
+    for endpoint in wanted.endpoints:
+        new = [one for one in models((endpoint,)) if one.key not in used]
+        if len(prepare) + len(new) <= PREPARED_AT_ONCE:
+            prepare += new
+    return tuple(prepare)
 
 
 def _differing(plan: Plan, other: Plan) -> frozenset[str]:

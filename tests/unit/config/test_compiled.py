@@ -266,3 +266,11 @@ def test_the_example_about_revenue() -> None:
 def test_the_example_of_one_challenger_waits_for_a_day() -> None:
     assert defined(load(CONFIG / "flight-delay.yaml"), "flight-delay").cycle_us == DAY
     assert defined(load(CONFIG / "demo.yaml"), "flight-delay").cycle_us == 0
+
+
+def test_what_is_said_of_a_model_reaches_the_worker(accepted: Callable[[str], LoadedConfig], valid: str) -> None:
+    given = "onnx: models/boosted.onnx\n        threads: 2\n        max_batch: 1\n"
+    loaded = accepted(valid.replace("onnx: models/boosted.onnx\n", given))
+    variants = {one.name: one for one in planned(loaded, running(loaded))["flight-delay"].variants}
+    assert (variants["boosted"].threads, variants["boosted"].max_batch) == (2, 1)
+    assert (variants["logistic"].threads, variants["logistic"].max_batch) == (1, 64)
