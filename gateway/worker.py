@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,7 @@ from gateway.node import WorkerSettings
 from gateway.serving.app import DataApp
 from gateway.serving.drain import DrainingServer
 from gateway.serving.follow import PlanFollower
+from gateway.serving.http1 import Http1Protocol
 from gateway.serving.inference import Inference
 from gateway.serving.outcomes import Outcomes
 from gateway.serving.registry import Registry
@@ -92,7 +94,8 @@ class Worker:
 async def _run(settings: WorkerSettings) -> None:
     worker = Worker(Path(settings.data_dir), settings.spool, SystemClock())
     listener = socket.socket(fileno=settings.socket)
-    config = configure(worker.app, keep_alive=KEEP_ALIVE, grace=round(settings.grace))
+    protocol = partial(Http1Protocol, refused=worker.app.refused)
+    config = configure(worker.app, keep_alive=KEEP_ALIVE, grace=round(settings.grace), protocol=protocol)
     server = DrainingServer(config, worker.app, worker.page, settings.shutdown_delay, settings.drain)
     ready = asyncio.Event()
 

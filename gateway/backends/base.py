@@ -20,27 +20,30 @@ Upload: TypeAlias = AsyncIterator[bytes]  # the rest of a request's body, as it 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
     """What to ask. `target` is the path and query, still percent-encoded; `idempotent` allows a second
-    sending where the method alone does not. What follows `body` comes from `upload`: with a declared `length` of both
-    together, or in chunks; such a request is sent once. Unless `whole`, the answer is returned with its head."""
+    sending where the method alone does not."""
 
     method: bytes
     target: bytes
     headers: Headers
     body: bytes = b""
     idempotent: bool = False
-    upload: Upload | None = None
-    length: int | None = None
-    whole: bool = True
+    upload: Upload | None = None  # what follows `body`; None: `body` is whole
+    length: int | None = None  # in bytes, of `body` and `upload` together; None with an upload: chunked
+    whole: bool = True  # collect the whole answer before returning it
 
 
 class Body(Protocol):
-    """What is still to come of an answer; one reader, once. Its owner closes it, whatever happens."""
+    """What is still to come of a streamed answer, for one reader and once.
+
+    It holds a connection until it has ended, so whoever has it reads it to its end or closes it. A reader that
+    is cancelled while it waits for a piece has closed it.
+    """
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """Pieces as they come; raises a BackendError if the answer ends too early or stalls."""
+        """Pieces as they come, none of them empty; a BackendError if they end too early or stall."""
 
     async def aclose(self) -> None:
-        """Give up the rest: the upstream connection is closed at once. Does nothing after the end."""
+        """Give up the rest and close its connection at once; nothing happens if it has ended."""
 
 
 class Answer(msgspec.Struct, gc=False):
@@ -50,12 +53,15 @@ class Answer(msgspec.Struct, gc=False):
     status: int
     headers: Headers
     body: bytes
-    rest: Body | None = None  # None: `body` is whole
+    rest: Body | None = None  # what follows `body`; None: `body` is whole
 
 
 class Backend(Protocol):
     async def call(self, request: Request, deadline: float) -> Answer:
-        """Answer before `deadline` (seconds of the loop's clock) or raise a BackendError."""
+        """Answer before `deadline` (seconds of the loop's clock) or raise a BackendError.
+
+        A streamed answer is one once its head is here. What `upload` raises passes through unchanged; it is
+        not read any more once this has returned."""
 
     async def close(self) -> None:
         """Take no more calls and keep nothing open for later; calls under way may finish."""

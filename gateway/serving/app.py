@@ -62,6 +62,10 @@ class DataApp:
             if table is not None:
                 table.in_flight -= 1
 
+    def refused(self, reason: str) -> None:
+        """The server has refused what came in the place of a request."""
+        self._count(metrics.REJECTED.name, (reason,))
+
     async def _route(self, exchange: Exchange, table: Table | None) -> None:
         match _segments(exchange.scope["raw_path"]):
             case ["v2", *rest]:

@@ -150,10 +150,15 @@ class Exchange:
         """The client's own id, so that its retries are recognised, or a fresh one."""
         given = self.once(REQUEST_ID)
         if given is None:
-            return b"%032x" % random.getrandbits(128)  # no secret: the kernel's randomness would cost 5 us a request
+            return fresh_id()
         if not 0 < len(given) <= _LONGEST_ID or not given.isascii() or not given.decode().isprintable():
             raise RequestError(f"x-request-id must be 1 to {_LONGEST_ID} printable ASCII characters")
         return given
+
+
+def fresh_id() -> bytes:
+    """A request id. It is no secret, and the kernel's randomness would cost 5 us a request."""
+    return b"%032x" % random.getrandbits(128)
 
 
 _NONE: frozenset[bytes] = frozenset()

@@ -68,6 +68,6 @@ async def prepare(exchange: Exchange, endpoint: Endpoint, limit: int) -> OipCall
 async def _read(exchange: Exchange, codec: oip.Codec, body: bytes) -> oip.InferRequest:
     for name in oip.DECIDING:
         exchange.once(name)
-    if oip.heavy(body, exchange.headers):
+    if codec.heavy(body, exchange.headers):
         return await asyncio.to_thread(codec.parse, body, exchange.headers)
     return codec.parse(body, exchange.headers)

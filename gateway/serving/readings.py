@@ -19,7 +19,7 @@ from gateway.errors import ValueRejected
 from gateway.events import Assignment, Outcome, Rejection
 from gateway.plan import EndpointPlan, MetricPlan
 from gateway.serving.capture import LARGEST
-from gateway.serving.encoding import Decoder
+from gateway.serving.coding import Decoder
 from gateway.serving.streams import Pointer, Stream, StreamReader
 from gateway.serving.values import checked, limits
 

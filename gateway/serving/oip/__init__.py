@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from gateway.backends.onnx import Signature
 from gateway.serving.asgi import Headers
 from gateway.serving.oip import metadata
-from gateway.serving.oip.request import HEADER_LENGTH, InferRequest, RequestReader, heavy
+from gateway.serving.oip.request import HEADER_LENGTH, InferRequest, RequestReader
 from gateway.serving.oip.response import JSON, VERSION, coded, error_body, render, worth_coding
 
 DECIDING = (HEADER_LENGTH, b"content-encoding")  # headers that must not come twice
@@ -22,7 +22,6 @@ __all__ = [
     "InferRequest",
     "coded",
     "error_body",
-    "heavy",
     "metadata",
     "worth_coding",
 ]
@@ -32,7 +31,9 @@ class Codec:
     """Reads the requests and writes the answers of one endpoint, whose in-process models share a signature."""
 
     def __init__(self, name: str, signature: Signature, max_body: int) -> None:
-        self.parse = RequestReader(signature, max_body).read
+        reader = RequestReader(signature, max_body)
+        self.parse = reader.read
+        self.heavy = reader.heavy
         self._name = name
         self._signature = signature
 

@@ -13,7 +13,7 @@ class Datatype(NamedTuple):
     dtype: np.dtype[Any]  # little-endian, as binary tensors are
     leaves: frozenset[type]  # what JSON parses to; nothing for a type without a JSON form
     noun: str  # of its JSON form
-    code: str  # of the `array` that JSON elements are packed into; "" for types that are not packed
+    code: str  # by which `struct` packs JSON elements; "" for types that are not packed
 
 
 _BOOLEANS = frozenset({bool}), "booleans"
@@ -21,7 +21,7 @@ _INTEGERS = frozenset({int}), "integers"
 _NUMBERS = frozenset({int, float}), "numbers"
 
 DATATYPES: dict[str, Datatype] = {
-    "BOOL": Datatype(np.dtype("?"), *_BOOLEANS, "b"),
+    "BOOL": Datatype(np.dtype("?"), *_BOOLEANS, "?"),
     "UINT8": Datatype(np.dtype("u1"), *_INTEGERS, "B"),
     "UINT16": Datatype(np.dtype("<u2"), *_INTEGERS, "H"),
     "UINT32": Datatype(np.dtype("<u4"), *_INTEGERS, "I"),

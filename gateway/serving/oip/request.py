@@ -15,13 +15,17 @@ import orjson
 from numpy.typing import NDArray
 
 from gateway.backends.onnx import Signature, Tensors
-from gateway.errors import RequestError
+from gateway.errors import BodyTooLarge, RequestError
 from gateway.serving import coding
 from gateway.serving.oip.datatypes import DATATYPES
 from gateway.serving.oip.tensors import InputReader
 
 HEADER_LENGTH = b"inference-header-content-length"
 LARGE = 1 << 20  # bytes of JSON whose parsing would hold up every other request
+# One call of the parser stops all threads. These bounds keep it below 50 ms, and larger tensors are better off as
+# binary data, which is not parsed at all.
+LARGEST = 4 << 20  # bytes of JSON
+MOST = 1 << 16  # lists and objects
 _NOT_SERVED = ("shared_memory_region", "classification")  # to ignore these would be to answer something else
 
 
@@ -43,7 +47,14 @@ class RequestReader:
         self._outputs = {spec.name: spec.datatype for spec in signature.outputs}
         self._all_binary = dict.fromkeys(self._outputs, True)
         self._some_binary_only = any(not DATATYPES[name].leaves for name in self._outputs.values())
+        self._strings = any(spec.datatype == "BYTES" for spec in signature.inputs)
         self._max_body = max_body
+
+    def heavy(self, body: bytes, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether reading the body takes so long that it must not happen on the event loop."""
+        if coding.grows(headers, len(body)) or (self._strings and len(body) > MOST):
+            return True
+        return len(body) > LARGE and _json_length(headers, len(body)) > LARGE
 
     def read(self, body: bytes, headers: Mapping[bytes, bytes]) -> InferRequest:
         """Raises RequestError naming the tensor and what was expected. Headers are named in lower case."""
@@ -137,13 +148,6 @@ class RequestReader:
         return RequestError(f"expected the inputs {sorted(self._inputs)}, each once; got {names}")
 
 
-def heavy(body: bytes, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether reading the body takes so long that it must not happen on the event loop."""
-    if coding.grows(headers, len(body)):
-        return True
-    return len(body) > LARGE and _json_length(headers, len(body)) > LARGE
-
-
 def _json_length(headers: Mapping[bytes, bytes], size: int) -> int:
     declared = headers.get(HEADER_LENGTH, b"")
     return int(declared) if declared.isdigit() and len(declared) <= _DIGITS else size
@@ -162,6 +166,8 @@ def _length(declared: bytes, size: int) -> int:
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
+    if len(text) > MOST:
+        _bounded(text)
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -169,6 +175,15 @@ def _parsed(text: bytes) -> dict[str, Any]:
     if type(document) is not dict:
         raise RequestError("expected an object with a list `inputs`")
     return document
+
+
+def _bounded(text: bytes) -> None:
+    if len(text) > LARGEST:
+        raise BodyTooLarge(f"the JSON part has {len(text)} bytes, the limit is {LARGEST}: send binary data")
+    if (count := text.count(b"[") + text.count(b"{")) > MOST:
+        raise RequestError(
+            f"the JSON part has {count} lists and objects, the limit is {MOST}: send flat or binary data"
+        )
 
 
 def _name(item: Any) -> str:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -58,7 +57,7 @@ class InputReader:
         if self._datatype == "BYTES":
             if any(size not in (1, -1) for size in shape):
                 raise self._refusal(f"a raw body is one element, the shape is {list(self._shape)}")
-            return self._strings([body]).reshape([1] * len(shape))
+            return self._strings([body], 1).reshape([1] * len(shape))
         if shape.count(-1) > 1:
             raise self._refusal(f"a raw body cannot tell the shape {list(self._shape)}: send a JSON header")
         if -1 in shape:
@@ -101,18 +100,23 @@ class InputReader:
         if not self._code:
             return np.array(data, object)
         try:
-            # Not numpy: it would parse strings, and warn of every float that becomes infinite.
-            values = np.frombuffer(array(self._code, data), self._dtype)
-        except OverflowError as error:
-            raise self._refusal(f"a value does not fit {self._datatype}") from error
-        if self._floats and (place := _not_finite(values)) is not None:
-            raise self._refusal(f"element {place} is too large for {self._datatype}")
-        return values
+            # Not numpy: it would parse strings, and make infinity of what is too large.
+            return np.frombuffer(struct.pack(f"<{len(data)}{self._code}", *data), self._dtype)
+        except (struct.error, OverflowError) as error:
+            place = next(place for place, value in enumerate(data) if not self._fits(value))
+            raise self._refusal(f"element {place} does not fit {self._datatype}") from error
+
+    def _fits(self, value: Any) -> bool:
+        try:
+            struct.pack(f"<{self._code}", value)
+        except (struct.error, OverflowError):
+            return False
+        return True
 
     def _binary(self, data: memoryview, shape: Sequence[int]) -> NDArray[Any]:
         count = math.prod(shape)
         if self._datatype == "BYTES":
-            return self._strings(list(self._elements(data, count)))
+            return self._strings(self._elements(data, count), count)
         if len(data) != count * self._dtype.itemsize:
             expected = f"{count * self._dtype.itemsize} bytes of {self._datatype}"
             raise self._refusal(f"shape {list(shape)} takes {expected}, got {len(data)}")
@@ -136,9 +140,9 @@ class InputReader:
         if at != len(data):
             raise self._refusal(f"{len(data) - at} bytes are left after {count} elements")
 
-    def _strings(self, elements: list[memoryview]) -> NDArray[Any]:
+    def _strings(self, elements: Iterable[memoryview], count: int) -> NDArray[Any]:
         """ONNX strings are text in UTF-8."""
-        values = np.empty(len(elements), object)
+        values = np.empty(count, object)
         for place, element in enumerate(elements):
             try:
                 values[place] = str(element, "utf-8")

@@ -88,6 +88,14 @@ def with_outside_weights(path: Path, location: str) -> Path:
     return path
 
 
+def extremes(path: Path, opset: int = 17) -> Path:
+    """Answers two outputs, the largest and the smallest feature."""
+    least = _node("ReduceMin", ["features"], ["smallest"], _attribute_ints("axes", 1), _attribute_int("keepdims", 1))
+    outputs = [_value(name, FLOAT, ["batch", 1]) for name in ("largest", "smallest")]
+    path.write_bytes(_model(_graph([_LARGEST, least], [_IN], outputs), opset))
+    return path
+
+
 def logarithm(path: Path) -> Path:
     """Answers the logarithm of the largest feature: NaN or -inf unless that is positive."""
     path.write_bytes(_model(_graph([_LARGEST, _node("Log", ["largest"], ["probability"])], [_IN], [_OUT])))

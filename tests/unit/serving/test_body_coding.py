@@ -13,7 +13,7 @@ import pytest
 from gateway.backends.onnx import Signature, TensorSpec
 from gateway.errors import BodyTooLarge, RequestError, UnsupportedEncoding
 from gateway.serving.coding import FREE, RATIO, WORTH, acceptable, decoded, encoded
-from gateway.serving.oip import HEADER_LENGTH, Codec, InferRequest, coded, heavy, worth_coding
+from gateway.serving.oip import HEADER_LENGTH, Codec, InferRequest, coded, worth_coding
 
 LIMIT = 16 << 20
 TEXT = b'{"a": [1, 2, 3]}' * 10
@@ -124,6 +124,7 @@ def test_an_answer_is_coded_only_where_it_was_asked_for_and_is_large() -> None:
 
 
 def test_long_json_and_what_may_become_long_is_heavy() -> None:
+    heavy = codec(-1).heavy
     large = bytes((1 << 20) + 1)
     assert heavy(large, {})
     assert heavy(large, {HEADER_LENGTH: b"junk"})
@@ -131,3 +132,9 @@ def test_long_json_and_what_may_become_long_is_heavy() -> None:
     assert not heavy(large, {HEADER_LENGTH: b"200"})
     assert heavy(large[: FREE // RATIO + 1], {b"content-encoding": b"gzip"})
     assert not heavy(large[: FREE // RATIO], {b"content-encoding": b"gzip"})
+
+
+def test_many_strings_are_heavy_also_as_binary_data() -> None:
+    strings = Codec("m", Signature((TensorSpec("x", "BYTES", (-1,)),), ()), LIMIT)
+    assert strings.heavy(bytes((1 << 16) + 1), {HEADER_LENGTH: b"200"})
+    assert not strings.heavy(bytes(1 << 16), {HEADER_LENGTH: b"200"})

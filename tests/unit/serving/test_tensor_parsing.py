@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.backends.onnx import Signature, TensorSpec
 from gateway.errors import RequestError
 from gateway.serving.oip import Codec, InferRequest
+from gateway.serving.oip.request import LARGEST, MOST
 
 INTEGERS = {"INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64}
 UNSIGNED = {"UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64}
@@ -205,3 +206,16 @@ def test_parameters_that_would_change_the_answer_are_refused(key: str) -> None:
     for more in ({"outputs": [{"name": "y", "parameters": {key: 1}}]}, {"parameters": {key: 1}}):
         with pytest.raises(RequestError, match=rf"{key}.*not supported"):
             codec("FP32").parse(orjson.dumps({"inputs": [GOOD]} | more), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"[" + b"1," * (LARGEST // 2) + b"1]", f"the limit is {LARGEST}: send binary data"),
+        (b"[" + b"[]," * MOST + b"[]]", f"has {MOST + 2} lists and objects"),
+        (b"[" + b"{}," * MOST + b"{}]", f"has {MOST + 2} lists and objects"),
+    ],
+)
+def test_json_that_would_stop_all_threads_is_refused(text: bytes, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        codec("FP32").parse(text, {})
