@@ -22,7 +22,7 @@ from tests.unit.backends import tiny_onnx
 
 pytestmark = pytest.mark.process
 LARGE = 64 << 20  # bytes: a model that takes a while to copy, to load and to give back
-SWAPS = 5
+SWAPS = 3
 ELSEWHERE = 3.0  # seconds within which a rollback must be served, busy machine included
 
 SECOND = """\

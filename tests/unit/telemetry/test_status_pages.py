@@ -15,7 +15,16 @@ import pytest
 
 from gateway.telemetry import status_page
 from gateway.telemetry.metrics import HISTOGRAM_SLOTS, LATENCY_BOUNDS_US, latency_slot
-from gateway.telemetry.status_page import PAGE_BYTES, SLOTS, PageSet, StatusPage, Word, read_page
+from gateway.telemetry.status_page import (
+    LOAD_FAILURES,
+    PAGE_BYTES,
+    SLOTS,
+    PageSet,
+    StatusPage,
+    Word,
+    progress,
+    read_page,
+)
 
 SERIES = ("hits", ("a",))
 
@@ -44,6 +53,28 @@ def test_a_reader_sees_words_and_series(tmp_path: Path) -> None:
     assert (reading.word(Word.PID), reading.word(Word.HEARTBEAT_US)) == (42, 2**63 + 1)
     assert reading.series == {SERIES: (3,), ("time", ("ü", 'quoted "label"\n')): (0, 0, 7)}
     mine.close()
+
+
+def test_progress_is_about_one_plan(tmp_path: Path) -> None:
+    mine = page(tmp_path)
+    mine.words[Word.PREPARED] = progress((1 << 31) + 7, [True, False, True] + [True] * 40)
+    reading = read_page(tmp_path / "1.page")
+    assert reading is not None
+    assert reading.progress(Word.PREPARED, (1 << 31) + 7) == 0xFFFFFFFD, "no more than 32 models fit in"
+    assert reading.progress(Word.PREPARED, 7) == 0
+    mine.close()
+
+
+def test_why_models_could_not_be_loaded_is_forgotten_with_the_worker(tmp_path: Path) -> None:
+    mine = page(tmp_path)
+    why = LOAD_FAILURES, ("rank", "b", "00", "no memory")
+    mine.words[mine.slot(*why)] += 1
+    add(mine, 1)
+    pages = PageSet(tmp_path)
+    assert why in pages.read()[0].series
+    mine.close()
+    assert pages.totals(pages.read()) == {SERIES: (1,)}
+    assert PageSet(tmp_path).totals([]) == {SERIES: (1,)}
 
 
 def test_a_series_keeps_its_slots(tmp_path: Path) -> None:
