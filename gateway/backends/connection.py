@@ -245,6 +245,8 @@ class Connection(asyncio.Protocol):
         try:
             whole = reader.feed(data)
         except BackendError as error:
+            if body is not None:
+                body.push(reader.take())  # what came before the fault
             self.fail(error)
             return
         if future is None:
