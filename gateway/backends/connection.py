@@ -114,9 +114,10 @@ class Connection(asyncio.Protocol):
         return future
 
     async def write(self, parts: Iterable[bytes]) -> None:
-        """Write more of the request; returns when there is room for what follows."""
-        if self._transport is not None:
-            self._transport.writelines(parts)
+        """Write more of the request; returns when there is room for what follows, raises if nobody takes it."""
+        if self._transport is None or self.gone:
+            raise Unanswered("the upstream closed the connection before the request was whole")
+        self._transport.writelines(parts)
         if self._full:
             self._drained = self._loop.create_future()
             await self._drained
