@@ -125,7 +125,7 @@ def _settable(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes
     own = [(name.lower(), value) for name, value in headers]
     for name, value in own:
         if name in OURS:
-            raise ValueError(f"{name.decode()}: this field is the client's own and cannot be set")
+            raise ValueError(f"{name.decode()}: this field is written for each request and cannot be set")
         if not TOKEN.fullmatch(name) or CONTROL.search(value):
             raise ValueError(f"{name!r}: not a header field")  # its value may be a secret
     return own
