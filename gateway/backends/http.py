@@ -101,7 +101,7 @@ class HttpBackend:
         start = request.method + self._start + request.target
         lines = [start, *map(b": ".join, end_to_end(request.headers, self._dropped)), *_framing(request), b"", b""]
         text = b"".join(lines)
-        if text.find(b"\n") >= 0 or text.find(b"\r") >= 0:  # `find` scans words, `in` and `count` bytes
+        if text.find(b"\n") >= 0 or text.find(b"\r") >= 0:  # half the cost of `in` or `count`
             raise ValueError("a line break inside the method, target or headers of a request")
         lines[0] = start + self._fixed
         return b"\r\n".join(lines)
@@ -125,7 +125,7 @@ def _settable(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes
     own = [(name.lower(), value) for name, value in headers]
     for name, value in own:
         if name in OURS:
-            raise ValueError(f"{name.decode()}: this field is the client's own and cannot be set")
+            raise ValueError(f"{name.decode()}: this field is written for each request and cannot be set")
         if not TOKEN.fullmatch(name) or CONTROL.search(value):
             raise ValueError(f"{name!r}: not a header field")  # its value may be a secret
     return own
