@@ -94,7 +94,9 @@ class Wire(asyncio.Transport):
 class Peer:
     """A connected client. `protocol` may be uvicorn's own: what both must do is tested on both."""
 
-    def __init__(self, app: App, protocol: type[Any] = Http1Protocol, limits: Limits | None = None, **more: Any) -> None:
+    def __init__(
+        self, app: App, protocol: type[Any] = Http1Protocol, limits: Limits | None = None, **more: Any
+    ) -> None:
         config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None, timeout_keep_alive=75)
         self.state = ServerState()
         arguments = more if limits is None else {"limits": limits, **more}

@@ -16,7 +16,9 @@ POST = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 
 async def test_a_request_is_described_as_asgi_has_it(protocol: type[Any]) -> None:
     app = Script()
-    await Peer(app, protocol).send(b"PUT /a%2Fb%20c?q=%20 HTTP/1.1\r\nHost: x\r\nX-User-ID: Jo\r\nX-User-ID: Al\r\n\r\n")
+    await Peer(app, protocol).send(
+        b"PUT /a%2Fb%20c?q=%20 HTTP/1.1\r\nHost: x\r\nX-User-ID: Jo\r\nX-User-ID: Al\r\n\r\n"
+    )
     (scope,) = app.scopes
     told = {key: scope[key] for key in ("type", "method", "path", "raw_path", "query_string", "http_version", "scheme")}
     assert told == {
