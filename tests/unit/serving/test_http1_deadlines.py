@@ -113,7 +113,8 @@ async def test_a_body_that_nobody_waits_for_has_no_deadline() -> None:
 
 
 async def test_the_last_answer_may_be_read_for_a_moment() -> None:
-    peer = Peer(Script())
+    peer = Peer(answering())
+    await peer.send(GET)
     await peer.send(b"nonsense\r\n\r\n")
     assert peer.wire.eof
     await peer.send(b"what else the client had to say")
