@@ -121,9 +121,11 @@ class Http1Protocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
+        if reader.done:
+            return
         if len(data) <= SLICE and not self._backlog:
             self._feed(data)
-        elif not reader.done:
+        else:
             self._backlog += data
             self._work_off()
         if self._waiting or reader.reading is not None:
@@ -162,13 +164,12 @@ class Http1Protocol(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         reader = self._reader
-        if reader.done:
-            return
         try:
             reader.feed(data)
         except GatewayError as error:
             self._reject(error)
-        if self._current is None and reader.received and not self._in_head:
+            return
+        if self._current is None and not self._in_head:
             self._in_head = True
             self._receiving.set(self._limits.head_timeout)
 
@@ -281,7 +282,7 @@ class Http1Protocol(asyncio.Protocol):
     def _end(self, exchange: HttpExchange | None) -> None:
         """After the last answer. Where more may come, closing would reset the connection before the client could
         read it: only our side is closed, and what comes is thrown away for a moment."""
-        all_read = exchange is not None and exchange.whole and not self._waiting and not self._backlog
+        all_read = exchange is not None and exchange.whole and not (self._waiting or self._backlog)
         self._abandon()
         if all_read or not self.transport.can_write_eof():
             self._close()

@@ -52,6 +52,9 @@ def render(
     """Head, length of the body (or how it ends), and whether another answer may follow. `bodiless` answers HEAD;
     `chunkable` is what the client understands. Raises RuntimeError for what cannot be the head of an answer: the
     application has it wrong."""
+    status_line = _STATUS_LINES.get(status)
+    if status_line is None:
+        raise RuntimeError(f"not the status of a final answer: {status}")
     fields = dict(headers)
     names, values = tuple(fields), tuple(fields.values())
     if len(names) != len(headers):
@@ -76,7 +79,7 @@ def render(
     if not persistent:
         end = b"connection: close\r\n" + end
     others = defaults.lines if form.names.isdisjoint(defaults.names) else defaults.without(form.names)
-    return b"".join((_STATUS_LINES[status], others, form.lines % values, end)), length, persistent
+    return b"".join((status_line, others, form.lines % values, end)), length, persistent
 
 
 def chunk(body: bytes, *, last: bool) -> bytes:
