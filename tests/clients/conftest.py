@@ -20,7 +20,7 @@ from tests.unit.backends.tiny_onnx import extremes
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 TENSOR = {"datatype": "FP32", "shape": [-1, 1]}
 MODEL = {
     "platform": "custom",
