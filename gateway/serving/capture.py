@@ -23,9 +23,7 @@ from gateway.serving import coding
 from gateway.serving.oip.datatypes import DATATYPES
 from gateway.serving.oip.request import HEADER_LENGTH
 
-LARGEST = (
-    1 << 20
-)  # bytes of an answer that are parsed for one number: every other request of the worker waits meanwhile
+LARGEST = 1 << 20  # bytes of an answer that are parsed for one number: all other requests of the worker wait meanwhile
 _NUMBERS = (float, int, bool)
 
 

@@ -6,6 +6,7 @@ import gzip
 import zlib
 from collections.abc import Mapping
 
+from gateway.backends.base import Headers
 from gateway.errors import BodyTooLarge, RequestError, UnsupportedEncoding
 
 CODINGS = "gzip, deflate"
@@ -13,6 +14,7 @@ WORTH = 14600  # bytes: what fits ten segments (RFC 6928) leaves in one flight, 
 RATIO = 200  # tensors of text shrink to a fifth, of equal numbers to a hundredth; a bomb to a thousandth
 FREE = 1 << 20  # bytes that a body may grow to at any ratio
 _WINDOW = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+_ANY_HEADER = zlib.MAX_WBITS | 32  # of gzip, or of zlib, which is what HTTP calls deflate
 _LEVEL = 1  # most of the gain for a third of the time of the usual 6
 
 
@@ -55,6 +57,36 @@ def acceptable(accept: bytes) -> str:
 def grows(headers: Mapping[bytes, bytes], size: int) -> bool:
     """Whether a body of `size` bytes is coded and may become larger than FREE."""
     return size * RATIO > FREE and headers.get(b"content-encoding", b"identity") != b"identity"
+
+
+class Decoder:
+    """Undoes the coding of a copy of an answer, piece by piece; the answer itself goes on as it came.
+
+    Nothing here raises: a coding that is not known, or is not kept to, gives no more bytes.
+    """
+
+    __slots__ = ("_inflater", "broken")
+
+    def __init__(self, headers: Headers) -> None:
+        encoding = next((value.lower() for name, value in headers if name == b"content-encoding"), b"identity")
+        self._inflater = zlib.decompressobj(_ANY_HEADER) if encoding in (b"gzip", b"deflate") else None
+        self.broken = self._inflater is None and encoding != b"identity"
+
+    def feed(self, piece: bytes) -> bytes:
+        if self._inflater is None or self.broken:
+            return b"" if self.broken else piece
+        try:
+            text = self._inflater.decompress(piece, FREE)
+        except zlib.error:
+            self.broken = True
+            return b""
+        self.broken = bool(self._inflater.unconsumed_tail)
+        return text
+
+    @property
+    def complete(self) -> bool:
+        """Whether the encoding has said that nothing is missing."""
+        return not self.broken and (self._inflater is None or self._inflater.eof)
 
 
 def _weighed(item: str) -> tuple[str, float]:

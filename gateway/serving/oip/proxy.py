@@ -13,7 +13,7 @@ from gateway.backends.base import Headers
 from gateway.errors import BadOutput, RequestError
 from gateway.serving import coding
 from gateway.serving.oip.request import HEADER_LENGTH
-from gateway.serving.splice import every_top_level
+from gateway.serving.splice import every_top_level, replaced
 
 LARGEST = 64 << 20  # bytes of a coded answer once it is decoded to be masked
 
@@ -41,7 +41,8 @@ def mask(headers: Headers, body: bytes, public_name: str, key: bytes = b"model_n
     packed = fields.get(b"content-encoding", b"identity")
     text = _unpacked(body, packed)
     length = _json_length(fields, len(text))
-    head = _renamed(text[:length], orjson.dumps(public_name), key)
+    # The upstream cannot be asked which of two counts, so every one is replaced.
+    head = replaced(text[:length], every_top_level(text[:length], key), orjson.dumps(public_name))
     if head == text[:length]:
         return headers, body
     text = head + text[length:]
@@ -64,10 +65,3 @@ def _json_length(fields: dict[bytes, bytes], size: int) -> int:
     if not declared.isdigit() or len(declared) > 18 or int(declared) > size:
         raise BadOutput("the upstream's answer is shorter than its inference-header-content-length")
     return int(declared)
-
-
-def _renamed(text: bytes, value: bytes, key: bytes) -> bytes:
-    """The upstream cannot be asked which of two counts, so every one is replaced, from the end on."""
-    for start, end in reversed(every_top_level(text, key)):
-        text = text[:start] + value + text[end:]
-    return text

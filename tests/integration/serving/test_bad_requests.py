@@ -230,7 +230,10 @@ async def test_other_headers_may_come_twice(serving: LocalWorker) -> None:
         ("GET", "//plain/x", 404, ""),
         ("GET", "/flight/x", 404, ""),
         ("GET", "/plain%2Fx", 404, ""),
-        ("POST", "/v1/chat/completions", 404, ""),
+        ("POST", "/v1/chat/completions", 400, ""),
+        ("POST", "/v1/../chat", 400, ""),
+        ("GET", "/v1/chat/completions", 405, "POST"),
+        ("GET", "/v1/models/flight", 404, ""),
         ("GET", "/nothing", 404, ""),
         ("GET", "/%00%0d%0a%ff", 404, ""),
         ("GET", "/plain/../x", 400, ""),
@@ -247,8 +250,9 @@ async def test_what_is_not_served_is_said(
     reason = {400: "bad_request", 404: "unknown_endpoint", 405: "method_not_allowed", 501: "not_supported"}[status]
     refused(serving, reply, status, "", reason)
     assert reply.headers.get("allow", "") == allow
-    in_oip = path == "/v2" or path.startswith("/v2/")
-    assert reply.headers["content-type"] == ("application/json" if in_oip else "application/problem+json")
+    with_a_form_of_its_own = path.startswith(("/v2", "/v1")) and path != "/v1/outcomes"
+    kind = "application/json" if with_a_form_of_its_own else "application/problem+json"
+    assert reply.headers["content-type"] == kind
 
 
 BINARY = {"name": "features", "datatype": "FP32", "shape": [1, 16], "parameters": {"binary_data_size": 64}}
@@ -416,7 +420,7 @@ async def test_a_bug_of_ours_is_a_500_without_its_details(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr("gateway.serving.app.prepare", broken)
+    monkeypatch.setattr("gateway.serving.oip_calls.prepare", broken)
     reply = await serving.request(body=infer_body(), headers=[("x-request-id", "abc")])
     assert (reply.status, reply.error) == (500, "the gateway failed")
     assert "secret detail" in caplog.text
