@@ -180,10 +180,10 @@ class HttpExchange:
                 body = parts[0] if len(parts) == 1 else b"".join(parts)
                 parts.clear()
                 self.buffered = 0
-                self._ended = self.whole
+                self._ended = ended = self.whole
                 if self._carrier.read_paused:
-                    self._carrier.throttle()
-                return {"type": "http.request", "body": body, "more_body": not self.whole}
+                    self._carrier.throttle()  # more may arrive in here
+                return {"type": "http.request", "body": body, "more_body": not ended}
             await self._more()
 
     async def send(self, message: Message) -> None:

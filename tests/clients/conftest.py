@@ -123,7 +123,7 @@ def results(client: str, address: str, model: str, scenarios: Sequence[str] = ()
     """What a client's script got from a server (host:port), by scenario; the server is named SERVER in it."""
     environment = "kserve" if client.startswith("kserve") else "mlserver"
     command = [program(environment, "python"), "-m", f"tests.clients.talk.{client}", address, model, *scenarios]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     got: dict[str, Any] = json.loads(done.stdout.replace(address, "SERVER"))
     return got

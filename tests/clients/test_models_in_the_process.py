@@ -10,7 +10,7 @@ from gateway import __version__
 from tests.clients.conftest import results
 from tests.integration.process.node import Node
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]  # three model servers and a gateway are started
 
 LARGEST, SMALLEST = 5.5, -2.0
 
