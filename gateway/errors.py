@@ -10,13 +10,12 @@
     │   ├── ValueRejected       422  well-formed, but the value cannot be taken
     │   ├── RequestTimeout      408  the head or a part of the body did not come in time
     │   ├── BodyTooLarge        413
-    │   ├── UnsupportedEncoding 415
-    │   ├── ClientGone          499  nobody is left to be told
-    │   ├── NotSupported        501  asked of model servers, and not done here
     │   ├── TargetTooLong       414
+    │   ├── UnsupportedEncoding 415
     │   ├── ExpectationFailed   417
     │   ├── HeadTooLarge        431
     │   ├── ClientGone          499  nobody is left to be told
+    │   ├── NotSupported        501  asked of model servers, and not done here
     │   ├── Unimplemented       501  HTTP that this server does not speak
     │   ├── VersionNotSupported 505
     │   └── NotReady            503  no plan yet, or no longer room

@@ -24,7 +24,7 @@ Role = Literal["champion", "challenger"]
 Protocol = Literal["oip", "openai", "http"]
 Source = Literal["gateway", "outcome", "answer"]
 MetricType = Literal["binary", "bounded", "count", "unbounded", "ratio", "score", "latency"]
-BackendKey = tuple[str | int, ...]
+BackendKey = tuple[object, ...]
 
 
 class PlanError(GatewayError):
@@ -171,8 +171,9 @@ class Plan(_Value, frozen=True, kw_only=True):
 
 def backend_key(endpoint: str, variant: VariantPlan) -> BackendKey:
     """Everything that makes a backend what it is: where something of it changes, another backend is needed."""
-    kind = variant.digest, variant.onnx, variant.threads, variant.max_batch, variant.url
-    return (endpoint, variant.name, *kind)
+    model = variant.digest, variant.onnx, variant.threads, variant.max_batch
+    upstream = variant.url, variant.headers, variant.idle_timeout
+    return (endpoint, variant.name, *model, *upstream)
 
 
 def models(endpoints: Iterable[EndpointPlan]) -> Iterator[PreparedPlan]:

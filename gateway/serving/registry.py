@@ -111,7 +111,8 @@ class Registry:
     def _variant(self, endpoint: EndpointPlan, plan: VariantPlan, pi: float) -> Variant:
         key = backend_key(endpoint.name, plan)
         if plan.url and key not in self._backends:
-            self._backends[key] = HttpBackend(plan.url)
+            own = [(name.encode(), value.encode()) for name, value in plan.headers]
+            self._backends[key] = HttpBackend(plan.url, headers=own, idle_timeout=plan.idle_timeout)
         breaker = None
         if plan.role == "challenger":
             breaker = self._breakers.setdefault(key, Breaker())

@@ -119,7 +119,7 @@ VALUES: list[Slip] = [
 ]
 
 URLS = [
-    ("https://rank-b", "expected http://, found https://: put TLS in front; not supported yet"),
+    ("ftp://rank-b", "expected a URL such as http://host:8000, found 'ftp://rank-b'"),
     ("ftp://rank-b", "expected a URL such as http://host:8000"),
     ("rank-b:8000", "expected a URL such as http://host:8000"),
     ("http://", "expected a URL such as http://host:8000"),
