@@ -49,7 +49,7 @@ class ControlPlane:
     `poll` may be called from one thread at a time.
     """
 
-    def __init__(self, loaded: LoadedConfig, clock: Clock) -> None:
+    def __init__(self, loaded: LoadedConfig, clock: Clock, as_served: bool = False) -> None:
         self._clock = clock
         config = loaded.config
         for folder in ("spool", "status"):
@@ -58,7 +58,7 @@ class ControlPlane:
         self.store = SqliteStore(config.store_path)
         try:
             keys = load_or_create(config.data_dir / "keys.json")
-            self.controller = Controller(loaded, self.store, config.data_dir, keys, clock)
+            self.controller = Controller(loaded, self.store, config.data_dir, keys, clock, as_served)
         except GatewayError:
             self.store.close()
             raise
@@ -165,13 +165,13 @@ async def _run(settings: ControlSettings) -> None:
 
 
 def _plane(path: Path, last_good: Path) -> ControlPlane:
-    """Serving from the file; after a crash in front of a file that is refused, from the last good one."""
+    """Serving from the file; after a crash in front of files that are refused, from what was served before."""
     try:
         return ControlPlane(load(path), SystemClock())
     except ConfigError as error:
         if not last_good.exists():
             raise
-        plane = ControlPlane(parse(last_good.read_bytes(), path), SystemClock())
+        plane = ControlPlane(parse(last_good.read_bytes(), path), SystemClock(), as_served=True)
         plane.intake.refuse(error)
         return plane
 

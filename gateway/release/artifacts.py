@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from gateway.backends.onnx import Signature, digest, inspect, keep, prune
 from gateway.config.schema import Config, Variant
+from gateway.plan import Plan, models
 
 
 class Artifact(NamedTuple):
@@ -30,7 +31,7 @@ class Artifacts:
         self._folder: Path | None = folder if before is None else before._folder
         # A file that has not changed on disk is not read again for the next config.
         self._read: dict[_Identity, Artifact] = dict(before._read) if before else {}
-        self._pinned: dict[Path, tuple[_Identity, Artifact]] = {}
+        self._pinned: dict[Path, tuple[_Identity | None, Artifact]] = {}  # None for no file that is there
 
     def read(self, path: Path) -> Artifact:
         """The file as it is now; raises ModelError or OSError if it cannot be served."""
@@ -40,6 +41,20 @@ class Artifacts:
             known = self._read[identity] = self._taken_in(path)
         self._pinned[path] = identity, known
         return known
+
+    def as_served(self, config: Config, plan: Plan) -> Artifacts:
+        """What a plan serves in the places of a config's files, for a start in front of files that are no longer it.
+
+        Raises ModelError if a copy cannot be loaded any more; a file that the plan does not know is read when needed.
+        """
+        served = Artifacts(self)
+        for one in (*models(plan.endpoints), *plan.prepare):
+            endpoint = config.endpoints.get(one.endpoint)
+            variant = endpoint.variants.get(one.variant.name) if endpoint else None
+            if variant is not None and variant.onnx is not None:
+                place = Path(one.variant.onnx)
+                served._pinned[variant.onnx] = None, Artifact(one.variant.digest, inspect(place), place)
+        return served
 
     def has_read(self, config: Config) -> bool:
         """Whether all model files of a config are known as they are now, so that nothing takes long."""

@@ -41,9 +41,14 @@ log = logging.getLogger(__name__)
 
 
 class Controller:
-    """Drives every release of one node. Not thread-safe: its owner calls one method at a time."""
+    """Drives every release of one node. Not thread-safe: its owner calls one method at a time.
 
-    def __init__(self, loaded: LoadedConfig, store: Store, data_dir: Path, keys: Keys, clock: Clock) -> None:
+    `as_served` is for a start in front of model files that are refused: the models of the plan on disk serve on.
+    """
+
+    def __init__(
+        self, loaded: LoadedConfig, store: Store, data_dir: Path, keys: Keys, clock: Clock, as_served: bool = False
+    ) -> None:
         self.loaded = loaded
         self._store = store
         self._spool = data_dir / "spool"
@@ -57,7 +62,8 @@ class Controller:
         self._journal = Journal(store, clock)
         self.engine = Engine(self._spool, store, clock)
         self.health.look()
-        self.take(loaded)
+        serving = self.plan if as_served else None
+        self.take(loaded, self._artifacts.as_served(loaded.config, serving) if serving else None)
 
     @property
     def states(self) -> Mapping[str, ReleaseState]:

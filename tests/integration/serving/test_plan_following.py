@@ -109,15 +109,26 @@ async def test_old_tables_do_not_wait_for_each_other(worker: LocalWorker, tmp_pa
         await under_way
 
 
-async def test_twenty_swaps_leave_one_model_and_no_descriptor(worker: LocalWorker, tmp_path: Path) -> None:
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+async def test_twenty_swaps_under_load_leave_one_model_its_memory_and_no_descriptor(
+    worker: LocalWorker, tmp_path: Path
+) -> None:
+    size = 8 << 20
     await worker.publish(plan(endpoint(champion()), revision=1))
-    descriptors = len(os.listdir("/proc/self/fd"))
+    await worker.infer("u")
+    descriptors, memory = len(os.listdir("/proc/self/fd")), resident()
     for number in range(20):
-        path = tiny_onnx.largest(tmp_path / f"m{number}.onnx")
-        await worker.publish(plan(endpoint(onnx("m", "champion", path)), revision=2 + number))
-        assert (await worker.infer("u")).status == 200
+        path = tiny_onnx.heavy(tmp_path / f"m{number}.onnx", size)
+        under_way = [asyncio.ensure_future(worker.infer(f"u{n}")) for n in range(8)]
+        await worker.publish(plan(endpoint(onnx(f"m{number}", "champion", path)), revision=2 + number))
+        assert [(await answer).status for answer in under_way] == [200] * 8
+        path.unlink()
     await worker.worker.poll()
     await until(lambda: models() == {"onnx m19"})
+    await until(lambda: resident() < memory + 5 * size)
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 

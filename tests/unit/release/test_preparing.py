@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway import control
 from gateway.admin import views
 from gateway.admin.text import status_view
 from gateway.clock import FakeClock
@@ -297,3 +298,19 @@ def test_a_file_that_changes_on_disk_is_told_and_taken_by_a_reload(plane: Plane)
     snapshot = plane.poll()
     assert snapshot["plan_revision"] > before["plan_revision"]
     assert snapshot["config"]["changed_models"] == snapshot["endpoints"]["second"]["preparing"] == []
+
+
+def test_a_crash_in_front_of_a_broken_model_file_goes_on_with_what_is_served(plane: Plane) -> None:
+    second = models(plane.folder, fixed(x="100%"), x="logistic")
+    write(plane.folder, rank=experiment(), second=second)
+    plane.poll()
+    plane.when_read()
+    before = plane.poll(1)
+    file = Path(second["variants"]["x"]["onnx"])
+    file.write_bytes(b"no model")
+    again = control._plane(plane.folder / "gateway.yaml", plane.folder / "data" / control.LAST_GOOD)
+    assert again.snapshot["plan_revision"] == before["plan_revision"]
+    assert "endpoints.second.variants.x.onnx" in again.intake.status.problems[0]
+    again.intake.look()
+    assert again.intake.status.changed_models == [file]
+    again.close()
