@@ -18,6 +18,7 @@ from gateway.backends.base import Unanswered
 from gateway.backends.hop import HOP, end_to_end
 from gateway.backends.pool import Pool
 from gateway.backends.upload import answered
+from gateway.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,7 +98,7 @@ class HttpBackend:
         await asyncio.sleep(0)  # transports report their end in the next tick
 
     def _head(self, request: Request) -> bytes:
-        """The head as it is sent; ValueError if it would be more than one."""
+        """The head as it is sent; ValueError if it would be more than one, RequestError if the body would be."""
         start = request.method + self._start + request.target
         lines = [start, *map(b": ".join, end_to_end(request.headers, self._dropped)), *_framing(request), b"", b""]
         text = b"".join(lines)
@@ -114,6 +115,8 @@ def _framing(request: Request) -> tuple[bytes, ...]:
         return (b"content-length: %d" % length,) if length or request.method not in WITHOUT_BODY else ()
     if request.length is None:
         return (b"transfer-encoding: chunked",)
+    if request.length < len(request.body):
+        raise RequestError("the body is longer than its content-length")
     return (b"content-length: %d" % request.length,)
 
 
