@@ -23,7 +23,7 @@ def head(
     persistent: bool = True,
 ) -> tuple[bytes, int, bool]:
     fields = list(headers)
-    return render(status, fields, defaults, bodiless=bodiless, chunkable=chunkable, persistent=persistent)
+    return render(status, fields, defaults, bodiless, chunkable, persistent)
 
 
 def test_the_head_is_what_was_said_in_its_order() -> None:
