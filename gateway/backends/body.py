@@ -79,8 +79,11 @@ class StreamedBody:
         self.close()
 
     def close(self) -> None:
+        given_up = Incomplete("the rest of the answer was given up")
         if self._source is not None:
-            self._source.fail(Incomplete("the rest of the answer was given up"))
+            self._source.fail(given_up)
+        elif self._pieces:
+            self._error = given_up
         self._pieces.clear()
 
     # -- for the connection
@@ -91,7 +94,8 @@ class StreamedBody:
             self._pieces.append(piece)
             self._size += len(piece)
             self._wake()
-        self._paused = self._size > HIGH_WATER
+        if self._size > HIGH_WATER:
+            self._paused = True
         return not self._paused
 
     def end(self, error: Exception | None = None) -> None:

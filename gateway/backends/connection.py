@@ -2,8 +2,7 @@
 
 An exchange lasts from `send` until the whole answer is here, or until it fails; then, in the same tick, the
 connection is `ended`, which is told once, and says whether it may be used again. It never decides what happens
-next. Deadlines are kept by one lazy timer, which is moved only when it fires or when an earlier deadline comes,
-not once per request or piece.
+next.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from gateway.backends.answer import AnswerReader
 from gateway.backends.base import Incomplete, Unanswered
 from gateway.backends.body import StreamedBody
+from gateway.backends.timer import LazyTimer
 from gateway.backends.upload import chunk
 from gateway.errors import BackendError, BackendTimeout, GatewayError
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from gateway.backends.base import Answer, Body, Request
 
 COALESCED = 65536  # a body up to this size is copied behind its head, to leave in one piece
-TICK = 0.001  # the resolution of the loop's timers: nearer than this is now
 
 
 class Connection(asyncio.Protocol):
@@ -40,7 +39,6 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_reader",
         "_timer",
-        "_timer_at",
         "_transport",
         "_uploading",
         "idle_since",
@@ -62,8 +60,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._future: asyncio.Future[Answer] | None = None  # of the exchange under way, until it has an answer
         self._body: StreamedBody | None = None  # then, if that is streamed, until it is whole
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._timer = LazyTimer(loop, self._due)
         self._deadline = 0.0
         self._uploading = False  # the request is not whole
         self._full = False  # the transport's buffer
@@ -109,14 +106,14 @@ class Connection(asyncio.Protocol):
             transport.write(head)
             transport.write(body)
         self._deadline = deadline
-        if self._timer is None or deadline < self._timer_at:
-            self._arm(deadline)
+        self._timer.set(deadline)
         return future
 
     async def write(self, parts: Iterable[bytes]) -> None:
-        """Write more of the request; returns when there is room for what follows."""
-        if self._transport is not None:
-            self._transport.writelines(parts)
+        """Write more of the request; returns when there is room for what follows, raises if nobody takes it."""
+        if self._transport is None or self.gone:
+            raise Unanswered("the upstream closed the connection before the request was whole")
+        self._transport.writelines(parts)
         if self._full:
             self._drained = self._loop.create_future()
             await self._drained
@@ -127,7 +124,8 @@ class Connection(asyncio.Protocol):
 
     def give_up(self, future: asyncio.Future[Answer]) -> None:
         """Nobody waits for this answer any more; nothing happens if its exchange has ended."""
-        if future is self._future or (self._body is not None and self._body is _rest(future)):
+        rest = _rest(future)
+        if future is self._future or (rest is not None and rest is self._body):
             self.abort()
 
     def fail(self, error: Exception) -> None:
@@ -151,29 +149,19 @@ class Connection(asyncio.Protocol):
             return
         self._closed = True
         self.reusable = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.close()
         if self._transport is not None:
             self._transport.abort()
 
-    # -- deadlines
-
-    def _arm(self, deadline: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = deadline
-        self._timer = self._loop.call_at(deadline, self._expire)
-
-    def _expire(self) -> None:
-        self._timer = None
+    def _due(self, now: float) -> float | None:
+        """When to look next at the exchange under way, which fails if its time is over."""
         if not self.busy:
-            return  # the next request sets the timer again
-        now = self._loop.time() + TICK
+            return None  # the next request sets the timer
         try:
-            self._arm(self._body.check(now) if self._body is not None else self._check(now))
+            return self._check(now) if self._body is None else self._body.check(now)
         except GatewayError as error:
             self.fail(error)
+            return None
 
     def _check(self, now: float) -> float:
         """The deadline, if the timer was set for an earlier request, which has been answered."""
@@ -199,9 +187,7 @@ class Connection(asyncio.Protocol):
         self._body = StreamedBody(self, self._loop, self._idle_timeout)
         self._future = None
         future.set_result(self._reader.answer(self._body))
-        look = self._loop.time() + self._idle_timeout
-        if self._timer is None or look < self._timer_at:
-            self._arm(look)
+        self._timer.set(self._loop.time() + self._idle_timeout)
 
     def _pass_on(self, body: StreamedBody, *, whole: bool) -> None:
         """Another piece of the answer, or the end, has come."""
@@ -245,6 +231,8 @@ class Connection(asyncio.Protocol):
         try:
             whole = reader.feed(data)
         except BackendError as error:
+            if body is not None:
+                body.push(reader.take())  # what came before the fault
             self.fail(error)
             return
         if future is None:
@@ -278,7 +266,7 @@ class Connection(asyncio.Protocol):
 
 
 def _rest(future: asyncio.Future[Answer]) -> Body | None:
-    """What is to come of an answer that has begun to."""
+    """What is to come of an answer; a fault that nobody waits for is taken note of, or asyncio would log it."""
     if not future.done() or future.cancelled() or future.exception():
         return None
     return future.result().rest

@@ -18,6 +18,7 @@ from gateway.backends.base import Unanswered
 from gateway.backends.hop import HOP, end_to_end
 from gateway.backends.pool import Pool
 from gateway.backends.upload import answered
+from gateway.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,11 +98,11 @@ class HttpBackend:
         await asyncio.sleep(0)  # transports report their end in the next tick
 
     def _head(self, request: Request) -> bytes:
-        """The head as it is sent; ValueError if it would be more than one."""
+        """The head as it is sent; ValueError if it would be more than one, RequestError if the body would be."""
         start = request.method + self._start + request.target
         lines = [start, *map(b": ".join, end_to_end(request.headers, self._dropped)), *_framing(request), b"", b""]
         text = b"".join(lines)
-        if text.find(b"\n") >= 0 or text.find(b"\r") >= 0:  # `find` scans words, `in` and `count` bytes
+        if text.find(b"\n") >= 0 or text.find(b"\r") >= 0:  # half the cost of `in` or `count`
             raise ValueError("a line break inside the method, target or headers of a request")
         lines[0] = start + self._fixed
         return b"\r\n".join(lines)
@@ -114,6 +115,8 @@ def _framing(request: Request) -> tuple[bytes, ...]:
         return (b"content-length: %d" % length,) if length or request.method not in WITHOUT_BODY else ()
     if request.length is None:
         return (b"transfer-encoding: chunked",)
+    if request.length < len(request.body):
+        raise RequestError("the body is longer than its content-length")
     return (b"content-length: %d" % request.length,)
 
 
@@ -125,7 +128,7 @@ def _settable(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes
     own = [(name.lower(), value) for name, value in headers]
     for name, value in own:
         if name in OURS:
-            raise ValueError(f"{name.decode()}: this field is the client's own and cannot be set")
+            raise ValueError(f"{name.decode()}: this field is written for each request and cannot be set")
         if not TOKEN.fullmatch(name) or CONTROL.search(value):
             raise ValueError(f"{name!r}: not a header field")  # its value may be a secret
     return own

@@ -26,4 +26,4 @@ def cause(error: Exception) -> str:
         return f"its certificate was not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"the TLS handshake failed: {error.reason or error}"
-    return str(error) or type(error).__name__
+    return str(error) or "it closed the connection during the TLS handshake"  # asyncio says no more than its class

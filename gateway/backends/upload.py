@@ -60,7 +60,9 @@ async def _counted(connection: Connection, upload: AsyncIterator[bytes], left: i
     async for piece in upload:
         left -= len(piece)
         if left < 0:
-            raise RequestError("the body is longer than its content-length")
+            break
         await connection.write((piece,))
     if left:
-        raise RequestError(f"the body ended {left} bytes before its content-length")
+        raise RequestError(
+            f"the body is {abs(left)} bytes {'longer' if left < 0 else 'shorter'} than its content-length"
+        )

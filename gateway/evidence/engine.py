@@ -32,7 +32,7 @@ class Shipped:
     quarantined: set[str] = field(default_factory=set)
 
     def add(self, shipment: Shipment) -> None:
-        self.facts.update(type(fact).__name__.lower() for fact in shipment.facts)
+        self.facts.update(shipment.facts.counts)
         self.torn += shipment.torn
         self.quarantined.update(shipment.quarantined)
 
@@ -70,9 +70,13 @@ class Engine:
 
     def folded(self, experiment: str) -> int:
         """Votes that every metric has folded."""
+        return min(self.progress(experiment)[1:], default=0)
+
+    def progress(self, experiment: str) -> tuple[int, ...]:
+        """Votes admitted, and votes folded by each metric: where these stand still, the evidence does."""
         cursors = self._metric_cursors[experiment]
         metrics = self.evidence[experiment].definition.metrics
-        return min((cursors.get(metric.name, 0) for metric in metrics), default=0)
+        return self.units(experiment), *(cursors.get(metric.name, 0) for metric in metrics)
 
     @property
     def everything_read(self) -> bool:
@@ -86,9 +90,9 @@ class Engine:
         folded = 0
         try:
             with self._store.transaction():
-                assignments = record(self._store, number, shipment.facts, self.evidence)
+                record(self._store, number, shipment.facts, self.evidence)
                 marks = self._admission.admit(
-                    self._store, assignments, self.watermark, shipment.watermark, self.evidence
+                    self._store, shipment.facts.assignments, self.watermark, shipment.watermark, self.evidence
                 )
                 folded = self._fold(number, shipment.watermark)
                 if shipment.idle and not folded and not marks:

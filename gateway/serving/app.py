@@ -84,6 +84,7 @@ class DataApp:
                 _only(exchange, *_READ)
                 raise models.no_statistics()
             case ["models", name, "versions", version, *what]:
+                _no_dots(exchange.scope["raw_path"], [version])
                 await self._model(exchange, table, (name, version), what)
             case ["models", name, *what]:
                 await self._model(exchange, table, (name, ""), what)

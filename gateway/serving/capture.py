@@ -54,14 +54,7 @@ class Capture:
         if text is None:
             return None
         at = _json_length(headers, len(text))
-        try:
-            document = orjson.loads(text[:at])
-        except orjson.JSONDecodeError:
-            return None
-        outputs = document.get("outputs") if isinstance(document, dict) else None
-        if not isinstance(outputs, list):
-            return None
-        for item in outputs:
+        for item in _outputs(text[:at]):
             size = _binary_size(item)
             if self._is_meant(item):
                 data = _flat(item) if size is None else _unpacked(item, text[at : at + size], size)
@@ -84,6 +77,15 @@ def _decoded(headers: Headers, body: bytes) -> bytes | None:
     except RequestError:
         return None
     return text if len(text) <= LARGEST else None
+
+
+def _outputs(text: bytes) -> list[Any]:
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return []
+    outputs = document.get("outputs") if isinstance(document, dict) else None
+    return outputs if isinstance(outputs, list) else []
 
 
 def _json_length(headers: Headers, size: int) -> int:

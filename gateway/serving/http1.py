@@ -5,7 +5,8 @@ all that the gateway does with a request, has no deadlines while it receives, an
 is gone. Requests are answered in order, each by one task.
 
 A client that closes its sending side counts as gone, as it does for nginx and Envoy: a departure and a half-closed
-connection look alike until one writes, and the work for clients that left is what hurts under load.
+connection look alike until one writes, and the work for clients that left is what hurts under load. While reading is
+paused (a body that nobody takes, more than one request waiting) a departure is seen only once there is room again.
 """
 
 from __future__ import annotations
@@ -121,9 +122,11 @@ class Http1Protocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
+        if reader.done:
+            return
         if len(data) <= SLICE and not self._backlog:
             self._feed(data)
-        elif not reader.done:
+        else:
             self._backlog += data
             self._work_off()
         if self._waiting or reader.reading is not None:
@@ -162,13 +165,12 @@ class Http1Protocol(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         reader = self._reader
-        if reader.done:
-            return
         try:
             reader.feed(data)
         except GatewayError as error:
             self._reject(error)
-        if self._current is None and reader.received and not self._in_head:
+            return
+        if self._current is None and not self._in_head:
             self._in_head = True
             self._receiving.set(self._limits.head_timeout)
 
@@ -239,9 +241,11 @@ class Http1Protocol(asyncio.Protocol):
             self.throttle()
         elif self._fault is not None:
             self._refuse(self._fault)
+        elif self._reader.received:
+            self._in_head = True
+            self._receiving.set(self._limits.head_timeout)
         else:
-            self._in_head = self._reader.received > 0
-            self._receiving.set(self._limits.head_timeout if self._in_head else self._keep_alive)
+            self._receiving.set(self._keep_alive)
 
     def refuse(self, error: GatewayError, exchange: HttpExchange) -> None:
         self._state.total_requests += 1
@@ -261,9 +265,7 @@ class Http1Protocol(asyncio.Protocol):
         request_id = fresh_id()
         status, headers, body = problem.render(error, path, request_id)
         headers = [*headers, (REQUEST_ID, request_id), (b"content-length", b"%d" % len(body))]
-        head, _, _ = http1_answer.render(
-            status, headers, self.defaults, bodiless=head_only, chunkable=False, persistent=False
-        )
+        head, _, _ = http1_answer.render(status, headers, self.defaults, head_only, False, False)
         self.transport.write(head if head_only else head + body)
 
     def _abandon(self) -> None:
@@ -281,7 +283,7 @@ class Http1Protocol(asyncio.Protocol):
     def _end(self, exchange: HttpExchange | None) -> None:
         """After the last answer. Where more may come, closing would reset the connection before the client could
         read it: only our side is closed, and what comes is thrown away for a moment."""
-        all_read = exchange is not None and exchange.whole and not self._waiting and not self._backlog
+        all_read = exchange is not None and exchange.whole and not (self._waiting or self._backlog)
         self._abandon()
         if all_read or not self.transport.can_write_eof():
             self._close()

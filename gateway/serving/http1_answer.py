@@ -6,8 +6,8 @@ out once, into a `_Form`; only the values differ.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import NamedTuple
 
 from gateway.serving.asgi import Headers
 
@@ -35,7 +35,8 @@ class Defaults:
         return b"".join([b"%b: %b\r\n" % field for field in self.of if field[0] not in names])
 
 
-class _Form(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Form:
     """What the names of the fields say."""
 
     lines: bytes  # a format for the values
@@ -47,20 +48,24 @@ _forms: dict[tuple[bytes, ...], _Form] = {}
 
 
 def render(
-    status: int, headers: Headers, defaults: Defaults, *, bodiless: bool, chunkable: bool, persistent: bool
+    status: int, headers: Headers, defaults: Defaults, bodiless: bool, chunkable: bool, persistent: bool
 ) -> tuple[bytes, int, bool]:
     """Head, length of the body (or how it ends), and whether another answer may follow. `bodiless` answers HEAD;
     `chunkable` is what the client understands. Raises RuntimeError for what cannot be the head of an answer: the
     application has it wrong."""
+    status_line = _STATUS_LINES.get(status)
+    if status_line is None:
+        raise RuntimeError(f"not the status of a final answer: {status}")
     fields = dict(headers)
-    names, values = tuple(fields), tuple(fields.values())
-    if len(names) != len(headers):
+    if len(fields) == len(headers):
+        names, values = tuple(fields), tuple(fields.values())
+    else:
         names, values = tuple([name for name, _ in headers]), tuple([value for _, value in headers])
     form = _forms.get(names) or _form(names)
     if form.ours:  # framing is not the application's business, but it may ask for the end
         persistent = persistent and not _says_close(headers)
         kept = [field for field in headers if field[0] not in (_CONNECTION, _FRAMING)]
-        return render(status, kept, defaults, bodiless=bodiless, chunkable=chunkable, persistent=persistent)
+        return render(status, kept, defaults, bodiless, chunkable, persistent)
     joined = b"".join(values)
     if b"\n" in joined or b"\r" in joined or b"\0" in joined:
         raise RuntimeError(f"the value of a header field would end it: {headers}")
@@ -76,7 +81,7 @@ def render(
     if not persistent:
         end = b"connection: close\r\n" + end
     others = defaults.lines if form.names.isdisjoint(defaults.names) else defaults.without(form.names)
-    return b"".join((_STATUS_LINES[status], others, form.lines % values, end)), length, persistent
+    return b"".join((status_line, others, form.lines % values, end)), length, persistent
 
 
 def chunk(body: bytes, *, last: bool) -> bytes:

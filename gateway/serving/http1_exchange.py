@@ -180,10 +180,10 @@ class HttpExchange:
                 body = parts[0] if len(parts) == 1 else b"".join(parts)
                 parts.clear()
                 self.buffered = 0
-                self._ended = self.whole
+                self._ended = ended = self.whole
                 if self._carrier.read_paused:
-                    self._carrier.throttle()
-                return {"type": "http.request", "body": body, "more_body": not self.whole}
+                    self._carrier.throttle()  # more may arrive in here
+                return {"type": "http.request", "body": body, "more_body": not ended}
             await self._more()
 
     async def send(self, message: Message) -> None:
@@ -193,11 +193,11 @@ class HttpExchange:
         if self.gone:
             raise ConnectionResetError("the client is gone")
         kind = message["type"]
-        if kind == "http.response.start" and not self._begun:
+        if kind == "http.response.body" and self._begun and not self.answered:
+            self._write(message.get("body", b""), message.get("more_body", False))
+        elif kind == "http.response.start" and not self._begun:
             self._begun = True
             self._start(message["status"], message.get("headers", []))
-        elif kind == "http.response.body" and self._begun and not self.answered:
-            self._write(message.get("body", b""), message.get("more_body", False))
         else:
             raise RuntimeError(f"{kind} is out of place here ({self!r})")
 
@@ -228,10 +228,10 @@ class HttpExchange:
             status,
             headers,
             carrier.defaults,
-            bodiless=scope["method"] == "HEAD",
-            chunkable=scope["http_version"] == "1.1",
+            scope["method"] == "HEAD",
+            scope["http_version"] == "1.1",
             # An answer that overtakes its request ends the connection: the rest of the body is not worth reading.
-            persistent=self.persistent and self.whole and not carrier.ending,
+            self.persistent and self.whole and not carrier.ending,
         )
         self._expects = False
 
@@ -245,17 +245,18 @@ class HttpExchange:
             body = http1_answer.chunk(body, last=not more)
         elif left == BODILESS:
             body = b""
+        carrier = self._carrier
         if self._unsent:
             self._unsent = False
             if len(body) <= COALESCED:
                 body = self._head + body
             else:
-                self._carrier.transport.write(self._head)
+                carrier.transport.write(self._head)
         if body:
-            self._carrier.transport.write(body)
+            carrier.transport.write(body)
         if not more:
             self.answered = True
-            self._carrier.answered(self)
+            carrier.answered(self)
 
     def _give_up(self, error: Exception) -> None:
         """The application has ended and its answer has not."""

@@ -64,7 +64,7 @@ class RequestReader:
         self._line: tuple[str, str, bytes] | None = None  # method, version, target
         self._scope: dict[str, Any] = {}
         self.reading: HttpExchange | None = None  # whose body is arriving
-        self.received = 0  # bytes of a request that is not whole yet
+        self.received = 0  # bytes of a request that is not whole yet; not those that came with the end of the last one
         self.done = False  # nothing that comes is read any more
 
     def feed(self, data: bytes) -> None:

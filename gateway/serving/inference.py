@@ -75,6 +75,7 @@ class Inference:
             course.error = course.error or failure.kind
             raise
         except TimeoutError as late:
+            course.status = BackendTimeout.status
             course.error = course.error or BackendTimeout.kind
             raise BackendTimeout("the answer went on for too long") from late
         except asyncio.CancelledError:

@@ -21,6 +21,7 @@ from gateway.serving.table import Endpoint, Table
 
 _LARGEST_FILTER = 4096  # bytes of a request for the index
 _PASSED_ON = (b"authorization", b"accept")
+_PASSED_BACK = (b"content-type", b"content-encoding")
 
 
 def find(table: Table, name: str, version: str) -> Endpoint:
@@ -73,14 +74,14 @@ async def _ask_champion(exchange: Exchange, endpoint: Endpoint) -> None:
     headers = [(name, exchange.headers[name]) for name in _PASSED_ON if name in exchange.headers]
     headers.append((REQUEST_ID, exchange.request_id))
     method: str = exchange.scope["method"]
-    request = base.Request(method.encode(), exchange.scope["raw_path"], headers)
+    target: bytes = exchange.scope["raw_path"]
+    if champion.plan.model:
+        target = proxy.target(target, champion.plan.model)
+    request = base.Request(method.encode(), target, headers)
     deadline = asyncio.get_running_loop().time() + champion.plan.timeout
     answer = await champion.backend.call(request, deadline)
-    passed = [field for field in answer.headers if field[0] in _DESCRIBING]
+    passed = [field for field in answer.headers if field[0] in _PASSED_BACK]
     await exchange.answer(answer.status, *proxy.mask(passed, answer.body, endpoint.plan.name, key=b"name"))
-
-
-_DESCRIBING = (b"content-type", b"content-encoding")
 
 
 def _filter(body: bytes) -> bool:

@@ -16,11 +16,11 @@ import pytest
 
 from tests.integration.process.conftest import HEAD
 from tests.integration.process.node import Node, running, wait_for
-from tests.unit.backends.tiny_onnx import extremes
+from tests.unit.backends.tiny_onnx import echo, extremes
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 TENSOR = {"datatype": "FP32", "shape": [-1, 1]}
 MODEL = {
     "platform": "custom",
@@ -93,12 +93,14 @@ def kserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory, mlserver: str, kserver: str) -> Iterator[Node]:
-    """One gateway with the same model three times: in the process (onnx), behind MLServer (ml) and KServe (ks)."""
+    """One gateway with the same model three times: in the process (onnx), behind MLServer (ml) and KServe (ks); and
+    one that takes text."""
     folder = tmp_path_factory.mktemp("node")
     extremes(folder / "a.onnx")
     extremes(folder / "b.onnx", opset=16)
+    echo(folder / "echo.onnx")
     config = folder / "gateway.yaml"
-    endpoints = _endpoint("onnx", "onnx: a.onnx", "onnx: b.onnx")
+    endpoints = _endpoint("onnx", "onnx: a.onnx", "onnx: b.onnx") + _endpoint("text", *["onnx: echo.onnx"] * 2)
     for name, url in (("ml", mlserver), ("ks", kserver)):
         endpoints += _endpoint(name, f'url: "{url}"', f'url: "{url}"')
     config.write_text(HEAD.replace("workers: 2", "workers: 1") + endpoints)
@@ -121,7 +123,7 @@ def results(client: str, address: str, model: str, scenarios: Sequence[str] = ()
     """What a client's script got from a server (host:port), by scenario; the server is named SERVER in it."""
     environment = "kserve" if client.startswith("kserve") else "mlserver"
     command = [program(environment, "python"), "-m", f"tests.clients.talk.{client}", address, model, *scenarios]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     got: dict[str, Any] = json.loads(done.stdout.replace(address, "SERVER"))
     return got

@@ -7,7 +7,7 @@ import pytest
 from tests.clients.conftest import results
 from tests.integration.process.node import Node
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]  # three model servers and a gateway are started
 
 # What the pairs of client and server can do without a gateway: MLServer knows no binary tensors and no deflate,
 # KServe's server no coded bodies and no versions.

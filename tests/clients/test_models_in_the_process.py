@@ -10,7 +10,7 @@ from gateway import __version__
 from tests.clients.conftest import results
 from tests.integration.process.node import Node
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]  # three model servers and a gateway are started
 
 LARGEST, SMALLEST = 5.5, -2.0
 
@@ -55,7 +55,7 @@ TRITON: dict[str, Any] = {
         "output": side("data_type", "dims", "TYPE_FP32"),
     },
     "repository_index": [
-        {"name": "onnx", "version": "1", "state": "READY", "reason": ""},
+        *({"name": name, "version": "1", "state": "READY", "reason": ""} for name in ("onnx", "text")),
         {"name": "ml"},
         {"name": "ks"},
     ],
@@ -72,6 +72,7 @@ TRITON: dict[str, Any] = {
     "infer_gzip_json": answer(4000),
     "infer_gzip": answer(4000),
     "infer_deflate": answer(4000),
+    "text": [["", "straße"]] * 2,
     "wrong_shape": {"refused": f"[400] {SHAPE}"},
     "wrong_datatype": {"refused": "[400] input 'features': expected datatype FP32, got 'FP64'"},
     "not_finite": {"refused": "[422] input 'features': element 0 is not finite"},

@@ -41,12 +41,18 @@ class OnnxModel:
         self.aside = asyncio.Lock()  # held by who runs a shadow copy: clients' requests wait behind one at most
         self._runner = Runner(session, path.stem, 1 if alone else max_batch)
         self._deadlines = Deadlines(self._runner.stop_if_gone)
+        self._arrived: list[Job] = []  # in this turn of the loop
         self._closed = False
 
     @property
     def runs(self) -> int:
         """How many runs there were for clients; fewer than requests where several shared one."""
         return self._runner.runs
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no run has taken yet, those that have expired among them."""
+        return len(self._arrived) + self._runner.waiting
 
     async def infer(self, inputs: Tensors, deadline: float) -> Outputs:
         """Outputs in the order of the signature. `deadline` is loop time in seconds.
@@ -58,11 +64,14 @@ class OnnxModel:
             raise BackendUnavailable("the model was unloaded")
         # What has expired stays in the queue until the thread comes to it, and counts: a model that never
         # returns must not collect the requests of a whole night.
-        if self._runner.waiting >= QUEUE_SIZE:
+        if self.waiting >= QUEUE_SIZE:
             raise BackendUnavailable(f"{QUEUE_SIZE} requests already wait for this model")
-        job = Job(inputs, deadline, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        job = Job(inputs, deadline, loop.create_future())
         self._deadlines.add(job)
-        self._runner.put(job)
+        if not self._arrived:
+            loop.call_soon(self._hand_over)
+        self._arrived.append(job)
         try:
             return await job.future
         except asyncio.CancelledError:
@@ -74,5 +83,14 @@ class OnnxModel:
     def close(self) -> None:
         """Take no more calls and let the thread end after what already waits; does not block."""
         self._closed = True
+        self._hand_over()
         self._deadlines.close()
         self._runner.close()
+
+    def _hand_over(self) -> None:
+        """At the end of a turn of the loop, so that what came in it shares a run: woken by the first request, the
+        thread would take that alone, and contend with the loop for the interpreter once for each of the others.
+        """
+        for job in self._arrived:
+            self._runner.put(job)
+        self._arrived.clear()

@@ -24,14 +24,6 @@ def target(raw_path: bytes, upstream_model: str) -> bytes:
     return b"/" + b"/".join([root, models, quote(upstream_model, safe="").encode(), *rest])
 
 
-def narrowed(headers: Headers) -> Headers:
-    """A request's headers for an upstream whose answer will be masked: it may use only codings that can be undone."""
-    return [
-        (name, coding.acceptable(value).encode() or b"identity") if name == b"accept-encoding" else (name, value)
-        for name, value in headers
-    ]
-
-
 def mask(headers: Headers, body: bytes, public_name: str, key: bytes = b"model_name") -> tuple[Headers, bytes]:
     """An answer that shows `public_name` under a top-level key, if it has that key, and lengths that are true of it.
 

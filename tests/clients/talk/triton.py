@@ -113,6 +113,17 @@ async def infer_deflate(client: Any, model: str) -> Any:
     return await infer(client, model, features(ROWS), **packed)
 
 
+async def text(client: Any, model: str) -> Any:
+    """A model of its own, which answers what it is told."""
+    given = np.array([["", "straße"]], dtype=object)
+    told = []
+    for binary in (False, True):
+        tensor = InferInput("text", [1, 2], "BYTES").set_data_from_numpy(given, binary_data=binary)
+        answer = await settled(client.infer("text", [tensor], outputs=[InferRequestedOutput("echo", binary)]))
+        told.append([value if isinstance(value, str) else value.decode() for value in answer.as_numpy("echo").ravel()])
+    return told
+
+
 async def wrong_shape(client: Any, model: str) -> Any:
     return await infer(client, model, features(ROW[:, : FEATURES - 1], binary=False))
 
@@ -153,6 +164,7 @@ SCENARIOS = (
     infer_gzip_json,
     infer_gzip,
     infer_deflate,
+    text,
     wrong_shape,
     wrong_datatype,
     not_finite,

@@ -7,11 +7,10 @@ import asyncio
 import pytest
 
 from gateway.backends.base import Answer, Request
-from tests.integration.backends.upstream import GET, Peer, Upstream, answer, echoing, playing, soon
+from tests.integration.backends.upstream import CHUNKED, GET, Peer, Upstream, answer, echoing, playing, soon
 
 pytestmark = pytest.mark.anyio
 
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 HEAD = Request(b"HEAD", b"/", [])
 
 

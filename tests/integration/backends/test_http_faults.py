@@ -10,11 +10,21 @@ import pytest
 from gateway.backends.base import Answer, Incomplete, ProtocolFault, Request, Unanswered
 from gateway.backends.http import HttpBackend
 from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, BadOutput
-from tests.integration.backends.upstream import GET, POST, Peer, Upstream, answer, echoing, playing, silent, soon, until
+from tests.integration.backends.upstream import (
+    CHUNKED,
+    GET,
+    POST,
+    Peer,
+    Upstream,
+    answer,
+    echoing,
+    playing,
+    silent,
+    soon,
+    until,
+)
 
 pytestmark = pytest.mark.anyio
-
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 async def fault(raw: bytes, *, reset: bool = False, **options: int) -> BackendError:

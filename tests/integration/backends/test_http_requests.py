@@ -41,6 +41,34 @@ async def test_hop_by_hop_fields_and_those_that_connection_names_stay_here() -> 
         assert upstream.requests[0].headers[1:] == [(b"authorization", b"Bearer t"), (b"x-public", b"2")]
 
 
+async def test_own_headers_stand_in_the_place_of_the_clients() -> None:
+    async with Upstream(echoing(answer())) as upstream:
+        backend = upstream.backend(headers=[(b"Authorization", b"Bearer ours"), (b"x-api-key", b"k")])
+        headers = [(b"authorization", b"Bearer theirs"), (b"connection", b"x-api-key"), (b"accept", b"*/*")]
+        await backend.call(Request(b"GET", b"/", headers), soon())
+        await backend.close()
+        assert upstream.requests[0].headers[1:] == [
+            (b"authorization", b"Bearer ours"),
+            (b"x-api-key", b"k"),
+            (b"accept", b"*/*"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("field", "problem"),
+    [
+        ((b"host", b"a"), "cannot be set"),
+        ((b"Connection", b"close"), "cannot be set"),
+        ((b"a b", b"c"), "not a header field"),
+        ((b"a", b"b\r\nc: d"), "not a header field"),
+    ],
+)
+async def test_own_header_that_cannot_be_meant(field: tuple[bytes, bytes], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem) as caught:
+        HttpBackend("http://host", headers=[field])
+    assert "c: d" not in str(caught.value)  # values may be secrets
+
+
 @pytest.mark.parametrize(
     ("method", "body", "length"),
     [(b"GET", b"", []), (b"HEAD", b"", []), (b"POST", b"", [b"0"]), (b"GET", b"x", [b"1"])],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 LONG = 5.0  # what only a hanging test waits for
 GET = Request(b"GET", b"/", [])
 POST = Request(b"POST", b"/", [], b"{}")
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def answer(body: bytes = b"ok", *fields: bytes, status: bytes = b"200 OK") -> bytes:
@@ -70,6 +72,19 @@ class Peer:
         """Only the head of a request; its body stays unread."""
         return await self._reader.readuntil(b"\r\n\r\n")
 
+    async def read(self, size: int) -> bytes:
+        """Exactly so much of what follows."""
+        return await self._reader.readexactly(size)
+
+    async def chunked(self) -> list[bytes]:
+        """The chunks of a request's body, up to and without the last."""
+        chunks = []
+        while size := int((await self._reader.readuntil(b"\r\n")).removesuffix(b"\r\n"), 16):
+            chunks.append(await self.read(size))
+            assert await self.read(2) == b"\r\n"
+        assert await self.read(2) == b"\r\n"
+        return chunks
+
     async def send(self, data: bytes) -> None:
         if self._writer.is_closing():
             raise ConnectionResetError
@@ -95,16 +110,17 @@ class Peer:
 
 
 class Upstream:
-    def __init__(self, script: Script, host: str = "127.0.0.1") -> None:
+    def __init__(self, script: Script, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self._script = script
         self._host = host
+        self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
         self.accepted = 0
         self.open = 0
         self.requests: list[Received] = []
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, self._host, 0, limit=1 << 20)
+        self._server = await asyncio.start_server(self._accept, self._host, 0, limit=1 << 20, ssl=self._tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
         self.host = f"[{self._host}]" if ":" in self._host else self._host
         self.authority = f"{self.host}:{self.port}"
@@ -119,7 +135,8 @@ class Upstream:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def backend(self, **options: Any) -> HttpBackend:
-        return HttpBackend(f"http://{self.authority}", **options)
+        scheme = "https" if self._tls else "http"
+        return HttpBackend(f"{scheme}://{self.authority}", **options)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1

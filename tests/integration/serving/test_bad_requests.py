@@ -216,6 +216,8 @@ async def test_other_headers_may_come_twice(serving: LocalWorker) -> None:
         ("GET", "/v2/models/other/ready", 404, ""),
         ("GET", "/v2/models/flight/versions/1/other", 404, ""),
         ("GET", "/v2/models/flight/versions/2", 404, ""),
+        ("GET", "/v2/models/flight/versions/..", 400, ""),
+        ("POST", "/v2/models/flight/versions/a%2f%2e%2e%2fb/infer", 400, ""),
         ("POST", "/v2/models/flight/versions/2/infer", 404, ""),
         ("GET", "/v2/models/plain/config", 404, ""),
         ("POST", "/v2/models/flight/config", 405, "GET, HEAD"),

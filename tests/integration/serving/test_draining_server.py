@@ -6,9 +6,10 @@ import asyncio
 import socket
 
 import pytest
-import uvicorn
 
+from gateway.http_server import configure
 from gateway.serving.drain import DrainingServer
+from gateway.serving.http1 import Http1Protocol
 from tests.integration.serving.local_worker import LocalWorker, until
 
 pytestmark = pytest.mark.anyio
@@ -19,9 +20,7 @@ REQUEST = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n"
 async def test_connections_in_the_queue_are_answered_and_later_ones_refused(
     worker: LocalWorker, monkeypatch: pytest.MonkeyPatch, waiting: int
 ) -> None:
-    config = uvicorn.Config(
-        worker.worker.app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False
-    )
+    config = configure(worker.worker.app, keep_alive=75, grace=5, protocol=Http1Protocol)
     server = DrainingServer(config, worker.worker.app, worker.worker.page, shutdown_delay=0.0, drain=5.0)
     listener = socket.create_server(("127.0.0.1", 0), backlog=100)
     address = listener.getsockname()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.events import Assignment
@@ -17,10 +18,13 @@ METADATA = b'{"name":"inner","versions":["7"],"platform":"x","inputs":[{"name":"
 OUTER = METADATA.replace(b'"inner"', b'"flight"')
 
 
-async def described(worker: LocalWorker, path: str, said: bytes, *headers: tuple[str, str]) -> tuple[Any, Upstream]:
+async def described(
+    worker: LocalWorker, path: str, said: bytes, *headers: tuple[str, str], model: str = ""
+) -> tuple[Any, Upstream]:
     async with Upstream(echoing(said)) as upstream:
         url = f"http://{upstream.authority}"
-        await worker.publish(plan(endpoint(http("a", "champion", url), http("b", "challenger", "http://127.0.0.1:1"))))
+        asked = msgspec.structs.replace(http("a", "champion", url), model=model)
+        await worker.publish(plan(endpoint(asked, http("b", "challenger", "http://127.0.0.1:1"))))
         reply = await worker.request("GET", path, headers=headers)
     worker.nothing_happened()
     return reply, upstream
@@ -38,6 +42,13 @@ async def test_the_champion_is_asked_in_the_clients_words(worker: LocalWorker, p
     assert request.line == f"GET /v2/models/flight{path} HTTP/1.1".encode()
     assert (b"authorization", b"Bearer x") in request.headers
     assert b"cookie" not in request.names()
+
+
+async def test_the_champion_is_asked_by_its_own_name_for_the_model(worker: LocalWorker) -> None:
+    path = "/v2/models/flight/versions/7"
+    reply, upstream = await described(worker, path, answer(METADATA, JSON), model="in/ner")
+    assert reply.body == OUTER
+    assert upstream.requests[0].line == b"GET /v2/models/in%2Fner/versions/7 HTTP/1.1"
 
 
 async def test_a_coded_description_is_named_too(worker: LocalWorker) -> None:

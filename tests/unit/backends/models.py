@@ -28,7 +28,7 @@ async def begun(model: OnnxModel, value: float) -> asyncio.Future[object]:
     """A request that the model's thread has begun; what is asked next waits behind it."""
     call: asyncio.Future[object] = asyncio.ensure_future(model.infer(row(value), within(60)))
     await asyncio.sleep(0)
-    while model._runner.waiting:
+    while model.waiting:
         await asyncio.sleep(0)
     return call
 

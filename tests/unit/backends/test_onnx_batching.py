@@ -130,7 +130,7 @@ async def test_a_run_that_everybody_left_is_stopped(build: Build) -> None:
     calls = [asyncio.ensure_future(model.infer(row(HANGS), within(60))) for _ in range(3)]
     await asyncio.sleep(0)
     busy.cancel()
-    while model._runner.waiting or model.runs < 2:
+    while model.waiting or model.runs < 2:
         await asyncio.sleep(0)
     for call in calls:
         call.cancel()

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from gateway.errors import BadOutput
-from gateway.serving.oip.proxy import mask, narrowed, target
+from gateway.serving.oip.proxy import mask, target
 
 NAMED = b'{ "id":"model_name", "model_name" : "internal-v7" , "outputs":[{"model_name":"x","v":1.50}]}'
 MASKED = NAMED.replace(b'"internal-v7"', b'"public"')
@@ -75,9 +75,3 @@ def test_a_name_is_written_as_json() -> None:
 def test_an_answer_that_cannot_be_read_is_the_upstreams_failure(headers: list[tuple[bytes, bytes]], words: str) -> None:
     with pytest.raises(BadOutput, match=words):
         mask(headers, NAMED, "public")
-
-
-def test_an_upstream_is_asked_for_codings_that_can_be_undone() -> None:
-    asked = [(b"accept-encoding", b"br, gzip;q=0.5"), (b"accept", b"*/*")]
-    assert narrowed(asked) == [(b"accept-encoding", b"gzip"), (b"accept", b"*/*")]
-    assert narrowed([(b"accept-encoding", b"br")]) == [(b"accept-encoding", b"identity")]
