@@ -171,7 +171,7 @@ def _plane(path: Path, last_good: Path) -> ControlPlane:
     except ConfigError as error:
         if not last_good.exists():
             raise
-        plane = ControlPlane(parse(last_good.read_bytes(), path), SystemClock(), as_served=True)
+        plane = ControlPlane(parse(last_good.read_bytes(), path, files=False), SystemClock(), as_served=True)
         plane.intake.refuse(error)
         return plane
 

@@ -48,12 +48,15 @@ def load(path: Path) -> LoadedConfig:
     return parse(text, path)
 
 
-def parse(text: bytes, path: Path) -> LoadedConfig:
-    """Check `text` as the content of `path`, whose folder is where relative paths begin."""
+def parse(text: bytes, path: Path, *, files: bool = True) -> LoadedConfig:
+    """Check `text` as the content of `path`, whose folder is where relative paths begin.
+
+    Without `files` it is not asked whether its model files are there: for a config that was served from already.
+    """
     absolute = path.absolute()
     document = tree.read(text, str(path))
     config, found = _validate(document, absolute.parent)
-    found += rules.check(document.data, absolute.parent)
+    found += rules.check(document.data, absolute.parent, files=files)
     problems = document.problems + _problems(document, found)
     if problems or config is None:
         raise ConfigError(_shortened(sorted(problems, key=lambda problem: (problem.line, problem.column))))

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from gateway.config.document import Steps, Value
 
 
-def check(raw: Value, base: Path) -> Iterator[Finding]:
-    """All findings that no value has by itself."""
+def check(raw: Value, base: Path, *, files: bool = True) -> Iterator[Finding]:
+    """All findings that no value has by itself; `files` for those about model files, too."""
     yield from _listeners(raw)
     drafts = list(endpoint_drafts(raw, base))
     yield from _experiment_ids(drafts)
@@ -36,7 +36,7 @@ def check(raw: Value, base: Path) -> Iterator[Finding]:
         yield from _segments(draft)
         yield from _covariates(draft)
         yield from _champion(draft)
-        yield from _models(draft)
+        yield from _models(draft, files)
         yield from _mask(draft)
         yield from _split(draft)
         yield from metric_findings(draft)
@@ -100,7 +100,7 @@ def _champion(draft: EndpointDraft) -> Iterator[Finding]:
         yield Finding((*draft.steps, "variants"), message)
 
 
-def _models(draft: EndpointDraft) -> Iterator[Finding]:
+def _models(draft: EndpointDraft, files: bool) -> Iterator[Finding]:
     for name, variant in draft.variants.items():
         steps = (*draft.steps, "variants", name)
         if variant is None:
@@ -108,8 +108,11 @@ def _models(draft: EndpointDraft) -> Iterator[Finding]:
         if (variant.onnx is None) == (variant.url is None):
             found = "neither" if variant.onnx is None else "both"
             yield Finding(steps, f"expected exactly one of onnx and url, found {found}")
-        if variant.onnx is not None:
-            yield from _onnx((*steps, "onnx"), variant.onnx, draft)
+        if variant.onnx is not None and draft.protocol in ("http", "openai"):
+            message = f"expected protocol: oip for an ONNX model, found protocol: {draft.protocol}"
+            yield Finding((*steps, "onnx"), message)
+        if variant.onnx is not None and files:
+            yield from _there((*steps, "onnx"), variant.onnx)
         yield from _of_files(steps, variant)
         yield from _of_upstreams(steps, variant)
         if variant.model is not None and draft.protocol == "http":
@@ -141,9 +144,7 @@ def _of_upstreams(steps: Steps, variant: schema.Variant) -> Iterator[Finding]:
                 yield Finding((*steps, "headers", header), "expected variables that make a header of printable ASCII")
 
 
-def _onnx(steps: Steps, path: Path, draft: EndpointDraft) -> Iterator[Finding]:
-    if draft.protocol in ("http", "openai"):
-        yield Finding(steps, f"expected protocol: oip for an ONNX model, found protocol: {draft.protocol}")
+def _there(steps: Steps, path: Path) -> Iterator[Finding]:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:

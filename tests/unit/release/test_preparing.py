@@ -300,17 +300,20 @@ def test_a_file_that_changes_on_disk_is_told_and_taken_by_a_reload(plane: Plane)
     assert snapshot["config"]["changed_models"] == snapshot["endpoints"]["second"]["preparing"] == []
 
 
-def test_a_crash_in_front_of_a_broken_model_file_goes_on_with_what_is_served(plane: Plane) -> None:
+@pytest.mark.parametrize("content", [b"no model", None], ids=["broken", "gone"])
+def test_a_crash_in_front_of_a_model_file_goes_on_with_what_is_served(plane: Plane, content: bytes | None) -> None:
     second = models(plane.folder, fixed(x="100%"), x="logistic")
     write(plane.folder, rank=experiment(), second=second)
     plane.poll()
     plane.when_read()
     before = plane.poll(1)
     file = Path(second["variants"]["x"]["onnx"])
-    file.write_bytes(b"no model")
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
     again = control._plane(plane.folder / "gateway.yaml", plane.folder / "data" / control.LAST_GOOD)
     assert again.snapshot["plan_revision"] == before["plan_revision"]
     assert "endpoints.second.variants.x.onnx" in again.intake.status.problems[0]
     again.intake.look()
-    assert again.intake.status.changed_models == [file]
+    assert again.intake.status.changed_models == ([] if content is None else [file])
     again.close()
