@@ -185,7 +185,7 @@ class PageSet:
         # The base names the incarnations that it contains, so a crash between the two steps counts none twice.
         if path.stem not in self._folded and reading is not None:
             base = dict(self._base)
-            _add(base, reading.series)
+            _add(base, {key: values for key, values in reading.series.items() if key[0] != LOAD_FAILURES})
             # Only incarnations whose file may still exist need to be remembered.
             folded = {stem for stem in self._folded if path.with_name(f"{stem}.page").exists()} | {path.stem}
             try:
