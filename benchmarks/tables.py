@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,74 @@ def _number(value: float) -> str:
         return f"{value:,.0f}"
     text = f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3g}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+_PROXIES = {
+    "nginx": "nginx, `split_clients`: the practical limit",
+    "envoy": "Envoy, `weighted_clusters`, one worker, nothing logged",
+    "gateway": "**this gateway**, everything on",
+    "aiohttp_proxy": "bare ASGI + aiohttp client, nothing kept",
+    "httpx_proxy": "Starlette + httpx, nothing kept",
+}
+
+
+def proxy_table(summary: Mapping[str, Any]) -> str:
+    """What a proxied request costs, server by server, from the summary of `results/proxy.json`."""
+    lines = [
+        "| server | CPU µs a request, c=32: median (range) | requests/s on one core | added ms, c=1: p50 | p99 |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for name, label in _PROXIES.items():
+        if name in summary:
+            own = summary[name]
+            added = (_added(summary, own, figure) for figure in ("c1_p50_us", "c1_p99_us"))
+            lines.append(
+                f"| {label} | {_range(own['c32_cpu_us'])} | {own['c32_rate']['median']:,.0f} | {' | '.join(added)} |"
+            )
+            lines += _parts(own, columns=5)
+    return "\n".join(lines) + "\n"
+
+
+def _range(spread: Mapping[str, float]) -> str:
+    return f"{_number(spread['median'])} ({_number(spread['low'])}-{_number(spread['high'])})"
+
+
+def _added(summary: Mapping[str, Any], own: Mapping[str, Any], figure: str) -> str:
+    if "direct" not in summary:
+        return ""
+    return _number((own[figure]["median"] - summary["direct"][figure]["median"]) / 1000.0)
+
+
+_MODEL_SERVERS = {
+    "bare": "bare ASGI + orjson + onnxruntime, nothing checked or kept",
+    "gateway": "**this gateway**, everything on",
+    "mlserver": "MLServer, custom onnxruntime runtime",
+    "bentoml": "BentoML",
+    "heavy: bare": "heavier model: bare ASGI + orjson + onnxruntime",
+    "heavy: gateway, one by one": "heavier model: **this gateway**, one by one",
+    "heavy: gateway, batches": "heavier model: **this gateway**, opportunistic batches",
+}
+
+
+def onnx_table(summary: Mapping[str, Any]) -> str:
+    """What a model in the process costs, server by server, from the summary of `results/onnx.json`."""
+    lines = [
+        "| server | CPU µs a request, c=32: median (range) | requests/s on one core, c=32 | p99 ms, c=1 |",
+        "|---|--:|--:|--:|",
+    ]
+    for name, label in _MODEL_SERVERS.items():
+        if name in summary:
+            own = summary[name]
+            p99 = _number(own["c1_p99_us"]["median"] / 1000.0)
+            rate = f"{own['c32_rate']['median']:,.0f}"
+            lines += [f"| {label} | {_range(own['c32_cpu_us'])} | {rate} | {p99} |", *_parts(own, columns=4)]
+    return "\n".join(lines) + "\n"
+
+
+def _parts(own: Mapping[str, Any], columns: int) -> list[str]:
+    """A row for each kind of process of the gateway."""
+    return [
+        f"| - its {part} | {_range(own[f'c32_cpu_us_{part}'])} |{' |' * (columns - 2)}"
+        for part in ("workers", "control", "supervisor")
+        if f"c32_cpu_us_{part}" in own
+    ]
