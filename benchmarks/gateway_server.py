@@ -51,7 +51,9 @@ class Gateway:
         wait_until(shipped, SETTLE, f"the store did not hold both facts of {sent} requests", pause=0.2)
 
 
-def experiment(protocol: str, a: Mapping[str, Any], b: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+def experiment(
+    protocol: str, a: Mapping[str, Any], b: Mapping[str, Any], id: str = "b-vs-a", **more: Any
+) -> dict[str, Any]:
     """An endpoint of a config: `a` and `b` at 80/20 in an experiment that counts everything and moves nothing."""
     return {
         "protocol": protocol,
@@ -63,7 +65,7 @@ def experiment(protocol: str, a: Mapping[str, Any], b: Mapping[str, Any], **more
             "errors": {"type": "binary", "direction": "decrease", "source": "gateway"},
         },
         "experiment": {
-            "id": "b-vs-a",
+            "id": id,
             "objective": {"metric": "latency", "min_effect": 0.01},
             "guardrails": [{"metric": "errors", "margin": 0.005}],
             "stages": [{"traffic": "20%"}],

@@ -21,6 +21,7 @@ from benchmarks.stats_common import Measured
 Figures = dict[str, float]
 Subjects = Mapping[str, Callable[[], Figures]]
 Spread = dict[str, float]  # median, low, high
+_AT_LEAST_ONE = click.IntRange(min=1)
 
 
 class Rounds:
@@ -70,33 +71,44 @@ class Rounds:
 
 def command(
     name: str,
-    subjects: Callable[[Path, int], AbstractContextManager[Subjects]],
+    subjects: Callable[..., AbstractContextManager[Subjects]],
     goals: Callable[[Rounds], Iterable[Measured]],
     table: Callable[[Mapping[str, Any]], str],
     *,
     compared: Iterable[str],
-    seconds: int = 4,
+    rounds: int = 5,
+    once: Iterable[str] = (),
+    sizes: Iterable[click.Option] = (),
 ) -> click.Command:
-    """The command line of a benchmark. `subjects` of a scratch folder and the seconds of load on each;
-    `goals` are judged where all subjects `compared` were measured. Exits with 1 if one is missed."""
+    """The command line of a benchmark; it exits with 1 if a goal is missed.
+
+    `subjects` takes a scratch folder, the seconds of each load, and further `sizes` by name. Those named in `once`
+    are measured in one round only. `goals` are judged where all subjects `compared` were measured.
+    """
 
     @click.command(help=f"Measure in alternating rounds, print table and goals: {name}.")
     @click.option("--json", "kept", is_flag=True, help=f"Write benchmarks/results/{name}.json.")
-    @click.option("--rounds", default=5, show_default=True, type=click.IntRange(min=1), help="Rounds of all subjects.")
-    @click.option("--seconds", default=seconds, show_default=True, type=click.IntRange(min=1), help="Each load.")
+    @click.option("--rounds", default=rounds, show_default=True, type=_AT_LEAST_ONE, help="Rounds of all subjects.")
+    @click.option("--seconds", default=4, show_default=True, type=_AT_LEAST_ONE, help="Length of each load.")
     @click.option("--only", multiple=True, help="Subjects to measure, by default all; repeatable.")
-    def main(kept: bool, rounds: int, seconds: int, only: tuple[str, ...]) -> None:
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder, subjects(Path(folder), seconds) as every:
-            if unknown := sorted(set(only) - set(every)):
-                raise click.BadParameter(f"{', '.join(unknown)}; there are {', '.join(every)}", param_hint="--only")
-            chosen = {one: run for one, run in every.items() if not only or one in only}
-            bench = Rounds(name, {"seconds": seconds, "versions": versions(chosen)}, kept=kept)
-            bench.run(chosen, rounds)
+    def main(kept: bool, rounds: int, only: tuple[str, ...], **sizes: int) -> None:
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder, subjects(Path(folder), **sizes) as every:
+            chosen = _chosen(every, only)
+            bench = Rounds(name, {**sizes, "versions": versions(chosen)}, kept=kept)
+            bench.run({one: run for one, run in chosen.items() if one not in once}, rounds)
+            bench.run({one: run for one, run in chosen.items() if one in once}, 1)
         missed = bench.finish(goals(bench) if set(compared) <= set(chosen) else ())
         click.echo(table(bench.summary()))
         raise SystemExit(1 if missed else 0)
 
+    main.params.extend(sizes)
     return main
+
+
+def _chosen(every: Subjects, only: tuple[str, ...]) -> Subjects:
+    if unknown := sorted(set(only) - set(every)):
+        raise click.BadParameter(f"{', '.join(unknown)}; there are {', '.join(every)}", param_hint="--only")
+    return {name: run for name, run in every.items() if not only or name in only}
 
 
 def say(line: str) -> None:

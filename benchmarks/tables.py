@@ -202,3 +202,24 @@ def _parts(own: Mapping[str, Any], columns: int) -> list[str]:
         for part in ("workers", "control", "supervisor")
         if f"c32_cpu_us_{part}" in own
     ]
+
+
+def flat_table(summary: Mapping[str, Any]) -> str:
+    """Cost of a request as other things grow, from the summary of `results/flat.json`."""
+    lines = [
+        "| varied | CPU µs a request: median (range) | workers | control | requests/s | control idle, % of a core |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name, own in summary.items():
+        if name != "memory":
+            parts = " | ".join(_number(own[f"cpu_us_{part}"]["median"]) for part in ("workers", "control"))
+            idle = _number(own["idle_percent_control"]["median"])
+            lines.append(f"| {name} | {_range(own['cpu_us'])} | {parts} | {own['rate']['median']:,.0f} | {idle} |")
+    if "memory" in summary:
+        own = summary["memory"]
+        for part in ("workers", "control"):
+            first, half, last = (_number(own[f"mb_{part}_{tenth}"]["median"]) for tenth in (1, 5, 10))
+            requests = f"{own['requests']['median']:,.0f}"
+            told = f"{first} MB after a tenth of {requests} requests, {half} after half, {last} after all."
+            lines += ["", f"Memory of the {part}: {told}"]
+    return "\n".join(lines) + "\n"
