@@ -19,13 +19,13 @@ import click
 
 from benchmarks import servers
 from benchmarks.bench_proxy import ANSWER, BODY
+from benchmarks.bench_tables import flat_table
 from benchmarks.gateway_server import ORIGINS, Gateway, experiment, gateway, settled
 from benchmarks.load import USERS, Traffic, wrk
 from benchmarks.processes import Tree
 from benchmarks.rounds import Figures, Rounds, Subjects, command, say
 from benchmarks.servers import Upstreams
 from benchmarks.stats_common import Measured
-from benchmarks.tables import flat_table
 
 NAME = "flat"
 CONNECTIONS, ENDPOINTS, VALUES = (1, 8, 32, 128, 512), (1, 20, 200), (1, 10, 50)

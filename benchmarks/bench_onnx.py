@@ -18,13 +18,13 @@ from typing import Any
 import orjson
 
 from benchmarks import servers
+from benchmarks.bench_tables import onnx_table
 from benchmarks.gateway_server import ORIGINS, experiment, gateway, settled
 from benchmarks.load import Traffic, loaded, wrk
 from benchmarks.processes import Tree
 from benchmarks.results_file import ROOT
 from benchmarks.rounds import Figures, Rounds, Subjects, command
 from benchmarks.stats_common import Measured
-from benchmarks.tables import onnx_table
 from gateway.config.schema import json_schema
 
 NAME = "onnx"

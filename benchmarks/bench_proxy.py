@@ -17,13 +17,13 @@ from pathlib import Path
 import httpx
 
 from benchmarks import servers
+from benchmarks.bench_tables import proxy_table
 from benchmarks.gateway_server import ORIGINS, Gateway, experiment, gateway, settled
 from benchmarks.load import USERS, Traffic, loaded, wrk
 from benchmarks.processes import BenchmarkError, Tree
 from benchmarks.rounds import Figures, Rounds, Subjects, command
 from benchmarks.servers import Upstreams
 from benchmarks.stats_common import Measured
-from benchmarks.tables import proxy_table
 
 NAME = "proxy"
 PATH = "/score/rank"

@@ -34,10 +34,11 @@ class Rounds:
     def run(self, subjects: Subjects, rounds: int) -> None:
         """Measure every subject once in each round; the order turns, so that nobody always follows the same one."""
         names = list(subjects)
-        keys = []
-        for number in range(rounds):
-            first = number % len(names)
-            keys += [f"{number + 1}/{name}" for name in names[first:] + names[:first]]
+        keys = [
+            f"{number + 1}/{names[(number + turn) % len(names)]}"
+            for number in range(rounds)
+            for turn in range(len(names))
+        ]
         self._results.run(keys, lambda key: subjects[key.partition("/")[2]](), say)
 
     def of(self, name: str) -> list[Figures]:
@@ -77,6 +78,7 @@ def command(
     *,
     compared: Iterable[str],
     rounds: int = 5,
+    seconds: int = 4,
     once: Iterable[str] = (),
     sizes: Iterable[click.Option] = (),
 ) -> click.Command:
@@ -89,7 +91,7 @@ def command(
     @click.command(help=f"Measure in alternating rounds, print table and goals: {name}.")
     @click.option("--json", "kept", is_flag=True, help=f"Write benchmarks/results/{name}.json.")
     @click.option("--rounds", default=rounds, show_default=True, type=_AT_LEAST_ONE, help="Rounds of all subjects.")
-    @click.option("--seconds", default=4, show_default=True, type=_AT_LEAST_ONE, help="Length of each load.")
+    @click.option("--seconds", default=seconds, show_default=True, type=_AT_LEAST_ONE, help="Length of each load.")
     @click.option("--only", multiple=True, help="Subjects to measure, by default all; repeatable.")
     def main(kept: bool, rounds: int, only: tuple[str, ...], **sizes: int) -> None:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder, subjects(Path(folder), **sizes) as every:

@@ -120,10 +120,11 @@ def bentoml(folder: Path, model: Path, path: str, body: bytes) -> Iterator[tuple
 
 
 @contextmanager
-def litellm(folder: Path, up: Upstreams, path: str, body: bytes) -> Iterator[tuple[Tree, str]]:
+def litellm(folder: Path, plain: Upstreams, streamed: Upstreams, path: str, body: bytes) -> Iterator[tuple[Tree, str]]:
     """LiteLLM's proxy with two weighted deployments, one worker, its own price list instead of the one it fetches."""
     url, port = address()
-    conf = _filled(PEERS / "litellm" / "config.yaml", folder / "litellm", {"a": up.a, "b": up.b})
+    values = {"a": plain.a, "b": plain.b, "streamed_a": streamed.a, "streamed_b": streamed.b}
+    conf = _filled(PEERS / "litellm" / "config.yaml", folder / "litellm", values)
     environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "NO_PROXY": "127.0.0.1"}
     command = [_script("litellm", "litellm"), "--config", str(conf), "--host", "127.0.0.1", "--port", port]
     with running("litellm", command, conf.parent, answers(url + path, body), environment=environment) as tree:
