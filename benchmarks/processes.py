@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import httpx
 
 SERVER_CORE, LOAD_CORE = 0, 1  # what is measured never shares a core with what measures
@@ -23,8 +25,15 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PARTS = {"gateway.worker": "workers", "gateway.control": "control", "gateway.cli": "supervisor"}
 
 
-class BenchmarkError(Exception):
+class BenchmarkError(click.ClickException):
     """The measurement would be worth nothing; the message says why."""
+
+
+def prepare() -> None:
+    """Raises BenchmarkError without two cores. From now on SIGTERM unwinds, so that no server is left behind."""
+    if not {SERVER_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
+        raise BenchmarkError(f"cores {SERVER_CORE} and {LOAD_CORE} are needed: one for servers, one for the load")
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 @dataclass(frozen=True, slots=True)

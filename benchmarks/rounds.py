@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from benchmarks.processes import prepare
 from benchmarks.results_file import Case, ResultsFile, revision
 from benchmarks.servers import versions
 from benchmarks.stats_common import Measured
@@ -94,6 +95,7 @@ def command(
     @click.option("--seconds", default=seconds, show_default=True, type=_AT_LEAST_ONE, help="Length of each load.")
     @click.option("--only", multiple=True, help="Subjects to measure, by default all; repeatable.")
     def main(kept: bool, rounds: int, only: tuple[str, ...], **sizes: int) -> None:
+        prepare()
         with tempfile.TemporaryDirectory(prefix="bench-") as folder, subjects(Path(folder), **sizes) as every:
             chosen = _chosen(every, only)
             bench = Rounds(name, {**sizes, "versions": versions(chosen)}, kept=kept)
