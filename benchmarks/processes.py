@@ -146,26 +146,29 @@ def _await(tree: Tree, ready: Callable[[], bool]) -> None:
 
 
 def _stop(tree: Tree) -> None:
-    """The root is asked; whoever is left after that is killed, each by its id."""
-    family = tree.pids()
+    """The root is asked; whoever of its family is left after that is killed, each by its id."""
+    family = {pid: _begun(pid) for pid in tree.pids()}
     tree.root.send_signal(signal.SIGTERM)
     try:
         tree.root.wait(STOP)
     except subprocess.TimeoutExpired:
-        family = tree.pids()
+        family |= {pid: _begun(pid) for pid in tree.pids()}
         tree.root.kill()
         tree.root.wait()
-    for pid in family[1:]:
-        if _alive_of(pid, family):
+    left = {pid: begun for pid, begun in family.items() if begun is not None and pid != tree.root.pid}
+    for pid, begun in left.items():
+        if _begun(pid) == begun:  # and not a stranger that got its number
             os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: all(_begun(pid) != begun for pid, begun in left.items()), STOP, f"{tree.name} did not end")
 
 
-def _alive_of(pid: int, family: list[int]) -> bool:
-    """Whether this is still the process that was seen: an orphan of the family, not a stranger with its number."""
+def _begun(pid: int) -> str | None:
+    """When a process began, in clock ticks; None if it has ended, waited for or not."""
     try:
-        return int(_stat(pid)[1]) in (1, *family)
+        fields = _stat(pid)
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return None
+    return None if fields[0] == "Z" else fields[19]
 
 
 def _parents() -> Iterator[tuple[int, int]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import cast
 
@@ -75,11 +76,13 @@ class Provider(asyncio.Protocol):
 
 
 async def serve(ports: tuple[int, ...], chunks: int, gap: float) -> None:
+    """Stream from both ports until cancelled."""
     loop = asyncio.get_running_loop()
-    for name, port in zip("ab", ports, strict=True):
-        stream = events(f"gpt-{name}", chunks)
-        await loop.create_server(partial(Provider, stream, gap), "127.0.0.1", port, backlog=2048)
-    await asyncio.Event().wait()
+    async with AsyncExitStack() as servers:
+        for name, port in zip("ab", ports, strict=True):
+            made = partial(Provider, events(f"gpt-{name}", chunks), gap)
+            await servers.enter_async_context(await loop.create_server(made, "127.0.0.1", port, backlog=2048))
+        await asyncio.Event().wait()
 
 
 @click.command()
