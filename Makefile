@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PEERS := $(patsubst benchmarks/peers/%/requirements.txt,%,$(wildcard benchmarks/peers/*/requirements.txt))
 PROGRAMS := nginx wrk
 
-.PHONY: install demo test check prove peers bench lock clean
+.PHONY: install clients demo test check prove peers bench lock clean
 
 install: $(STAMP)
 
@@ -20,6 +20,18 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(VENV)
 	$(PYTHON) -m pip --python $(BIN)/python install --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Real clients and a real model server for tests/clients: their pins contradict ours and each other's, so each has an
+# environment of its own.
+CLIENTS := tests/clients
+
+clients: $(CLIENTS)/.envs/mlserver/.installed $(CLIENTS)/.envs/kserve/.installed
+
+$(CLIENTS)/.envs/%/.installed: $(CLIENTS)/requirements/%.txt
+	@echo "installing $* into $(@D) ..."
+	@$(PYTHON) -m venv $(@D) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(@D)
+	$(PYTHON) -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
 
 demo: install
@@ -54,6 +66,10 @@ bench: peers
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --group dev --no-annotate --no-header pyproject.toml -o requirements.lock
+	for name in mlserver kserve; do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	    $(CLIENTS)/requirements/$$name.in -o $(CLIENTS)/requirements/$$name.txt || exit 1; \
+	done
 
 clean:
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) $(CLIENTS)/.envs benchmarks/.peers dist build

@@ -25,7 +25,6 @@ from benchmarks.processes import Tree
 from benchmarks.results_file import ROOT
 from benchmarks.rounds import Figures, Rounds, Subjects, command
 from benchmarks.stats_common import Measured
-from gateway.config.schema import json_schema
 
 NAME = "onnx"
 ENDPOINT = "flight-delay"
@@ -45,13 +44,6 @@ FLIGHT = body("features", "FP32", ROW)
 FILE = body("bytes", "INT32", [(37 * place) % 256 for place in range(2048)])
 
 
-def batches() -> dict[str, str | None]:
-    """Ways to run a model that the config knows, by name of the subject."""
-    if "batch" in json_schema()["$defs"]["Variant"]["properties"]:
-        return {"gateway, one by one": "off", "gateway, batches": "opportunistic"}
-    return {"gateway, one by one": None}
-
-
 class Bench:
     """Every server in turn, with the same model and the same load."""
 
@@ -66,11 +58,12 @@ class Bench:
         file_types = next((servers.BUILT / "magika").glob("lib/*/site-packages/magika/models/*/model.onnx"))
         return {
             "bare": partial(self.peer, bare, PATH, FLIGHT),
-            "gateway": partial(self.gateway, LOGISTIC, None, FLIGHT),
+            "gateway": partial(self.gateway, LOGISTIC, FLIGHT),
             "mlserver": partial(self.peer, mlserver, PATH, FLIGHT),
             "bentoml": partial(self.peer, bentoml, "/infer", FLIGHT),
             "heavy: bare": partial(self.peer, partial(self._bare, file_types, FILE), PATH, FILE),
-            **{f"heavy: {name}": partial(self.gateway, file_types, how, FILE) for name, how in batches().items()},
+            "heavy: gateway, one by one": partial(self.gateway, file_types, FILE, max_batch=1),
+            "heavy: gateway, batches": partial(self.gateway, file_types, FILE),
         }
 
     def _bare(self, model: Path, sent: bytes) -> AbstractContextManager[tuple[Tree, str]]:
@@ -80,11 +73,11 @@ class Bench:
         with started() as (tree, url):
             return self._measure(self._traffic(url, path, sent), partial(loaded, tree))
 
-    def gateway(self, model: Path, batch: str | None, sent: bytes) -> Figures:
+    def gateway(self, model: Path, sent: bytes, **how: Any) -> Figures:
         # Under 32 at once the heavier model's answers may take longer than a model's usual second.
-        variant = {"onnx": str(model), "timeout": "10s", **({"batch": batch} if batch else {})}
+        variant = {"onnx": str(model), "timeout": "10s", **how}
         served = {ENDPOINT: experiment("oip", variant, variant, aa=True)}
-        with gateway(self._folder, served, PATH, sent) as own:
+        with gateway(self._folder, served, PATH, sent, model_roots=[str(model.parent)]) as own:
             return self._measure(self._traffic(own.url, PATH, sent), partial(settled, own))
 
     def _traffic(self, url: str, path: str, sent: bytes) -> Traffic:

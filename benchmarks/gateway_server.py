@@ -76,8 +76,8 @@ def experiment(
 
 
 @contextmanager
-def gateway(folder: Path, endpoints: Mapping[str, Any], path: str, body: bytes) -> Iterator[Gateway]:
-    """One worker and the control process on the server's core, serving these endpoints of a config."""
+def gateway(folder: Path, endpoints: Mapping[str, Any], path: str, body: bytes, **more: Any) -> Iterator[Gateway]:
+    """One worker and the control process on the server's core, serving these endpoints of a config (and `more` keys)."""
     home = folder / "gateway"
     home.mkdir(parents=True, exist_ok=True)
     url, port = address()
@@ -88,6 +88,7 @@ def gateway(folder: Path, endpoints: Mapping[str, Any], path: str, body: bytes) 
         "metrics": {"listen": f"127.0.0.1:{free_port()}"},
         "data_dir": "data",
         "endpoints": endpoints,
+        **more,
     }
     config = home / "gateway.yaml"
     shutil.rmtree(home / "data", ignore_errors=True)

@@ -21,14 +21,13 @@ import msgspec
 
 from gateway.admin import views
 from gateway.admin.app import admin_app, metrics_app
-from gateway.backends.onnx import ModelError
 from gateway.clock import Clock, SystemClock
 from gateway.config.load import LoadedConfig, load, parse
-from gateway.config.watch import Accepted, ConfigWatcher, Refused, diff, needs_restart
-from gateway.errors import ConfigError, GatewayError, StoreError
+from gateway.errors import ConfigError, GatewayError
 from gateway.http_server import Server, configure
 from gateway.node import ControlSettings
 from gateway.release.controller import Controller
+from gateway.release.intake import Intake, ReloadStatus
 from gateway.release.keys import load_or_create
 from gateway.release.state import Kind
 from gateway.store.sqlite import SqliteStore
@@ -38,7 +37,7 @@ from gateway.telemetry.logging import configure as configure_logging
 log = logging.getLogger(__name__)
 
 TICK = 0.1  # seconds between two rounds of the control loop
-CONFIG_POLL = 0.5  # seconds between two looks at the config file
+READING = 30.0  # seconds that whoever asks for a reload waits for its model files to be read
 LAST_SHIPMENTS = 5.0  # seconds that a stopping node gives to shipping what its workers left
 LAST_GOOD = "config.last-good.yaml"  # in the data directory
 T = TypeVar("T")
@@ -63,40 +62,31 @@ class ControlPlane:
         except GatewayError:
             self.store.close()
             raise
-        self._waiting: LoadedConfig | None = None  # well written, but not to be taken as things stand
-        self._watcher = ConfigWatcher(loaded.path, loaded, clock)
-        self._next_look = clock.monotonic()
-        self.reload_status = views.ReloadStatus(clock.wall_us())
-        self._started_in = config.data_dir
-        self._remember(loaded)
-        self._started_with = loaded
+        self.intake = Intake(self.controller, config.data_dir / LAST_GOOD, clock)
         self.snapshot: dict[str, Any] = self._view()
 
     def poll(self) -> None:
-        """One round: tick, look at the config file when it is time, take a new snapshot."""
+        """One round: tick, look at the config, take a new snapshot."""
         self.controller.tick()
-        if self._clock.monotonic() >= self._next_look:
-            self._next_look = self._clock.monotonic() + CONFIG_POLL
-            self._follow_config()
+        self.intake.look()
+        if self.intake.idle:
+            self.controller.prune()
         self.snapshot = self._view()
 
     def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str = "") -> None:
         self.controller.command(endpoint, kind, actor, text, variant)
         self.snapshot = self._view()
 
-    def reload(self) -> list[str]:
-        """Look at the file now; returns what is wrong with it."""
-        try:
-            self._take(load(self.controller.loaded.path))
-        except ConfigError as error:
-            self.refuse(error)
+    def reload(self) -> ReloadStatus:
+        """Look at the file now. Model files that have changed may still be read when this returns."""
+        self.intake.reload()
         self.snapshot = self._view()
-        return self.reload_status.problems
+        return self.intake.status
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         pages = self.controller.health.pages
         totals = pages.totals(pages.read())
-        samples = views.samples(self.controller, self.reload_status, self._clock.wall_us())
+        samples = views.samples(self.controller, self.intake.status, self._clock.wall_us())
         return render(GatewayCollector(lambda: (totals, samples)), accept)
 
     def ship_the_rest(self) -> None:
@@ -111,53 +101,7 @@ class ControlPlane:
         self.store.close()
 
     def _view(self) -> dict[str, Any]:
-        return views.status(self.controller, self.reload_status, self._clock.wall_us())
-
-    def _follow_config(self) -> None:
-        change = self._watcher.poll()
-        if isinstance(change, Accepted):
-            self._take(change.loaded)
-        elif isinstance(change, Refused):
-            self._waiting = None
-            self.refuse(change.error)
-        elif change is None and self._waiting is not None:
-            self._take(self._waiting)
-        elif change is not None:
-            self.reload_status.problems = []
-            log.info("the config file holds the config in use again")
-
-    def _take(self, loaded: LoadedConfig) -> None:
-        before = self.controller.loaded
-        try:
-            self.controller.take(loaded)
-        except (StoreError, ConfigError, ModelError) as error:
-            # What is in the way may pass: the store comes back, a person rolls back, a model file arrives.
-            self._waiting = loaded
-            self.refuse(error)
-            return
-        self._waiting = None
-        self._remember(loaded)
-        restart = needs_restart(self._started_with.config, loaded.config)
-        self.reload_status = views.ReloadStatus(self._clock.wall_us(), [], restart)
-        for line in diff(before.config, loaded.config):
-            log.info("config: %s", line)
-        for key in restart:
-            log.warning("config: %s changes at the next restart only", key)
-
-    def _remember(self, loaded: LoadedConfig) -> None:
-        path = self._started_in / LAST_GOOD
-        temporary = path.with_suffix(".new")
-        try:
-            temporary.write_bytes(loaded.text)
-            temporary.replace(path)
-        except OSError as error:
-            log.error("the config could not be kept for a restart: %s", error)  # noqa: TRY400
-
-    def refuse(self, error: GatewayError) -> None:
-        known = self.reload_status.problems
-        self.reload_status.refuse(error)
-        if self.reload_status.problems != known:
-            log.error("the config was refused, the last good one stays:\n%s", error)
+        return views.status(self.controller, self.intake.status, self._clock.wall_us())
 
 
 class _Process:
@@ -181,7 +125,14 @@ class _Process:
         return await self.run(lambda: self._plane.exposition(accept))
 
     async def reload(self) -> list[str]:
-        return await self.run(self._plane.reload)
+        status = await self.run(self._plane.reload)
+        deadline = asyncio.get_running_loop().time() + READING
+        while status.reading_models:
+            if asyncio.get_running_loop().time() > deadline:
+                return ["the model files are still being read; `gateway status` tells when they are taken"]
+            await asyncio.sleep(TICK)
+            status = self._plane.intake.status
+        return status.problems
 
     async def run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -221,7 +172,7 @@ def _plane(path: Path, last_good: Path) -> ControlPlane:
         if not last_good.exists():
             raise
         plane = ControlPlane(parse(last_good.read_bytes(), path), SystemClock())
-        plane.refuse(error)
+        plane.intake.refuse(error)
         return plane
 
 

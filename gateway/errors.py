@@ -8,8 +8,16 @@
     │   ├── MethodNotAllowed    405
     │   ├── TokenRejected       403
     │   ├── ValueRejected       422  well-formed, but the value cannot be taken
+    │   ├── RequestTimeout      408  the head or a part of the body did not come in time
     │   ├── BodyTooLarge        413
+    │   ├── TargetTooLong       414
+    │   ├── UnsupportedEncoding 415
+    │   ├── ExpectationFailed   417
+    │   ├── HeadTooLarge        431
     │   ├── ClientGone          499  nobody is left to be told
+    │   ├── NotSupported        501  asked of model servers, and not done here
+    │   ├── Unimplemented       501  HTTP that this server does not speak
+    │   ├── VersionNotSupported 505
     │   └── NotReady            503  no plan yet, or no longer room
     ├── BackendError            502  the variant's own attempt failed: counted against it
     │   ├── BackendTimeout      504
@@ -91,6 +99,46 @@ class ValueRejected(RequestError):
 class BodyTooLarge(RequestError):
     status = 413
     reason = "body_too_large"
+
+
+class UnsupportedEncoding(RequestError):
+    status = 415
+    reason = "unsupported_encoding"
+
+
+class NotSupported(RequestError):
+    status = 501
+    reason = "not_supported"
+
+
+class RequestTimeout(RequestError):
+    status = 408
+    reason = "request_timeout"
+
+
+class TargetTooLong(RequestError):
+    status = 414
+    reason = "target_too_long"
+
+
+class ExpectationFailed(RequestError):
+    status = 417
+    reason = "expectation_failed"
+
+
+class HeadTooLarge(RequestError):
+    status = 431
+    reason = "head_too_large"
+
+
+class Unimplemented(RequestError):
+    status = 501
+    reason = "not_implemented"
+
+
+class VersionNotSupported(RequestError):
+    status = 505
+    reason = "version_not_supported"
 
 
 class ClientGone(RequestError):

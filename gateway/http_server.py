@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,14 +19,17 @@ class Server(uvicorn.Server):
         yield
 
 
-def configure(app: Any, *, keep_alive: int, grace: int) -> uvicorn.Config:
-    """`keep_alive` is for idle connections, `grace` for requests in flight at the end; both in seconds.
+def configure(
+    app: Any, *, keep_alive: int, grace: int, protocol: Callable[..., asyncio.Protocol] | None = None
+) -> uvicorn.Config:
+    """`keep_alive` is for idle connections, `grace` for requests in flight at the end; both in seconds. `protocol`
+    makes what speaks on a connection, from the arguments that uvicorn gives to its own protocols.
 
-    httptools is pinned: uvicorn's other parser accepts requests that can be smuggled.
+    Else httptools is pinned: uvicorn's other parser accepts requests that can be smuggled.
     """
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=protocol or "httptools",  # type: ignore[arg-type]  # uvicorn calls it, and asks for no class
         loop="none",
         ws="none",
         lifespan="off",

@@ -7,6 +7,7 @@ reads it whole and swaps it in between two requests. Nothing else flows down.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -15,13 +16,15 @@ import msgspec
 
 from gateway.errors import GatewayError
 
-SCHEMA = 2
+SCHEMA = 3
 HASH_SPACE = 1 << 64  # assignment hashes are integers in [0, HASH_SPACE)
+PREPARED_AT_ONCE = 32  # models that one plan prepares, at most; no endpoint has more, other endpoints wait
 
 Role = Literal["champion", "challenger"]
-Protocol = Literal["oip", "http"]
-Source = Literal["gateway", "outcome"]
+Protocol = Literal["oip", "openai", "http"]
+Source = Literal["gateway", "outcome", "answer"]
 MetricType = Literal["binary", "bounded", "count", "unbounded", "ratio", "score", "latency"]
+BackendKey = tuple[object, ...]
 
 
 class PlanError(GatewayError):
@@ -42,8 +45,14 @@ class VariantPlan(_Value, frozen=True, kw_only=True):
     timeout: float  # seconds for the whole attempt
     onnx: str = ""  # absolute path of the artifact
     digest: str = ""  # sha256 of the artifact, hex
+    threads: int = 1  # of the model, in each worker
+    max_batch: int = 64  # rows that one run may take together; 1 is one request at a time
     url: str = ""
     idempotent: bool = False  # an HTTP request that may be repeated on the champion
+    model: str = ""  # its name at the upstream; "" where the client's name stays
+    headers: tuple[tuple[str, str], ...] = ()  # set on every request to the upstream, in place of the client's
+    idle_timeout: float = 30.0  # seconds between two pieces of an answer that is passed on while it comes
+    stream_timeout: float = 300.0  # seconds that such an answer may take behind its head
 
 
 class SegmentPlan(_Value, frozen=True, kw_only=True):
@@ -71,6 +80,14 @@ class MetricPlan(_Value, frozen=True, kw_only=True):
     source: Source
     low: float | None = 0.0
     high: float | None = 1.0
+
+
+class ReadingPlan(_Value, frozen=True, kw_only=True):
+    """Where in every answer the value of a metric of source "answer" is."""
+
+    metric: str
+    kind: Literal["header", "json", "stream"]
+    what: str  # lower-case name of a header, JSON pointer (RFC 6901), or a word of what is known of event streams
 
 
 class CapturePlan(_Value, frozen=True, kw_only=True):
@@ -112,10 +129,23 @@ class EndpointPlan(_Value, frozen=True, kw_only=True):
     capture: CapturePlan | None = None  # set where some metric scores predictions
     shadow: int = 0  # width of the hash space whose units' requests the other variants see too; drawn by its own salt
     kept: tuple[KeptPlan, ...] = ()
+    mask_model: bool = False  # answers name the endpoint where an upstream would name its model
+    readings: tuple[ReadingPlan, ...] = ()
 
     @property
     def champion(self) -> VariantPlan:
         return next(variant for variant in self.variants if variant.role == "champion")
+
+
+class PreparedPlan(_Value, frozen=True, kw_only=True):
+    """A model to load that no request reaches yet: a later plan brings it in once every worker has it."""
+
+    endpoint: str
+    variant: VariantPlan
+
+    @property
+    def key(self) -> BackendKey:
+        return backend_key(self.endpoint, self.variant)
 
 
 class SigningKey(_Value, frozen=True, kw_only=True):
@@ -135,7 +165,23 @@ class Plan(_Value, frozen=True, kw_only=True):
     keys: tuple[SigningKey, ...]
     pepper: str  # hex; keys the stored hash of unit ids
     max_body: int  # bytes
+    prepare: tuple[PreparedPlan, ...] = ()  # models to load that no endpoint uses yet
     schema: int = SCHEMA
+
+
+def backend_key(endpoint: str, variant: VariantPlan) -> BackendKey:
+    """Everything that makes a backend what it is: where something of it changes, another backend is needed."""
+    model = variant.digest, variant.onnx, variant.threads, variant.max_batch
+    upstream = variant.url, variant.headers, variant.idle_timeout
+    return (endpoint, variant.name, *model, *upstream)
+
+
+def models(endpoints: Iterable[EndpointPlan]) -> Iterator[PreparedPlan]:
+    """The models that these endpoints need in the process; an upstream needs no loading."""
+    for endpoint in endpoints:
+        for variant in endpoint.variants:
+            if variant.onnx:
+                yield PreparedPlan(endpoint=endpoint.name, variant=variant)
 
 
 def shares(slots: tuple[Slot, ...]) -> dict[str, int]:

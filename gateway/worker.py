@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -27,10 +28,11 @@ from gateway.node import WorkerSettings
 from gateway.serving.app import DataApp
 from gateway.serving.drain import DrainingServer
 from gateway.serving.follow import PlanFollower
+from gateway.serving.http1 import Http1Protocol
 from gateway.serving.inference import Inference
 from gateway.serving.outcomes import Outcomes
+from gateway.serving.registry import Registry
 from gateway.serving.shadow import Shadows
-from gateway.serving.table import Registry
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry.logging import configure as configure_logging
 from gateway.telemetry.status_page import StatusPage, Word
@@ -75,7 +77,13 @@ class Worker:
         """Look at the plan file; raises nothing."""
         await self._follower.follow()
 
+    @property
+    def loading(self) -> bool:
+        """Whether a model is being loaded beside the traffic."""
+        return self._follower.loading
+
     async def close(self) -> None:
+        await self._follower.close()
         await self._shadows.close()
         await self._registry.close()
         self._outcomes.close()
@@ -86,7 +94,8 @@ class Worker:
 async def _run(settings: WorkerSettings) -> None:
     worker = Worker(Path(settings.data_dir), settings.spool, SystemClock())
     listener = socket.socket(fileno=settings.socket)
-    config = configure(worker.app, keep_alive=KEEP_ALIVE, grace=round(settings.grace))
+    protocol = partial(Http1Protocol, refused=worker.app.refused)
+    config = configure(worker.app, keep_alive=KEEP_ALIVE, grace=round(settings.grace), protocol=protocol)
     server = DrainingServer(config, worker.app, worker.page, settings.shutdown_delay, settings.drain)
     ready = asyncio.Event()
 

@@ -34,6 +34,12 @@ def status_view(document: dict[str, Any]) -> RenderableType:
         Text(f"config refused, the last good one stays: {problem}", style="bold red") for problem in config["problems"]
     ]
     lines += [Text(f"{key} changes at the next restart only", style="yellow") for key in config["needs_restart"]]
+    if config["reading_models"]:
+        lines.append(Text("the model files of a new config are being read", style="yellow"))
+    lines += [
+        Text(f"{path} has changed since it was taken: POST /-/reload takes it anew", style="yellow")
+        for path in config["changed_models"]
+    ]
     if not document["store"]["ok"]:
         lines.append(Text(f"store: {document['store']['error']}", style="bold red"))
     for name, endpoint in document["endpoints"].items():
@@ -44,10 +50,11 @@ def status_view(document: dict[str, Any]) -> RenderableType:
 def endpoint_view(name: str, endpoint: dict[str, Any]) -> RenderableType:
     split = "  ".join(f"{variant} {share}" for variant, share in sorted(_percent(endpoint["split"]).items()))
     head = Text.assemble((name, "bold"), f"  {endpoint['status']}  ·  champion {endpoint['champion']}  ·  {split}")
+    parts: list[RenderableType] = [head, *map(_preparing_line, endpoint["preparing"])]
     experiment = endpoint.get("experiment")
     if experiment is None:
-        return head
-    parts: list[RenderableType] = [head, Text(f"experiment {experiment['id']}: {stage_line(experiment)}")]
+        return Group(*parts)
+    parts.append(Text(f"experiment {experiment['id']}: {stage_line(experiment)}"))
     parts += [Text(line) for line in _standing(experiment)]
     if experiment["last"]:
         parts.append(Text(_last_line(experiment["last"])))
@@ -62,6 +69,14 @@ def endpoint_view(name: str, endpoint: dict[str, Any]) -> RenderableType:
         parts += [Text(line) for line in verdict_lines(experiment)]
         parts += [estimates_table(experiment, ended=not experiment["running"]), tests_table(experiment)]
     return Group(*parts)
+
+
+def _preparing_line(model: dict[str, Any]) -> Text:
+    """Why a model has no traffic yet."""
+    loaded = f"loaded by {model['loaded']} of {model['workers']} workers"
+    if model["errors"]:
+        return Text(f"{model['variant']} gets no traffic, {loaded}: {'; '.join(model['errors'])}", style="bold red")
+    return Text(f"{model['variant']} is prepared: {loaded}", style="yellow")
 
 
 def _standing(experiment: dict[str, Any]) -> Iterator[str]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from gateway import __version__
-from gateway.errors import ConfigError
 from gateway.evidence.report import OVERALL, WATCH
+from gateway.plan import HASH_SPACE, shares
 from gateway.release.controller import Controller
+from gateway.release.intake import ReloadStatus
 from gateway.release.policy import permitted
-from gateway.release.state import Decision, ReleaseState, shares_of
+from gateway.release.state import Decision, ReleaseState
 from gateway.release.view import Rules
 from gateway.store.base import LedgerRow
 from gateway.telemetry import metrics
@@ -21,18 +21,6 @@ from gateway.telemetry.exposition import Sample
 from gateway.telemetry.status_page import Word
 
 _CHARTED = (OVERALL, WATCH)  # tests as metrics: those of segments are many, and in the status
-
-
-@dataclass(slots=True)
-class ReloadStatus:
-    """How the config file on disk relates to the one in use."""
-
-    accepted_at_us: int
-    problems: list[str] = field(default_factory=list)
-    needs_restart: list[str] = field(default_factory=list)
-
-    def refuse(self, error: Exception) -> None:
-        self.problems = [str(p) for p in error.problems] if isinstance(error, ConfigError) else [str(error)]
 
 
 def status(controller: Controller, reload: ReloadStatus, now_us: int) -> dict[str, Any]:
@@ -45,6 +33,8 @@ def status(controller: Controller, reload: ReloadStatus, now_us: int) -> dict[st
             "ok": not reload.problems,
             "problems": reload.problems,
             "needs_restart": reload.needs_restart,
+            "changed_models": [str(path) for path in reload.changed_models],
+            "reading_models": reload.reading_models,
             "accepted_at_us": reload.accepted_at_us,
         },
         "plan_revision": controller.plan_revision,
@@ -70,11 +60,23 @@ def _endpoint(controller: Controller, name: str, now_us: int) -> dict[str, Any]:
     view: dict[str, Any] = {
         "status": state.status,
         "champion": state.champion,
-        "split": {variant: float(share) for variant, share in shares_of(state).items()},
+        "split": _split(controller, name),
+        "preparing": [
+            {"variant": one.variant, "loaded": one.loaded, "workers": one.workers, "errors": list(one.errors)}
+            for one in controller.health.preparations(controller.plan)
+            if one.endpoint == name
+        ],
     }
     if state.experiment:
         view["experiment"] = _experiment(controller, name, now_us)
     return view
+
+
+def _split(controller: Controller, name: str) -> dict[str, float]:
+    """As workers serve it, which may be less than what was decided: models are loaded first. Empty for nothing yet."""
+    endpoints = controller.plan.endpoints if controller.plan is not None else ()
+    slots = next((endpoint.slots for endpoint in endpoints if endpoint.name == name), None)
+    return {} if slots is None else {variant: width / HASH_SPACE for variant, width in shares(slots).items()}
 
 
 def _experiment(controller: Controller, name: str, now_us: int) -> dict[str, Any]:
@@ -138,6 +140,10 @@ def samples(controller: Controller, reload: ReloadStatus, now_us: int) -> Iterat
         yield metrics.WORKER_PLAN, (str(page.word(Word.SPOOL)),), page.word(Word.PLAN_REVISION)
     yield metrics.IN_FLIGHT, (), sum(page.word(Word.IN_FLIGHT) for page in controller.health.living)
     yield metrics.PLAN_REVISION, (), controller.plan_revision
+    for one in controller.health.preparations(controller.plan):
+        labels = one.endpoint, one.variant
+        yield metrics.PREPARING, (*labels, "loading"), one.workers - one.loaded - len(one.errors)
+        yield metrics.PREPARING, (*labels, "failed"), len(one.errors)
     yield metrics.RELOAD_OK, (), float(not reload.problems)
     yield metrics.RELOAD_TIME, (), reload.accepted_at_us / 1e6
     yield metrics.CONFIG_INFO, (controller.loaded.digest,), 1
@@ -148,8 +154,8 @@ def samples(controller: Controller, reload: ReloadStatus, now_us: int) -> Iterat
     yield metrics.SPOOL_DAMAGE, ("torn",), controller.engine.shipped.torn
     yield metrics.SPOOL_DAMAGE, ("quarantined",), len(controller.engine.shipped.quarantined)
     for name in controller.loaded.config.endpoints:
-        for variant, share in shares_of(controller.states[name]).items():
-            yield metrics.SPLIT, (name, variant), float(share)
+        for variant, share in _split(controller, name).items():
+            yield metrics.SPLIT, (name, variant), share
         if controller.states[name].experiment:
             yield from _experiment_samples(controller, name)
 

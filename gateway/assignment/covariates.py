@@ -26,13 +26,13 @@ class CovariateReader:
         return cls(plan.header.encode(), plan.low, plan.high)
 
     def read(self, headers: Mapping[bytes, bytes]) -> float:
-        value = _number(headers.get(self.header, b""))
+        value = number(headers.get(self.header, b""))
         if not math.isfinite(value):
             return (self.low + self.high) / 2
         return min(max(value, self.low), self.high)
 
 
-def _number(text: bytes) -> float:
+def number(text: bytes) -> float:
     """A decimal number as every language writes it, or NaN: underscores are Python's own."""
     try:
         return math.nan if b"_" in text else float(text)

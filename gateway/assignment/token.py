@@ -9,17 +9,19 @@ from __future__ import annotations
 import binascii
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import blake2b
 from hmac import compare_digest
 
+from gateway.assignment.hashing import keyed
 from gateway.errors import TokenRejected
 from gateway.plan import SigningKey
 
 VERSION = 1
 MAC_BYTES = 16
 _HEAD = struct.Struct(">BBQQQ")
+_URLSAFE = bytes.maketrans(b"+/", b"-_")
 _LONGEST = 1024  # characters; two names of at most 255 bytes fit with room to spare
 
 
@@ -47,8 +49,9 @@ class Signer:
     def sign(self, names: bytes, decision: int, assigned_at: int, bucket: int) -> bytes:
         """The token as header-safe bytes. `names` comes from `pack_names`, once per endpoint."""
         head = _HEAD.pack(VERSION, self._current_id, decision, assigned_at, bucket) + names
-        mac = blake2b(head, digest_size=MAC_BYTES, key=self._current).digest()
-        return urlsafe_b64encode(head + mac).rstrip(b"=")
+        mac = keyed(self._current, MAC_BYTES).copy()
+        mac.update(head)
+        return b2a_base64(head + mac.digest(), newline=False).translate(_URLSAFE, b"=")
 
     def verify(self, text: str) -> Token:
         """Raises TokenRejected, without saying which check failed, on anything not signed by a known key."""
@@ -57,7 +60,9 @@ class Signer:
             version, key_id, decision, assigned_at, bucket = _HEAD.unpack_from(raw)
             body, mac = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
             secret = self._secrets[key_id]
-            if version != VERSION or not compare_digest(mac, blake2b(body, digest_size=MAC_BYTES, key=secret).digest()):
+            expected = keyed(secret, MAC_BYTES).copy()
+            expected.update(body)
+            if version != VERSION or not compare_digest(mac, expected.digest()):
                 raise TokenRejected("the decision token is not valid")
             endpoint, experiment = _unpack_names(body[_HEAD.size :])
         except (binascii.Error, struct.error, KeyError, ValueError, IndexError) as error:

@@ -1,7 +1,8 @@
 """Bytes of an upstream in, one strictly parsed answer out. No I/O and no clock.
 
-A reader serves one connection: `begin` before each request, `feed` with what arrives, `answer` once that
-returned True. A BackendError from `feed` is final for the connection.
+A reader serves one connection: `begin` before each request, then `feed` with what arrives until that returns
+True. `answer` is taken then, or, for one that `streams`, as soon as its head is whole; what each further `feed`
+brings is taken by `take`. A BackendError from `feed` is final for the connection.
 """
 
 from __future__ import annotations
@@ -11,20 +12,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import httptools
 
 from gateway.backends.base import Answer, ProtocolFault
-from gateway.backends.hop import HOP, split
+from gateway.backends.hop import HOP, USUAL, named_by
 from gateway.errors import BackendError, BadOutput
 
 if TYPE_CHECKING:
-    from gateway.backends.base import Headers
+    from gateway.backends.base import Body, Headers
 
 VERSION = b"HTTP/1."  # llhttp would also take HTTP/0.9, HTTP/2.0, RTSP and ICE
 FRAMED = HOP | {b"content-length"}  # the caller frames the body anew
+HELD = 64 << 10  # an answer that declares no more is never streamed: truncated, it can still be answered anew
 MAX_FIELDS = 512
 CHUNKING = 8  # a chunk of one byte takes six on the wire; what exceeds this is head, trailers or extensions
 
 
 class Limits(NamedTuple):
-    """What an answer may take, in bytes."""
+    """What an answer may take, in bytes; a streamed one has any size."""
 
     head: int
     body: int
@@ -35,8 +37,8 @@ class AnswerReader:
         "_bodiless",
         "_complete",
         "_fault",
+        "_framing",
         "_headers",
-        "_kept",
         "_limits",
         "_parser",
         "_parts",
@@ -45,7 +47,9 @@ class AnswerReader:
         "_status",
         "_stray",
         "_until_eof",
+        "_whole",
         "received",
+        "streams",
     )
 
     def __init__(self, limits: Limits) -> None:
@@ -53,20 +57,23 @@ class AnswerReader:
         self._parser = httptools.HttpResponseParser(self)
         self.begin(bodiless=False)
 
-    def begin(self, *, bodiless: bool) -> None:
-        """Expect an answer. A `bodiless` one (to HEAD) ends with its head, whatever length it declares."""
-        self._headers: Headers = []  # of the message being parsed
-        self._kept: Headers = []  # what of them travels on, once the final head is whole
+    def begin(self, *, bodiless: bool, whole: bool = True) -> None:
+        """Expect an answer. A `bodiless` one (to HEAD) ends with its head, whatever length it declares; one that
+        need not be collected `whole` may be streamed."""
+        self._headers: Headers = []  # of the message being parsed: what travels on
+        self._framing: Headers = []  # and what does not
         self._parts: list[bytes] = []
         self._fault: BackendError | None = None
         self._size = 0
         self._status = 0  # 0 until the head of the final answer is whole: 1xx heads do not count
         self._bodiless = bodiless
+        self._whole = whole
         self._persistent = False
         self._until_eof = False
         self._complete = False
         self._stray = False
         self.received = 0
+        self.streams = False  # its head is here, and the body may be passed on as it comes
 
     def feed(self, data: bytes) -> bool:
         """Take bytes; True once the answer is whole."""
@@ -91,9 +98,17 @@ class AnswerReader:
         """The upstream closed; True if that is how this answer ends."""
         return self._until_eof
 
-    def answer(self) -> Answer:
+    def answer(self, rest: Body | None = None) -> Answer:
+        return Answer(self._status, self._headers, self.take(), rest)
+
+    def take(self) -> bytes:
+        """What has come of the body since it was last taken."""
         parts = self._parts
-        return Answer(self._status, self._kept, parts[0] if len(parts) == 1 else b"".join(parts))
+        if len(parts) == 1:
+            return parts.pop()
+        body = b"".join(parts)
+        parts.clear()
+        return body
 
     def renew(self) -> bool:
         """After a whole answer: whether another may follow on this connection. Not if bytes came after it:
@@ -121,38 +136,58 @@ class AnswerReader:
             self._stray = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
+        if self._status:
+            return  # a trailer, or the head of an answer to nothing
+        name = name.lower()
+        (self._framing if name in FRAMED else self._headers).append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._complete:
             return  # the head of an answer to nothing
         status = self._parser.get_status_code()
-        headers = self._headers
-        limit = self._limits.head
-        if self.received > limit and sum(len(name) + len(value) + 4 for name, value in headers) > limit:
-            self._refuse(BadOutput(f"more than {limit} bytes of head"))
-        if len(headers) > MAX_FIELDS:
-            self._refuse(BadOutput(f"more than {MAX_FIELDS} header fields"))
+        self._check_head()
         if status < 200:
             if status == 101:
                 self._refuse(ProtocolFault("101 Switching Protocols, which nobody asked for"))
             return
         self._status = status
         self._persistent = self._parser.should_keep_alive()
-        self._kept, removed = split(headers, HOP if self._bodiless or status == 304 else FRAMED)
-        for name, _ in removed:
-            if name == b"transfer-encoding":
-                self._check_codings(removed)
+        length = self._delimit(keeps_length=self._bodiless or status == 304)
         if self._bodiless:
             self._complete = True
-        elif not self._persistent:
-            framing = (b"content-length", b"transfer-encoding")
-            self._until_eof = not any(name in framing for name, _ in headers)
+        elif not self._whole:
+            self.streams = length is None or length > HELD
 
-    def _check_codings(self, removed: Headers) -> None:
+    def _check_head(self) -> None:
+        limit = self._limits.head
+        headers, framing = self._headers, self._framing
+        if self.received > limit and sum(len(name) + len(value) + 4 for name, value in headers + framing) > limit:
+            self._refuse(BadOutput(f"more than {limit} bytes of head"))
+        if len(headers) + len(framing) > MAX_FIELDS:
+            self._refuse(BadOutput(f"more than {MAX_FIELDS} header fields"))
+
+    def _delimit(self, *, keeps_length: bool) -> int | None:
+        """Where the body ends, by the fields about that; the length if it is declared."""
+        length: int | None = None
+        codings: list[bytes] = []
+        for field in self._framing:
+            name, value = field
+            if name == b"content-length":
+                length = int(value)  # llhttp has refused what is no number, and a second one
+                if keeps_length:
+                    self._headers.append(field)
+            elif name == b"transfer-encoding":
+                codings.append(value.strip().lower())
+            elif name == b"connection" and value not in USUAL and (named := named_by([field])):
+                self._headers = [kept for kept in self._headers if kept[0] not in named]
+        if codings:
+            self._check_codings(codings)
+        self._until_eof = length is None and not codings and not self._persistent
+        return length
+
+    def _check_codings(self, codings: list[bytes]) -> None:
         """Chunked alone is understood; any other coding would reach the client undecoded and unnamed, and in
         an HTTP/1.0 answer the field means that the framing cannot be trusted (RFC 9112 6.1)."""
-        codings = [value.strip().lower() for name, value in removed if name == b"transfer-encoding"]
         if codings != [b"chunked"] or self._parser.get_http_version() == "1.0":
             self._refuse(ProtocolFault("a transfer-encoding that cannot be relied on"))
 
@@ -161,7 +196,7 @@ class AnswerReader:
             self._stray = True
             return
         self._size += len(body)
-        if self._size > self._limits.body:
+        if self._whole and self._size > self._limits.body:
             self._refuse(BadOutput(f"more than {self._limits.body} bytes of body"))
         self._parts.append(body)
 
@@ -169,7 +204,7 @@ class AnswerReader:
         if self._status:
             self._complete = True
         else:
-            self._headers = []
+            self._headers, self._framing = [], []
 
     def _refuse(self, error: BackendError) -> None:
         """httptools puts an error of its own in the place of ours, so ours is kept aside."""

@@ -7,6 +7,7 @@ logs and metrics use: connect, deadline, incomplete, protocol, output.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from gateway.errors import BackendError
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]  # names in lower case
+Upload: TypeAlias = AsyncIterator[bytes]  # the rest of a request's body, as it comes from the client
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -25,6 +27,23 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     headers: Headers
     body: bytes = b""
     idempotent: bool = False
+    upload: Upload | None = None  # what follows `body`; None: `body` is whole
+    length: int | None = None  # in bytes, of `body` and `upload` together; None with an upload: chunked
+    whole: bool = True  # collect the whole answer before returning it
+
+
+class Body(Protocol):
+    """What is still to come of a streamed answer, for one reader and once.
+
+    It holds a connection until it has ended, so whoever has it reads it to its end or closes it. A reader that
+    is cancelled while it waits for a piece has closed it.
+    """
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Pieces as they come, none of them empty; a BackendError if they end too early or stall."""
+
+    async def aclose(self) -> None:
+        """Give up the rest and close its connection at once; nothing happens if it has ended."""
 
 
 class Answer(msgspec.Struct, gc=False):
@@ -34,11 +53,15 @@ class Answer(msgspec.Struct, gc=False):
     status: int
     headers: Headers
     body: bytes
+    rest: Body | None = None  # what follows `body`; None: `body` is whole
 
 
 class Backend(Protocol):
     async def call(self, request: Request, deadline: float) -> Answer:
-        """Answer before `deadline` (seconds of the loop's clock) or raise a BackendError."""
+        """Answer before `deadline` (seconds of the loop's clock) or raise a BackendError.
+
+        A streamed answer is one once its head is here. What `upload` raises passes through unchanged; it is
+        not read any more once this has returned."""
 
     async def close(self) -> None:
         """Take no more calls and keep nothing open for later; calls under way may finish."""

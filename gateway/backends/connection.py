@@ -1,8 +1,9 @@
-"""One keep-alive connection to an upstream: it carries at most one request at a time.
+"""One keep-alive connection to an upstream: it carries at most one exchange at a time.
 
-It never decides what happens next: it settles the future of its exchange and says whether it may be used
-again. Deadlines are kept by one lazy timer, which is moved only when it fires or when an earlier deadline
-comes, not once per request.
+An exchange lasts from `send` until the whole answer is here, or until it fails; then, in the same tick, the
+connection is `ended`, which is told once, and says whether it may be used again. It never decides what happens
+next. Deadlines are kept by one lazy timer, which is moved only when it fires or when an earlier deadline comes,
+not once per request or piece.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from typing import TYPE_CHECKING, cast
 
 from gateway.backends.answer import AnswerReader
 from gateway.backends.base import Incomplete, Unanswered
-from gateway.errors import BackendError, BackendTimeout
+from gateway.backends.body import StreamedBody
+from gateway.backends.upload import chunk
+from gateway.errors import BackendError, BackendTimeout, GatewayError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from gateway.backends.answer import Limits
-    from gateway.backends.base import Answer
+    from gateway.backends.base import Answer, Body, Request
 
 COALESCED = 65536  # a body up to this size is copied behind its head, to leave in one piece
 TICK = 0.001  # the resolution of the loop's timers: nearer than this is now
@@ -24,51 +29,80 @@ TICK = 0.001  # the resolution of the loop's timers: nearer than this is now
 
 class Connection(asyncio.Protocol):
     __slots__ = (
+        "_body",
         "_closed",
         "_deadline",
+        "_drained",
+        "_ended",
+        "_full",
         "_future",
+        "_idle_timeout",
         "_loop",
         "_reader",
         "_timer",
         "_timer_at",
         "_transport",
+        "_uploading",
         "idle_since",
         "reusable",
         "served",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        ended: Callable[[Connection], None],
+        idle_timeout: float,
+    ) -> None:
         self._loop = loop
         self._reader = AnswerReader(limits)
+        self._ended = ended
+        self._idle_timeout = idle_timeout
         self._transport: asyncio.Transport | None = None
-        self._future: asyncio.Future[Answer] | None = None  # of the exchange under way
+        self._future: asyncio.Future[Answer] | None = None  # of the exchange under way, until it has an answer
+        self._body: StreamedBody | None = None  # then, if that is streamed, until it is whole
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._deadline = 0.0
+        self._uploading = False  # the request is not whole
+        self._full = False  # the transport's buffer
+        self._drained: asyncio.Future[None] | None = None
         self._closed = False
         self.reusable = False  # only between a cleanly ended exchange and the next
         self.idle_since = 0.0
         self.served = 0
 
     def __repr__(self) -> str:
-        state = "closed" if self.gone else "idle" if self._future is None else "busy"
+        state = "closed" if self.gone else "busy" if self.busy else "idle"
         return f"<Connection {state}, {self.served} served>"
+
+    @property
+    def busy(self) -> bool:
+        return self._future is not None or self._body is not None
 
     @property
     def gone(self) -> bool:
         """Closed, or about to be: a transport reports a reset one tick after it has seen it."""
         return self._closed or self._transport is None or self._transport.is_closing()
 
-    def send(self, head: bytes, body: bytes, deadline: float, *, bodiless: bool) -> asyncio.Future[Answer]:
-        """Write a request; the future settles with its answer or a BackendError."""
+    # -- the request
+
+    def send(self, head: bytes, request: Request, deadline: float) -> asyncio.Future[Answer]:
+        """Write a request, or what is here of one with an upload; the future settles with its answer or an error.
+        It is for whoever waits for it to `give_up` if it does not."""
         self.reusable = False
-        future: asyncio.Future[Answer] = self._loop.create_future()
+        self._future = future = self._loop.create_future()
         transport = self._transport
         if transport is None or transport.is_closing():
-            future.set_exception(Unanswered("the upstream closed the connection before the request was sent"))
+            self.fail(Unanswered("the upstream closed the connection before the request was sent"))
             return future
-        self._reader.begin(bodiless=bodiless)
-        self._future = future
+        self._reader.begin(bodiless=request.method == b"HEAD", whole=request.whole)
+        body = request.body
+        if request.upload is not None:
+            self._uploading = True
+            if body and request.length is None:
+                body = b"".join(chunk(body))
         if len(body) <= COALESCED:
             transport.write(head + body)
         else:
@@ -79,8 +113,40 @@ class Connection(asyncio.Protocol):
             self._arm(deadline)
         return future
 
+    async def write(self, parts: Iterable[bytes]) -> None:
+        """Write more of the request; returns when there is room for what follows."""
+        if self._transport is not None:
+            self._transport.writelines(parts)
+        if self._full:
+            self._drained = self._loop.create_future()
+            await self._drained
+
+    def uploaded(self) -> None:
+        """The request is whole."""
+        self._uploading = False
+
+    def give_up(self, future: asyncio.Future[Answer]) -> None:
+        """Nobody waits for this answer any more; nothing happens if its exchange has ended."""
+        if future is self._future or (self._body is not None and self._body is _rest(future)):
+            self.abort()
+
+    def fail(self, error: Exception) -> None:
+        """End the exchange under way, and the connection with it."""
+        future, self._future = self._future, None
+        body, self._body = self._body, None
+        if future is not None and not future.done():
+            future.set_exception(error)
+        if body is not None:
+            body.end(error)
+        self._close()
+        if future is not None or body is not None:
+            self._ended(self)
+
     def abort(self) -> None:
         """Close now, without waiting for what is still to be written; an exchange under way fails."""
+        self.fail(Unanswered("the connection was closed"))
+
+    def _close(self) -> None:
         if self._closed:
             return
         self._closed = True
@@ -90,7 +156,6 @@ class Connection(asyncio.Protocol):
             self._timer = None
         if self._transport is not None:
             self._transport.abort()
-        self._settle(Unanswered("the connection was closed"))
 
     # -- deadlines
 
@@ -102,42 +167,67 @@ class Connection(asyncio.Protocol):
 
     def _expire(self) -> None:
         self._timer = None
-        if self._future is None:
-            return  # idle: the next request sets the timer again
-        if self._deadline - self._loop.time() > TICK:
-            self._arm(self._deadline)  # it was set for an earlier request, which has been answered
-        else:
-            self._fail(BackendTimeout(f"no whole answer by the deadline ({self._reader.progress})"))
+        if not self.busy:
+            return  # the next request sets the timer again
+        now = self._loop.time() + TICK
+        try:
+            self._arm(self._body.check(now) if self._body is not None else self._check(now))
+        except GatewayError as error:
+            self.fail(error)
 
-    # -- ends of an exchange
+    def _check(self, now: float) -> float:
+        """The deadline, if the timer was set for an earlier request, which has been answered."""
+        if now >= self._deadline:
+            raise BackendTimeout(f"no whole answer by the deadline ({self._reader.progress})")
+        return self._deadline
 
-    def _deliver(self) -> None:
-        future, self._future = self._future, None
-        transport = self._transport
-        if future is None or transport is None or future.done():
+    # -- the answer
+
+    def _deliver(self, future: asyncio.Future[Answer]) -> None:
+        """The answer is whole."""
+        if future.done():
             self.abort()  # cancelled in this very tick
-            return
-        self.served += 1
-        future.set_result(self._reader.answer())
-        # An answer may overtake its request (a 413, say): it is whole, but the rest of the upload is waste.
-        if self._reader.renew() and not transport.get_write_buffer_size():
-            self.reusable = True
         else:
+            future.set_result(self._reader.answer())
+            self._finish()
+
+    def _stream(self, future: asyncio.Future[Answer]) -> None:
+        """Its head is."""
+        if future.done():
             self.abort()
+            return
+        self._body = StreamedBody(self, self._loop, self._idle_timeout)
+        self._future = None
+        future.set_result(self._reader.answer(self._body))
+        look = self._loop.time() + self._idle_timeout
+        if self._timer is None or look < self._timer_at:
+            self._arm(look)
 
-    def _fail(self, error: BackendError) -> None:
-        self._settle(error)
-        self.abort()
+    def _pass_on(self, body: StreamedBody, *, whole: bool) -> None:
+        """Another piece of the answer, or the end, has come."""
+        room = body.push(self._reader.take())
+        if whole:
+            body.end()
+            self._finish()
+        elif not room and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
 
-    def _settle(self, error: BackendError) -> None:
-        future, self._future = self._future, None
-        if future is not None and not future.done():
-            future.set_exception(error)
+    def resume(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _finish(self) -> None:
+        self._future = self._body = None
+        self.served += 1
+        # An answer may overtake its request (a 413, say): it is whole, but the rest of the upload is waste.
+        early = self._uploading or self._transport is None or self._transport.get_write_buffer_size()
+        self.reusable = self._reader.renew() and not early
+        self._ended(self)
 
     def _lost(self, exc: Exception | None) -> None:
         how = f"connection lost: {exc}" if exc else "connection closed"
         error = Incomplete if self._reader.received else Unanswered
-        self._fail(error(f"the upstream ended its answer too early ({how}, {self._reader.progress})"))
+        self.fail(error(f"the upstream ended its answer too early ({how}, {self._reader.progress})"))
 
     # -- asyncio.Protocol
 
@@ -147,22 +237,48 @@ class Connection(asyncio.Protocol):
             transport.close()
 
     def data_received(self, data: bytes) -> None:
-        if self._future is None:
+        future, body = self._future, self._body
+        if future is None and body is None:
             self.abort()  # nobody asked: such bytes would be taken for the next answer
             return
+        reader = self._reader
         try:
-            if self._reader.feed(data):
-                self._deliver()
+            whole = reader.feed(data)
         except BackendError as error:
-            self._fail(error)
+            self.fail(error)
+            return
+        if future is None:
+            assert body is not None
+            self._pass_on(body, whole=whole)
+        elif whole:
+            self._deliver(future)
+        elif reader.streams:
+            self._stream(future)
 
     def eof_received(self) -> None:
-        if self._future is not None and self._reader.feed_eof():
-            self._deliver()
-        else:
+        if not self.busy or not self._reader.feed_eof():
             self._lost(None)
+        elif self._future is not None:
+            self._deliver(self._future)
+        elif self._body is not None:
+            self._pass_on(self._body, whole=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost(exc)
         self._transport = None
         self._reader.dispose()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+
+def _rest(future: asyncio.Future[Answer]) -> Body | None:
+    """What is to come of an answer that has begun to."""
+    if not future.done() or future.cancelled() or future.exception():
+        return None
+    return future.result().rest

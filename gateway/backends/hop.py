@@ -40,25 +40,22 @@ PROTECTED = frozenset(
 )
 
 
+USUAL = (b"keep-alive", b"close")  # options of `connection` that name no field
+
+
 def end_to_end(headers: Headers, dropped: frozenset[bytes] = HOP) -> Headers:
     """A new list without the fields of `dropped` (which must include HOP) and those `connection` names."""
-    return split(headers, dropped)[0]
+    kept = [field for field in headers if field[0] not in dropped]
+    if len(kept) == len(headers):
+        return kept
+    named = named_by(headers)
+    return [field for field in kept if field[0] not in named] if named else kept
 
 
-def split(headers: Headers, dropped: frozenset[bytes] = HOP) -> tuple[Headers, Headers]:
-    """What travels on, and the fields of `dropped` that do not."""
-    kept: Headers = []
-    removed: Headers = []
-    for field in headers:
-        (removed if field[0] in dropped else kept).append(field)
-    named = _named(removed) if removed else None
-    return [field for field in kept if field[0] not in named] if named else kept, removed
-
-
-def _named(removed: Headers) -> set[bytes] | None:
-    """The fields that `connection` lists. Its usual options, close and keep-alive, name no field."""
-    named: set[bytes] | None = None
-    for name, value in removed:
-        if name == b"connection" and value.strip().lower() not in (b"keep-alive", b"close"):
-            named = (named or set()) | {option.strip().lower() for option in value.split(b",")}
-    return named - PROTECTED if named else None
+def named_by(headers: Headers) -> set[bytes]:
+    """The fields that `connection` lists."""
+    named: set[bytes] = set()
+    for name, value in headers:
+        if name == b"connection" and value.strip().lower() not in USUAL:
+            named.update(option.strip().lower() for option in value.split(b","))
+    return named - PROTECTED

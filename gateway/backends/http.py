@@ -1,29 +1,36 @@
 """A variant served by an HTTP/1.1 upstream.
 
 One attempt per call, and one repetition in a single case: a kept-alive connection that the upstream closed as
-the request was written, when repeating is allowed. Redirects, cookies, encodings and proxies are the client's
-business: answers pass through as they are, whatever their status.
+the request was written, when repeating is allowed and the whole request is at hand. Redirects, cookies, encodings
+and proxies are the client's business: answers pass through as they are, whatever their status.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from gateway.backends import tls
 from gateway.backends.answer import Limits
 from gateway.backends.base import Unanswered
 from gateway.backends.hop import HOP, end_to_end
 from gateway.backends.pool import Pool
-from gateway.errors import BackendTimeout
+from gateway.backends.upload import answered
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from gateway.backends.base import Answer, Request
-    from gateway.backends.connection import Connection
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
 WITHOUT_BODY = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS"})  # no length is sent for no body
 OURS = HOP | {b"host", b"content-length", b"expect"}  # written, or answered, by this side of the gateway
+TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110 5.6.2
+CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+PORTS = {"http": 80, "https": 443}
 
 
 class HttpBackend:
@@ -31,7 +38,10 @@ class HttpBackend:
         self,
         url: str,
         *,
+        ca: Path | None = None,
+        headers: Iterable[tuple[bytes, bytes]] = (),
         connect_timeout: float = 1.0,
+        idle_timeout: float = 30.0,
         max_connections: int = 256,
         max_waiting: int = 1024,
         max_idle: int = 64,
@@ -39,15 +49,24 @@ class HttpBackend:
         max_head: int = 64 << 10,
         max_body: int = 64 << 20,
     ) -> None:
-        """`url` is http://host[:port][/prefix]; the prefix goes before every target."""
-        host, port, authority, prefix = _split(url)
+        """`url` is http[s]://host[:port][/prefix]; the prefix goes before every target. `ca` is a PEM file of
+        authorities in the place of the system's. `headers` are set on every request, in the place of the
+        client's of the same name. `idle_timeout` is for each piece of a streamed answer, `max_body` for whole
+        ones."""
+        scheme, host, port, authority, prefix = _split(url)
+        if ca is not None and scheme != "https":
+            raise ValueError(f"{url}: certificates have no meaning without https://")
+        own = [(b"host", authority), *_settable(headers)]
         self._start = b" " + prefix
-        self._host = b" HTTP/1.1\r\nhost: " + authority
+        self._fixed = b" HTTP/1.1\r\n" + b"\r\n".join(map(b": ".join, own))
+        self._dropped = OURS | {name for name, _ in own}
         self.pool = Pool(
             host,
             port,
             Limits(max_head, max_body),
+            tls=tls.context(ca) if scheme == "https" else None,
             connect_timeout=connect_timeout,
+            idle_timeout=idle_timeout,
             max_connections=max_connections,
             max_waiting=max_waiting,
             max_idle=max_idle,
@@ -57,60 +76,75 @@ class HttpBackend:
     async def call(self, request: Request, deadline: float) -> Answer:
         head = self._head(request)
         pool = self.pool
-        if not pool.claim():
-            await pool.wait(deadline)
-        try:
-            now = asyncio.get_running_loop().time()
-            if now >= deadline:
-                raise BackendTimeout("the deadline had passed before the request was sent")
-            connection = pool.reuse(now)
-            if connection is not None:
-                try:
-                    return await self._exchange(connection, head, request, deadline)
-                except Unanswered:
-                    # The keep-alive race. The upstream may have acted on what it read, so only a request
-                    # that may be repeated is.
-                    if not request.idempotent and request.method not in IDEMPOTENT:
-                        raise
-            connection = await pool.open(deadline)
-            return await self._exchange(connection, head, request, deadline)
-        finally:
-            pool.release()
+        now = asyncio.get_running_loop().time()
+        connection = (pool.take(now) if now < deadline else None) or await pool.acquire(deadline)
+        while True:
+            future = connection.send(head, request, deadline)
+            try:
+                return await (future if request.upload is None else answered(connection, future, request))
+            except Unanswered:
+                # The keep-alive race. The upstream may have acted on what it read, so only a request that may be
+                # repeated is.
+                if not connection.served or not _repeatable(request):
+                    raise
+            except BaseException:
+                connection.give_up(future)
+                raise
+            connection = await pool.acquire(deadline, fresh=True)
 
     async def close(self) -> None:
         self.pool.close()
         await asyncio.sleep(0)  # transports report their end in the next tick
 
-    async def _exchange(self, by: Connection, head: bytes, request: Request, deadline: float) -> Answer:
-        try:
-            return await by.send(head, request.body, deadline, bodiless=request.method == b"HEAD")
-        finally:
-            self.pool.put(by, asyncio.get_running_loop().time())
-
     def _head(self, request: Request) -> bytes:
-        lines = [b": ".join(field) for field in end_to_end(request.headers, OURS)]
-        if request.body or request.method not in WITHOUT_BODY:
-            lines.append(b"content-length: %d" % len(request.body))
-        ends = len(lines) + 3
-        head = b"\r\n".join([request.method + self._start + request.target + self._host, *lines, b"", b""])
-        if head.count(b"\n") != ends or head.count(b"\r") != ends:
+        """The head as it is sent; ValueError if it would be more than one."""
+        start = request.method + self._start + request.target
+        lines = [start, *map(b": ".join, end_to_end(request.headers, self._dropped)), *_framing(request), b"", b""]
+        text = b"".join(lines)
+        if text.find(b"\n") >= 0 or text.find(b"\r") >= 0:  # `find` scans words, `in` and `count` bytes
             raise ValueError("a line break inside the method, target or headers of a request")
-        return head
+        lines[0] = start + self._fixed
+        return b"\r\n".join(lines)
 
 
-def _split(url: str) -> tuple[str, int, bytes, bytes]:
-    """Host, port, authority and path prefix of an upstream's URL; ValueError says what is wrong with it."""
+def _framing(request: Request) -> tuple[bytes, ...]:
+    """The field that tells where the body ends, if any is needed."""
+    if request.upload is None:
+        length = len(request.body)
+        return (b"content-length: %d" % length,) if length or request.method not in WITHOUT_BODY else ()
+    if request.length is None:
+        return (b"transfer-encoding: chunked",)
+    return (b"content-length: %d" % request.length,)
+
+
+def _repeatable(request: Request) -> bool:
+    return request.upload is None and (request.idempotent or request.method in IDEMPOTENT)
+
+
+def _settable(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    own = [(name.lower(), value) for name, value in headers]
+    for name, value in own:
+        if name in OURS:
+            raise ValueError(f"{name.decode()}: this field is the client's own and cannot be set")
+        if not TOKEN.fullmatch(name) or CONTROL.search(value):
+            raise ValueError(f"{name!r}: not a header field")  # its value may be a secret
+    return own
+
+
+def _split(url: str) -> tuple[str, str, int, bytes, bytes]:
+    """Scheme, host, port, authority and path prefix of an upstream's URL; ValueError says what is wrong with it."""
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError(f"{url!r}: only printable ASCII without spaces")
     parts = urlsplit(url)
-    if parts.scheme != "http":
-        raise ValueError(f"{url}: only http:// upstreams are supported")
+    if parts.scheme not in PORTS:
+        raise ValueError(f"{url}: only http:// and https:// upstreams are supported")
     if not parts.hostname:
         raise ValueError(f"{url}: no host")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError(f"{url}: user, query and fragment have no meaning here")
-    port = 80 if parts.port is None else parts.port
+    default = PORTS[parts.scheme]
+    port = default if parts.port is None else parts.port
     authority = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    if port != 80:
+    if port != default:
         authority += f":{port}"
-    return parts.hostname, port, authority.encode(), parts.path.rstrip("/").encode()
+    return parts.scheme, parts.hostname, port, authority.encode(), parts.path.rstrip("/").encode()

@@ -1,11 +1,12 @@
 """Slots and idle connections of one upstream.
 
-A call holds a *slot* from before it has a connection until after it is done with it, and gives it back in
-one synchronous step; there is no moment at which a cancelled call could leave a slot behind. Connections are
-of no account here while they are in use: only idle ones are kept, newest first, so that few stay warm.
+An exchange holds a *slot* from before it has a connection until that has ended it, cleanly or not, and both
+come back in one synchronous step; there is no moment at which a cancelled call could leave a slot behind.
+Connections are of no account here while they are in use: only idle ones are kept, newest first, so that few
+stay warm.
 
 Connections open at once never exceed the slots: a new one is opened only by a holder of a slot that found no
-idle one, or whose own has just closed.
+idle one.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from gateway.backends.connection import Connection
+from gateway.backends.tls import cause
 from gateway.errors import BackendTimeout, BackendUnavailable
 
 if TYPE_CHECKING:
+    import ssl
+
     from gateway.backends.answer import Limits
 
 
@@ -28,7 +32,9 @@ class Pool:
         port: int,
         limits: Limits,
         *,
+        tls: ssl.SSLContext | None,
         connect_timeout: float,
+        idle_timeout: float,
         max_connections: int,
         max_waiting: int,
         max_idle: int,
@@ -37,7 +43,9 @@ class Pool:
         self._host = host
         self._port = port
         self._limits = limits
+        self._tls = tls
         self._connect_timeout = connect_timeout
+        self._idle_timeout = idle_timeout
         self._max_connections = max_connections
         self._max_waiting = max_waiting
         self._max_idle = max_idle
@@ -59,6 +67,31 @@ class Pool:
     @property
     def waiting(self) -> int:
         return len(self._waiting)
+
+    # -- a slot and a connection
+
+    def take(self, now: float) -> Connection | None:
+        """Both, if both are there at once; else neither."""
+        if not self._idle or not self.claim():
+            return None
+        connection = self.reuse(now)
+        if connection is None:
+            self.release()
+        return connection
+
+    async def acquire(self, deadline: float, *, fresh: bool = False) -> Connection:
+        """Wait for a slot, then take an idle connection, unless it is to be a `fresh` one, or open one."""
+        if not self.claim():
+            await self.wait(deadline)
+        try:
+            now = asyncio.get_running_loop().time()
+            if now >= deadline:
+                raise BackendTimeout("the deadline had passed before the request was sent")
+            connection = None if fresh else self.reuse(now)
+            return connection or await self.open(deadline)
+        except BaseException:
+            self.release()
+            raise
 
     # -- slots
 
@@ -119,31 +152,35 @@ class Pool:
 
     async def open(self, deadline: float) -> Connection:
         loop = asyncio.get_running_loop()
-        connection = Connection(loop, self._limits)
+        connection = Connection(loop, self._limits, self.put, self._idle_timeout)
+        name = self._host if self._tls else None
         try:
             async with asyncio.timeout_at(min(deadline, loop.time() + self._connect_timeout)):
-                await loop.create_connection(lambda: connection, self._host, self._port)
-        except (OSError, UnicodeError) as error:  # refused, unreachable, timed out, not resolved, not a name
+                await loop.create_connection(
+                    lambda: connection, self._host, self._port, ssl=self._tls, server_hostname=name
+                )
+        except (OSError, UnicodeError) as error:  # refused, unreachable, timed out, not resolved, not trusted
             connection.abort()
-            cause = "connect timed out" if isinstance(error, TimeoutError) else error
-            raise BackendUnavailable(f"{self._where}: {cause}") from error
+            raise BackendUnavailable(f"{self._where}: {cause(error)}") from error
         except BaseException:
             connection.abort()
             raise
         self.opened += 1
         return connection
 
-    def put(self, connection: Connection, now: float) -> None:
-        """Keep a connection for the next call, or close it. The idle limit does not hold while calls wait:
-        they take it in the next tick."""
+    def put(self, connection: Connection) -> None:
+        """Take back a slot with the connection it was used for, which is kept for the next call, or closed. The
+        idle limit does not hold while calls wait: they take it in the next tick."""
         full = len(self._idle) >= self._max_idle and not self._waiting
         if full or self._closed or not connection.reusable:
             connection.abort()
-            return
-        connection.idle_since = now
-        self._idle.append(connection)
-        if self._reaper is None:
-            self._reaper = asyncio.get_running_loop().call_later(self._keepalive, self._reap)
+        else:
+            loop = asyncio.get_running_loop()
+            connection.idle_since = loop.time()
+            self._idle.append(connection)
+            if self._reaper is None:
+                self._reaper = loop.call_later(self._keepalive, self._reap)
+        self.release()
 
     def _reap(self) -> None:
         """Close what nobody came back for; without this a quiet upstream would keep dead sockets."""

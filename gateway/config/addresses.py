@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
 LISTEN = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})"
-URL = r"http://[^\s/@?#]+(/[^\s?#]*)?"
+URL = r"https?://[^\s/@?#]+(/[^\s?#]*)?"
 STORE = r"sqlite:///[^?#]+"
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?")
 _NUMERIC = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)\.?")  # what the C library reads as an IPv4 address
@@ -55,9 +55,7 @@ def parse_url(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[!-\[\]-~]+", value):
         raise ValueError(f"expected a URL such as http://host:8000, found {shown(value)}")
     parts = _split(value)
-    if parts.scheme == "https":
-        raise ValueError("expected http://, found https://: put TLS in front; not supported yet")
-    if parts.scheme != "http" or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"expected a URL such as http://host:8000, found {shown(value)}")
     if "@" in parts.netloc:
         raise ValueError("expected a URL without user name and password, found credentials in it")

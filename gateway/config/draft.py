@@ -45,6 +45,7 @@ class EndpointDraft:
 
     steps: Steps
     protocol: Value
+    mask_model: Value
     segments: dict[str, Segment | None]
     covariates: dict[str, Covariate | None]
     roles: dict[str, Value]
@@ -87,6 +88,7 @@ def _endpoint(steps: Steps, raw: dict[str, Value], base: Path) -> EndpointDraft:
     return EndpointDraft(
         steps=steps,
         protocol=raw.get("protocol"),
+        mask_model=raw.get("mask_model"),
         segments={name: part(Segment, segment) for name, segment in mapping(raw.get("segments")).items()},
         covariates={name: part(Covariate, one) for name, one in mapping(raw.get("covariates")).items()},
         roles={name: mapping(variant).get("role") for name, variant in variants.items()},

@@ -39,6 +39,10 @@ Header = Annotated[
 Prediction = Annotated[
     scalars.Prediction, scalars.spelled(scalars.parse_prediction, scalars.PREDICTION), PlainSerializer(str)
 ]
+SetHeader = Annotated[str, scalars.spelled(scalars.parse_set_header, scalars.FIELD)]
+Template = Annotated[str, scalars.spelled(scalars.parse_template, scalars.TEMPLATE)]
+ModelName = Annotated[str, scalars.spelled(scalars.parse_model, scalars.LABEL)]
+Reading = Annotated[scalars.Reading, scalars.spelled(scalars.parse_reading, scalars.READING), PlainSerializer(str)]
 Label = Annotated[str, scalars.spelled(scalars.parse_label, scalars.LABEL)]
 
 Listen = Annotated[addresses.Listen, scalars.spelled(addresses.parse_listen, addresses.LISTEN), PlainSerializer(str)]
@@ -46,6 +50,10 @@ Url = Annotated[str, scalars.spelled(addresses.parse_url, addresses.URL)]
 StoreUrl = Annotated[str, scalars.spelled(addresses.parse_store, addresses.STORE)]
 File = Annotated[Path, PlainValidator(addresses.parse_file, json_schema_input_type=str)]
 Folder = Annotated[Path, PlainValidator(addresses.parse_folder, json_schema_input_type=str)]
+
+Digest = Annotated[str, scalars.spelled(scalars.parse_digest, scalars.DIGEST)]
+Threads = Annotated[int, Field(ge=1, le=64)]
+Batch = Annotated[int, Field(ge=1, le=1024)]
 
 WholeNumberOrAuto = Annotated[int, Field(ge=1, le=256)] | Literal["auto"]
 Workers = Annotated[

@@ -16,6 +16,10 @@ POSTED = ("binary", "bounded", "count", "unbounded")  # clients post values of t
 _LOSSES = {"brier": (0.0, 1.0), "log_loss": (0.0, 10.0)}  # nats
 
 
+def _default_window(data: dict[str, Any]) -> str | None:
+    return "1m" if data["source"] == "answer" else None
+
+
 def _default_missing(data: dict[str, Any]) -> str | None:
     if data["source"] == "gateway":
         return None
@@ -27,7 +31,7 @@ def _default_max_missing(data: dict[str, Any]) -> str | None:
 
 
 def _default_grace(data: dict[str, Any]) -> str | None:
-    return "0s" if data["source"] == "outcome" and data["type"] != "ratio" else None
+    return "0s" if data["source"] != "gateway" and data["type"] != "ratio" else None
 
 
 def _default_aggregate(data: dict[str, Any]) -> str | None:
@@ -48,10 +52,17 @@ class Metric(Section):
     unbounded: any number, such as revenue, judged by its `scale`. ratio: one count divided by another. score: how
     wrong the logged prediction was, by its `loss`, once the label is posted. latency: 1 if an answer took longer than
     `limit`."""
-    source: Literal["gateway", "outcome"]
-    """outcome: posted by clients later. gateway: known to it, namely type latency and the binary `errors`."""
+    source: Literal["gateway", "outcome", "answer"]
+    """outcome: posted by clients later. answer: read by the gateway from every answer, see `from`; of type binary,
+    bounded, count or unbounded. gateway: known to it, namely type latency and the binary `errors`."""
     direction: Literal["increase", "decrease"]
     """What is better: an increase or a decrease."""
+    reading: kinds.Reading | None = Field(None, alias="from")
+    """For source answer, where the number is. header:<name>: a number, true or false in a header. json:<pointer>: in
+    the JSON of the answer (RFC 6901), such as json:/usage/completion_tokens; in an event stream, in the last event that
+    has it. stream:<word>, for event streams alone: first_token and longest_gap, the seconds up to the first content and
+    the longest pause after it; duration, in seconds; tokens, as the usage says or else the events with content;
+    aborted, 1 if the client left before the end. Of a stream, what lies beyond the bounds counts as the bound."""
     bounds: kinds.Bounds | None = None
     """For type bounded, and for a score with loss absolute_error, where they are those of label and prediction: the
     least and the greatest value; outcomes outside are rejected."""
@@ -81,13 +92,14 @@ class Metric(Section):
     prediction: kinds.Prediction | None = None
     """For type score, the number of the answer that is scored: an output, an element of its flat data, or both, such
     as probability, probability[1] or "[1]". By default the last element of the first output. One for each endpoint."""
-    window: kinds.Period | None = None
-    """For source outcome: how long after the request an outcome still counts, such as 6h. Not for a ratio."""
+    window: kinds.Period | None = Field(default_factory=_default_window, validate_default=True)
+    """How long after the request an outcome still counts, such as 6h; for source answer, the end of the answer: 1m by
+    default, and a stream that ends later is missing. Not for a ratio, nor for source gateway."""
     aggregate: Literal["first", "sum", "count", "max"] | None = Field(
         default_factory=_default_aggregate, validate_default=True
     )
-    """For source outcome, what several outcomes of a unit within the window make: the first value (default), the sum
-    (default of count), the number of outcomes, or the greatest value. For binary and bounded: first or max."""
+    """For source outcome and answer, what several outcomes of a unit within the window make: the first value (default),
+    the sum (default of count), the number of outcomes, or the greatest value. For binary and bounded: first or max."""
     missing: Literal["exclude", "bounds", "zero"] | None = Field(
         default_factory=_default_missing, validate_default=True
     )
@@ -97,7 +109,8 @@ class Metric(Section):
     max_missing: kinds.Percent | None = Field(default_factory=_default_max_missing, validate_default=True)
     """With missing: exclude or bounds, the share of units without outcome above which nothing is promoted; or 5%."""
     grace: kinds.Duration | None = Field(default_factory=_default_grace, validate_default=True)
-    """For source outcome: how long to wait for stragglers when the window has passed; or 0s. Not for a ratio."""
+    """For source outcome and answer: how long to wait for stragglers when the window has passed; or 0s. Not for a
+    ratio."""
 
     @model_validator(mode="before")
     @classmethod

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from gateway.config.metric import MISSING_IS_ZERO, POSTED
-from gateway.config.scalars import Prediction, duration_text, shown
+from gateway.config.scalars import Prediction, Reading, duration_text, shown
 from gateway.config.wording import Finding, closest
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _NEEDS = {  # what a type must have, and an example
 _OUTCOMES_ALONE = ("window", "aggregate", "missing", "max_missing", "grace")
 _COUNTS_HAVE = ("window", "grace")  # and their ratio does not
 _TOTALS = ("sum", "count")
+_POSTED_WORDS = f"{', '.join(POSTED[:-1])} or {POSTED[-1]}"
 
 
 def metric_findings(draft: EndpointDraft) -> Iterator[Finding]:
@@ -45,8 +46,11 @@ def metric_findings(draft: EndpointDraft) -> Iterator[Finding]:
         steps = (*draft.steps, "metrics", name)
         yield from _type(steps, metric)
         yield from _bounds(steps, metric)
-        own = metric.source == "gateway"
-        yield from _gateway(steps, name, metric) if own else _outcome(steps, metric)
+        yield from _from(steps, metric, draft)
+        if metric.source == "gateway":
+            yield from _gateway(steps, name, metric)
+        else:
+            yield from _outcome(steps, metric)
         yield from _ratio(steps, metric, draft)
         yield from _score(steps, metric, draft)
     yield from _predictions(draft)
@@ -73,6 +77,33 @@ def ordered(steps: Steps, bounds: tuple[float, float]) -> Iterator[Finding]:
         yield Finding(steps, f"expected bounds from low to high, found [{low:g}, {high:g}]")
 
 
+def _from(steps: Steps, metric: Metric, draft: EndpointDraft) -> Iterator[Finding]:
+    reading = metric.reading
+    if metric.source != "answer":
+        if reading is not None:
+            yield only(steps, "from", "source answer", f"source {metric.source}")
+        return
+    if metric.type not in POSTED:
+        message = f"expected {_POSTED_WORDS} for source answer, found {metric.type}"
+        yield Finding((*steps, "type"), message)
+    if reading is None:
+        message = 'expected a place for source answer, such as from: "json:/usage/completion_tokens", found none'
+        yield Finding(steps, message)
+    elif reading.kind == "stream":
+        yield from _stream(steps, reading, metric, draft)
+
+
+def _stream(steps: Steps, reading: Reading, metric: Metric, draft: EndpointDraft) -> Iterator[Finding]:
+    if draft.protocol == "oip":
+        message = (
+            f"expected header: or json: for protocol: oip, which has no event streams, found {shown(str(reading))}"
+        )
+        yield Finding((*steps, "from"), message)
+    if (reading.what == "aborted") != (metric.type == "binary"):
+        wanted = "binary" if reading.what == "aborted" else "bounded, count or unbounded"
+        yield Finding((*steps, "type"), f"expected {wanted} for {reading}, found {metric.type}")
+
+
 def _gateway(steps: Steps, name: str, metric: Metric) -> Iterator[Finding]:
     if metric.type != "latency" and (metric.type != "binary" or name != "errors"):
         message = (
@@ -91,7 +122,8 @@ def _gateway(steps: Steps, name: str, metric: Metric) -> Iterator[Finding]:
 
 def _outcome(steps: Steps, metric: Metric) -> Iterator[Finding]:
     if metric.type == "latency":
-        yield Finding((*steps, "source"), "expected gateway for type latency, found outcome")
+        if metric.source == "outcome":
+            yield Finding((*steps, "source"), "expected gateway for type latency, found outcome")
         return
     if metric.window is None and metric.type != "ratio":
         yield Finding(steps, "expected a window for source outcome, such as window: 1h, found none")
@@ -100,7 +132,7 @@ def _outcome(steps: Steps, metric: Metric) -> Iterator[Finding]:
     elif metric.missing == "zero" and "max_missing" in metric.model_fields_set:
         yield only(steps, "max_missing", "missing: exclude or bounds", "missing: zero")
     if "aggregate" in metric.model_fields_set and metric.type not in POSTED:
-        yield only(steps, "aggregate", f"type {', '.join(POSTED[:-1])} or {POSTED[-1]}", f"type {metric.type}")
+        yield only(steps, "aggregate", f"type {_POSTED_WORDS}", f"type {metric.type}")
     elif metric.aggregate in _TOTALS and metric.type in ("binary", "bounded"):
         message = f"expected first or max for type {metric.type}, found {metric.aggregate}: it leaves the bounds"
         yield Finding((*steps, "aggregate"), message)

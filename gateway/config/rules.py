@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import stat
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from gateway.config import schema
 from gateway.config.draft import EndpointDraft, endpoint_drafts, mapping, part
 from gateway.config.experiment_rules import experiment_findings
 from gateway.config.metric_rules import metric_findings, ordered
-from gateway.config.scalars import percent_text, shown
+from gateway.config.scalars import TEMPLATE, filled, percent_text, shown
 from gateway.config.wording import Finding, closest
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def check(raw: Value, base: Path) -> Iterator[Finding]:
         yield from _covariates(draft)
         yield from _champion(draft)
         yield from _models(draft)
+        yield from _mask(draft)
         yield from _split(draft)
         yield from metric_findings(draft)
         yield from experiment_findings(draft)
@@ -65,6 +67,12 @@ def _experiment_ids(drafts: list[EndpointDraft]) -> Iterator[Finding]:
         if first != draft.steps[-1]:
             message = f"expected an id of its own, found {shown(experiment.id)}: endpoint {first} has it"
             yield Finding((*experiment.steps, "id"), message)
+
+
+def _mask(draft: EndpointDraft) -> Iterator[Finding]:
+    if draft.mask_model is True and draft.protocol == "http":
+        message = "expected protocol oip or openai, whose answers name a model"
+        yield Finding((*draft.steps, "mask_model"), message, at_key=True)
 
 
 def _segments(draft: EndpointDraft) -> Iterator[Finding]:
@@ -102,11 +110,40 @@ def _models(draft: EndpointDraft) -> Iterator[Finding]:
             yield Finding(steps, f"expected exactly one of onnx and url, found {found}")
         if variant.onnx is not None:
             yield from _onnx((*steps, "onnx"), variant.onnx, draft)
+        yield from _of_files(steps, variant)
+        yield from _of_upstreams(steps, variant)
+        if variant.model is not None and draft.protocol == "http":
+            yield Finding(
+                (*steps, "model"), "expected protocol oip or openai, whose requests name a model", at_key=True
+            )
+
+
+def _of_files(steps: Steps, variant: schema.Variant) -> Iterator[Finding]:
+    for key in ("sha256", "threads", "max_batch"):
+        if variant.onnx is None and getattr(variant, key) is not None:
+            message = f"expected onnx beside {key}, which is for models in the process"
+            yield Finding((*steps, key), message, at_key=True)
+
+
+def _of_upstreams(steps: Steps, variant: schema.Variant) -> Iterator[Finding]:
+    if variant.url is None:
+        for key in ("model", "headers", "idle_timeout", "stream_timeout"):
+            if getattr(variant, key):
+                yield Finding((*steps, key), f"expected a url beside {key}, which is for upstreams", at_key=True)
+    for header, template in variant.headers.items():
+        try:
+            value = filled(template, os.environ)
+        except KeyError as error:
+            message = f"expected the variable {error.args[0]} in the environment, found none"
+            yield Finding((*steps, "headers", header), message)
+        else:
+            if not re.fullmatch(TEMPLATE, value):  # which is a secret, and stays one
+                yield Finding((*steps, "headers", header), "expected variables that make a header of printable ASCII")
 
 
 def _onnx(steps: Steps, path: Path, draft: EndpointDraft) -> Iterator[Finding]:
-    if draft.protocol == "http":
-        yield Finding(steps, "expected protocol: oip for an ONNX model, found protocol: http")
+    if draft.protocol in ("http", "openai"):
+        yield Finding(steps, f"expected protocol: oip for an ONNX model, found protocol: {draft.protocol}")
     try:
         mode = os.stat(path).st_mode
     except OSError as error:

@@ -105,6 +105,10 @@ class Covariate(Section):
     """The least and the greatest value that it is told apart to; a request without it counts as the middle."""
 
 
+IDLE_TIMEOUT, STREAM_TIMEOUT = 30.0, 300.0  # seconds
+THREADS, MAX_BATCH = 1, 64
+
+
 def _default_timeout(data: dict[str, Any]) -> str:
     return "10s" if data["url"] else "1s"
 
@@ -115,20 +119,46 @@ class Variant(Section):
     role: Literal["champion", "challenger"]
     """champion: what serves today, one for each endpoint. challenger: what may replace it."""
     onnx: kinds.File | None = None
-    """Path of an ONNX file, from the folder of this file; served in the process. Needs protocol oip."""
+    """Path of an ONNX file, from the folder of this file; served in the process. Needs protocol oip. It must lie below
+    the folder of this file or one of model_roots."""
+    sha256: kinds.Digest | None = None
+    """For onnx: the SHA-256 that the file must have, 64 hex digits; any other file is refused."""
+    threads: kinds.Threads | None = None
+    """For onnx: threads of the model in each worker, 1 to 64, by default 1."""
+    max_batch: kinds.Batch | None = None
+    """For onnx: rows of waiting requests that one run may take together, 1 to 1024, by default 64; 1 runs each request
+    alone."""
     url: kinds.Url | None = None
     """Base URL of an HTTP upstream, such as http://rank-a:8000."""
     timeout: kinds.Timeout = Field(default_factory=_default_timeout, validate_default=True)
-    """Time for the whole answer, 1ms to 10m; by default 1s for onnx and 10s for url."""
+    """Time for the whole answer, or until the head of one that is passed on while it comes, 1ms to 10m; by default 1s
+    for onnx and 10s for url. Language models often need more."""
     idempotent: bool = False
     """true where a request to this upstream may be repeated on the champion after a failure."""
+    model: kinds.ModelName | None = None
+    """For url with protocol oip or openai: what the upstream calls the model, where that is not the endpoint's name. It
+    is put in the place of the endpoint's name in every request."""
+    headers: Annotated[Mapping[kinds.SetHeader, kinds.Template], Field(max_length=16)] = Field(
+        {}, validate_default=True
+    )
+    """For url: headers set on every request to the upstream, in place of the client's, such as
+    {authorization: "Bearer ${PROVIDER_KEY}"}; ${NAME} is taken from the environment."""
+    idle_timeout: kinds.Timeout | None = None
+    """For url: the longest pause between two pieces of an answer that is passed on while it comes; by default 30s."""
+    stream_timeout: kinds.Period | None = None
+    """For url: how long such an answer may go on, by default 5m; then it is cut, which counts as an error. No verdict
+    waits longer than that for a request."""
 
 
 class Endpoint(Section):
     """What clients call: variants, and either a fixed split or an experiment."""
 
-    protocol: Literal["oip", "http"]
-    """oip: Open Inference Protocol under /v2. http: plain HTTP under /<endpoint>/."""
+    protocol: Literal["oip", "openai", "http"]
+    """oip: Open Inference Protocol under /v2. openai: OpenAI-compatible under /v1, where `model` names the endpoint.
+    http: plain HTTP under /<endpoint>/."""
+    mask_model: bool = False
+    """true where answers shall name the endpoint in the place of the upstream's model, so that clients stay blind. For
+    protocol oip and openai; other bytes of an answer are never touched."""
     unit: Annotated[Unit, BeforeValidator(_unit, json_schema_input_type=Unit | Literal["request"])] = Field(
         "request", validate_default=True
     )
@@ -138,8 +168,8 @@ class Endpoint(Section):
     covariates: Annotated[Mapping[kinds.Name, Covariate], Field(max_length=4)] = Field({}, validate_default=True)
     """Numbers that foretell the objective, so that an experiment needs fewer units; at most 4. Each is known before
     the request is assigned and never a consequence of the answer: past spend, not the length of the answer."""
-    variants: Annotated[Mapping[kinds.Name, Variant], Field(min_length=1)]
-    """The models, by name: one champion, and challengers."""
+    variants: Annotated[Mapping[kinds.Name, Variant], Field(min_length=1, max_length=32)]
+    """The models, by name: one champion, and challengers; at most 32."""
     traffic: Mapping[str, kinds.Percent] | None = None
     """A fixed split: a share for every variant, 100% together. Not beside an experiment."""
     metrics: Mapping[kinds.Name, Metric] = Field({}, validate_default=True)
@@ -155,6 +185,12 @@ class Endpoint(Section):
     def timed(self, metric: Metric) -> Metric:
         """The metric whose window and grace are those of `metric`: a ratio has its numerator's."""
         return metric if metric.numerator is None else self.metrics[metric.numerator]
+
+    def answer_within(self, champion: str) -> float:
+        """Seconds after which a request has ended: a challenger's attempt, the champion's, and a stream."""
+        slowest = max((variant.timeout for name, variant in self.variants.items() if name != champion), default=0.0)
+        streams = [variant.stream_timeout or STREAM_TIMEOUT for variant in self.variants.values()]
+        return self.variants[champion].timeout + slowest + (max(streams) if self.protocol != "oip" else 0.0)
 
     def shares(self) -> dict[str, Decimal]:
         """The split that the file itself gives: with an experiment, all is the champion's."""
@@ -178,6 +214,11 @@ class Config(Section):
     """Folder for what the gateway keeps (facts, plan, keys), from the folder of this file."""
     store: kinds.StoreUrl = Field(default_factory=_default_store, validate_default=True)
     """sqlite:///path, from the folder of this file; by default gateway.db in data_dir."""
+    model_roots: Annotated[tuple[kinds.Folder, ...], Field(strict=False, max_length=16)] = Field(
+        (), validate_default=True
+    )
+    """Further folders in which ONNX files may lie, at most 16, from the folder of this file. A link that leads out of
+    all of them is refused."""
     endpoints: Annotated[Mapping[kinds.EndpointName, Endpoint], Field(min_length=1)]
     """What clients call, by name."""
 

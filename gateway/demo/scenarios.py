@@ -39,6 +39,7 @@ def write_config(scenario: Scenario, folder: Path) -> Path:
     yaml = YAML(typ="safe", pure=True)
     document = yaml.load(assets() / "config" / "demo.yaml")
     document["data_dir"] = str(folder / "data")
+    document["model_roots"] = [str(models)]
     endpoint = document["endpoints"][ENDPOINT]
     (example,) = (variant for variant in endpoint["variants"].values() if variant["role"] == "challenger")
     endpoint["variants"] = {

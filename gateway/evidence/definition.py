@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from gateway.plan import MetricType, Source
+from gateway.plan import MetricType
 from gateway.stats import (
     AnyBet,
     Bet,
@@ -29,6 +29,7 @@ PROMOTE, HARM, FUTILITY = "promote", "harm", "futility"
 NON_INFERIOR = "non_inferior"  # a guardrail is proved to be within its margin
 NOT_WORSE = "not_worse"  # the objective is proved not to be worse by min_effect; with FUTILITY: equivalent
 
+Source = Literal["gateway", "outcome"]  # what is read from answers comes as outcomes do
 Aggregate = Literal["first", "sum", "count", "max"]
 Scale = Literal["rank", "winsorised"]
 Loss = Literal["brier", "log_loss", "absolute_error"]

@@ -17,6 +17,7 @@ from gateway.errors import GatewayError
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.evidence.report import Thresholds
 from gateway.release import compile as compiled
+from gateway.release.artifacts import Artifacts
 from gateway.release.state import StageRule
 from gateway.release.view import Rules
 
@@ -62,7 +63,7 @@ class Subject(NamedTuple):
         return self._replace(rules=replace(self.rules, stages=stages))
 
 
-class _NoFiles(compiled.Artifacts):
+class _NoFiles(Artifacts):
     """Forecasts do not depend on what is in a model file."""
 
     def digest(self, variant: Variant) -> str:

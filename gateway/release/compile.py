@@ -1,18 +1,17 @@
 """From what a person wrote to what the machine needs: definition, rules, thresholds and the plan.
 
-Pure but for one thing: artifacts are digested and their signatures read (`Artifacts`), when a config is taken.
+Pure but for one thing: the model files are read (`Artifacts`) if that has not happened yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from pathlib import Path
 
 from gateway.assignment.ranges import width
-from gateway.backends.onnx import Signature, digest, inspect
-from gateway.config.scalars import Prediction
-from gateway.config.schema import Config, Endpoint, Experiment, Metric, Variant
+from gateway.config.scalars import Prediction, filled
+from gateway.config.schema import IDLE_TIMEOUT, MAX_BATCH, STREAM_TIMEOUT, THREADS, Config, Endpoint, Experiment, Metric
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.evidence.report import Thresholds
 from gateway.plan import (
@@ -21,48 +20,16 @@ from gateway.plan import (
     EndpointPlan,
     MetricPlan,
     Plan,
+    ReadingPlan,
     SegmentPlan,
     SigningKey,
     VariantPlan,
 )
+from gateway.release.artifacts import Artifacts
 from gateway.release.state import ReleaseState, StageRule
 from gateway.release.view import Rules
 
 _GRACE_US = 1_000_000  # for a completion, beyond the deadlines of both attempts: a challenger's, then the champion's
-
-
-class Artifacts:
-    """Digests and signatures of a config's model files, as they were when it was taken.
-
-    Between two configs no file is looked at: a rollback must not fail because somebody has deleted the loser's file,
-    and a promotion must not bring in a file that was changed on the way.
-    """
-
-    def __init__(self, before: Artifacts | None = None) -> None:
-        # A file that has not changed on disk is not read again for the next config.
-        self._read: dict[tuple[Path, int, int, int], tuple[str, Signature]] = dict(before._read) if before else {}
-        self._pinned: dict[Path, tuple[str, Signature]] = {}
-
-    def read(self, path: Path) -> tuple[str, Signature]:
-        """Digest and signature of the file as it is now; raises ModelError or OSError if it cannot be served."""
-        stat = path.stat()
-        key = path, stat.st_ino, stat.st_mtime_ns, stat.st_size
-        if key not in self._read:
-            self._read[key] = digest(path), inspect(path)
-        self._pinned[path] = self._read[key]
-        return self._read[key]
-
-    def digest(self, variant: Variant) -> str:
-        """The digest of a variant's file, "" for an upstream."""
-        if variant.onnx is None:
-            return ""
-        if variant.onnx not in self._pinned:
-            self.read(variant.onnx)
-        return self._pinned[variant.onnx][0]
-
-    def name(self, variant: Variant) -> str:
-        """What a quarantine remembers: the digest of the file, or the URL."""
-        return self.digest(variant) or str(variant.url)
 
 
 def micros(seconds: float | None) -> int:
@@ -75,7 +42,6 @@ def definition(endpoint_name: str, endpoint: Endpoint, champion: str, artifacts:
     assert experiment is not None
     variants = endpoint.variants
     challengers = tuple(name for name in variants if name != champion)
-    slowest = max((variants[name].timeout for name in challengers), default=0.0)
     return Definition(
         id=experiment.id,
         endpoint=endpoint_name,
@@ -88,7 +54,7 @@ def definition(endpoint_name: str, endpoint: Endpoint, champion: str, artifacts:
         require_min_effect=experiment.objective.require == "min_effect",
         segments=tuple(endpoint.segments),
         segment_values=tuple(segment.values for segment in endpoint.segments.values()),
-        answer_within_us=micros(variants[champion].timeout + slowest) + _GRACE_US,
+        answer_within_us=micros(endpoint.answer_within(champion)) + _GRACE_US,
         covariates=len(endpoint.covariates),
         paired=experiment.shadow is not None,
         cycle_us=micros(experiment.decision.cycle),
@@ -107,7 +73,7 @@ def _metric(name: str, endpoint: Endpoint, experiment: Experiment) -> MetricDefi
     return MetricDefinition(
         name=name,
         type=metric.type,
-        source=metric.source,
+        source="gateway" if metric.source == "gateway" else "outcome",
         increase=metric.direction == "increase",
         low=low,
         high=high,
@@ -196,10 +162,16 @@ def _endpoint(name: str, endpoint: Endpoint, state: ReleaseState, artifacts: Art
             name=variant_name,
             role="champion" if variant_name == state.champion else "challenger",
             timeout=variant.timeout,
-            onnx=str(variant.onnx or ""),
+            onnx=artifacts.place(variant),
             digest=artifacts.digest(variant),
+            threads=variant.threads or THREADS,
+            max_batch=variant.max_batch or MAX_BATCH,
             url=variant.url or "",
             idempotent=variant.idempotent,
+            model=variant.model or "",
+            headers=tuple((header, filled(text, os.environ)) for header, text in variant.headers.items()),
+            idle_timeout=variant.idle_timeout or IDLE_TIMEOUT,
+            stream_timeout=variant.stream_timeout or STREAM_TIMEOUT,
         )
         for variant_name, variant in endpoint.variants.items()
     )
@@ -225,7 +197,15 @@ def _endpoint(name: str, endpoint: Endpoint, state: ReleaseState, artifacts: Art
         shadow=_shadow(endpoint, state),
         # what the file has dropped since can be neither read nor served
         kept=tuple(one for one in state.kept if one.segment in endpoint.segments and one.variant in endpoint.variants),
+        mask_model=endpoint.mask_model,
+        readings=tuple(_readings(endpoint)) if state.experiment else (),
     )
+
+
+def _readings(endpoint: Endpoint) -> Iterator[ReadingPlan]:
+    for name, metric in endpoint.metrics.items():
+        if metric.reading is not None:
+            yield ReadingPlan(metric=name, kind=metric.reading.kind, what=metric.reading.what)
 
 
 def _outcome(name: str, metric: Metric) -> MetricPlan:

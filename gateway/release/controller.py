@@ -9,7 +9,7 @@ the workers do (the champion answers), and the rollback comes with the first tic
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -18,17 +18,20 @@ from gateway.clock import Clock
 from gateway.config.load import LoadedConfig
 from gateway.errors import StoreError, UnknownEndpoint
 from gateway.evidence.engine import Engine
+from gateway.plan import Plan, models
 from gateway.release import compile as compiled
+from gateway.release.artifacts import Artifacts
 from gateway.release.health import Health
 from gateway.release.journal import Basis, Journal, Moves
 from gateway.release.keys import Keys
-from gateway.release.models import check_models
+from gateway.release.models import read_models
 from gateway.release.needs import kept
+from gateway.release.phases import arriving
 from gateway.release.policy import decide, permitted, would_be
 from gateway.release.publish import Publisher
 from gateway.release.reconcile import Reconciled, reconcile
 from gateway.release.runs import Run
-from gateway.release.stages import IllegalMove, move
+from gateway.release.stages import IllegalMove, move, restarted
 from gateway.release.state import Decision, Kind, ReleaseState
 from gateway.release.view import Rules, View
 from gateway.release.words import stays, withdrawn
@@ -45,14 +48,15 @@ class Controller:
         self._store = store
         self._spool = data_dir / "spool"
         self._clock = clock
-        self._artifacts = compiled.Artifacts()
+        self._artifacts = Artifacts(folder=data_dir / "models")
         self._publisher = Publisher(data_dir / "plan.json", store, keys, clock)
-        self._publication_due = False
+        self._prune_due = True
         self._runs: dict[str, Run] = {}
         self.store_error = ""
         self.health = Health(data_dir / "status")
         self._journal = Journal(store, clock)
         self.engine = Engine(self._spool, store, clock)
+        self.health.look()
         self.take(loaded)
 
     @property
@@ -62,6 +66,15 @@ class Controller:
     @property
     def plan_revision(self) -> int:
         return self._publisher.current.revision if self._publisher.current else 0
+
+    @property
+    def plan(self) -> Plan | None:
+        """What the workers serve from, or are about to."""
+        return self._publisher.current
+
+    @property
+    def artifacts(self) -> Artifacts:
+        return self._artifacts
 
     def run(self, experiment: str) -> Run:
         return self._runs.setdefault(experiment, Run())
@@ -88,13 +101,13 @@ class Controller:
         else:
             self.store_error = ""
 
-    def take(self, loaded: LoadedConfig) -> None:
+    def take(self, loaded: LoadedConfig, read: Artifacts | None = None) -> None:
         """Serve from a config. Raises ConfigError if it contradicts what has happened; then nothing changed.
 
+        Its model files are read now, unless they have been (`read`): whoever has a loop to keep going reads them aside.
         Raises StoreError if it could not be written down; then the config may be taken again.
         """
-        artifacts = compiled.Artifacts(self._artifacts)
-        check_models(loaded, artifacts)
+        artifacts = read or read_models(loaded, self._artifacts)
         result = reconcile(
             str(loaded.path),
             loaded.config,
@@ -111,7 +124,7 @@ class Controller:
             self._fail(error)  # the engine's memory may be ahead of the store
             raise
         self.loaded, self._artifacts = loaded, artifacts
-        self._publication_due = True
+        self._publisher.due = True
         self._publish_or_fail()
 
     def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str = "") -> None:
@@ -159,6 +172,7 @@ class Controller:
             report=run.look(state.experiment, self.engine, thresholds, self.loaded.digest, self._store),
             now_us=self._clock.wall_us(),
             facts_lost=self.health.facts_lost or self.engine.damaged,
+            loading=name in self._publisher.held,
         )
 
     def _write_what_would_be(self, run: Run, view: View) -> None:
@@ -189,7 +203,7 @@ class Controller:
             moves.save({name: after})
             moves.record(after, before, after, decision, actor, self.run(before.experiment).report)
             self._quarantine(before, decision, actor)
-        self._publication_due = True
+        self._publisher.due = True
         self.run(before.experiment).ledger_has_grown()
         about = {"endpoint": name, "experiment": before.experiment, "reason": decision.reason}
         log.warning("%s: %s", decision.kind, decision.text, extra=about)
@@ -228,10 +242,29 @@ class Controller:
         return Basis(self.engine.step_number, self.engine.watermark, loaded.digest)
 
     def _publish(self) -> None:
-        """Bring the plan file up to date: after a move, after an outage, or if somebody has removed it."""
-        if self._publication_due or self._publisher.lost:
-            self._publisher.publish(self.loaded, self._artifacts, self.states, self.engine.step_number)
-            self._publication_due = False
+        """Bring the plan file up to date: after a move, an outage, or a load, or if somebody has removed it."""
+        ready = self.health.loaded(self.plan)
+        if self._publisher.awaits(ready):
+            following = self._publisher.stage(self.loaded, self._artifacts, self.states, ready)
+            self._restart_clocks(arriving(self.plan, following))
+            self._publisher.publish(following, self.engine.step_number)
+            self._prune_due = True
+
+    def _restart_clocks(self, names: Collection[str]) -> None:
+        """No request could reach what these endpoints have waited for, so its time begins now."""
+        waiting = [state for name in names if (state := self.states[name]).open]
+        if waiting:
+            with self._journal.moves(self._basis(self.loaded)) as moves:
+                moves.save({state.endpoint: restarted(state, self._clock.wall_us()) for state in waiting})
+
+    def prune(self) -> None:
+        """Delete copies of models that neither the plan, nor the config, nor a living worker needs any more.
+
+        For times when nobody takes in a config: its copies would seem to be needed by nobody.
+        """
+        if self._prune_due and self.plan is not None and self.health.serve_from(self.plan):
+            self._artifacts.prune({one.variant.digest for one in (*models(self.plan.endpoints), *self.plan.prepare)})
+            self._prune_due = False
 
     def _publish_or_fail(self) -> None:
         """What was decided stands; if its plan cannot be written now, the next tick does it."""
@@ -245,7 +278,7 @@ class Controller:
         self.engine = Engine(self._spool, self._store, self._clock)
         for run in self._runs.values():
             run.store_came_back()
-        self._publication_due = True
+        self._publisher.due = True
 
     def _fail(self, error: StoreError) -> None:
         if not self.store_error:

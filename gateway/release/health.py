@@ -1,4 +1,5 @@
-"""What the workers' status pages say to a release: who lives, which requests fail, whether facts are lost.
+"""What the workers' status pages say to a release: who lives and has loaded what, which requests fail, whether facts
+are lost.
 
 Nothing here asks the store, so it is known also while the store is away.
 """
@@ -6,10 +7,22 @@ Nothing here asks the store, so it is known also while the store is away.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
+from gateway.plan import BackendKey, Plan, PreparedPlan
 from gateway.release.state import ReleaseState
 from gateway.telemetry import metrics
-from gateway.telemetry.status_page import PageReading, PageSet, Series
+from gateway.telemetry.status_page import LOAD_FAILURES, PageReading, PageSet, Series, Word
+
+
+class Preparation(NamedTuple):
+    """How far a model is that no request reaches yet."""
+
+    endpoint: str
+    variant: str
+    loaded: int  # workers that have it
+    workers: int
+    errors: tuple[str, ...]  # why a worker cannot load it, each with the worker's spool number
 
 
 class Health:
@@ -40,6 +53,42 @@ class Health:
         )
         return ok + bad, bad
 
+    def loaded(self, plan: Plan | None) -> frozenset[BackendKey]:
+        """The models that a plan prepares and every living worker has loaded."""
+        if plan is None:
+            return frozenset()
+        told = [page.progress(Word.PREPARED, plan.revision) for page in self._staying]
+        return frozenset(one.key for place, one in enumerate(plan.prepare) if all(bits >> place & 1 for bits in told))
+
+    def serve_from(self, plan: Plan | None) -> bool:
+        """Whether every living worker has taken the plan."""
+        return plan is not None and all(page.word(Word.PLAN_REVISION) == plan.revision for page in self.living)
+
+    def preparations(self, plan: Plan | None) -> list[Preparation]:
+        return [] if plan is None else [self._preparation(plan, place) for place in range(len(plan.prepare))]
+
+    @property
+    def _staying(self) -> list[PageReading]:
+        """The workers that new traffic will reach; one that drains must keep nobody waiting."""
+        return [page for page in self.living if not page.word(Word.DRAINING)]
+
+    def _preparation(self, plan: Plan, place: int) -> Preparation:
+        one, workers = plan.prepare[place], self._staying
+        loaded = sum(_bit(page, Word.PREPARED, plan, place) for page in workers)
+        errors = tuple(_error(page, one) for page in workers if _bit(page, Word.PREPARE_FAILED, plan, place))
+        return Preparation(one.endpoint, one.variant.name, loaded, len(workers), errors)
+
     @property
     def _lost(self) -> int:
         return self.totals.get((metrics.SPOOL_FAILURES.name, ("requests",)), (0,))[0]
+
+
+def _bit(page: PageReading, word: Word, plan: Plan, place: int) -> bool:
+    return bool(page.progress(word, plan.revision) >> place & 1)
+
+
+def _error(page: PageReading, one: PreparedPlan) -> str:
+    """The newest message of a worker about a model that it cannot load."""
+    about = one.endpoint, one.variant.name, one.variant.digest
+    messages = [labels[3] for name, labels in page.series if name == LOAD_FAILURES and labels[:3] == about]
+    return f"worker {page.word(Word.SPOOL)}: {messages[-1] if messages else 'its log says why'}"

@@ -30,7 +30,7 @@ def stage_needs(view: View, challengers: Sequence[str]) -> list[str]:
     """What the present stage still demands of these challengers before the next."""
     stage, definition = view.stage, view.definition
     matured = view.report.matured.get(stage.name, (0,) * len(definition.arms))
-    needs: list[str] = []
+    needs = ["its models in every worker"] if view.loading else []
     if sum(matured) < stage.min_units:
         needs.append(f"{sum(matured)} of {stage.min_units} units in {stage.name}")
     for name in challengers:

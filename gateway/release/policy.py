@@ -174,7 +174,7 @@ def _alarm(view: View) -> Decision | None:
 
 
 def _complete(view: View) -> Decision | None:
-    if view.now_us - view.state.watch_since_us < view.rules.watch_us:
+    if view.loading or view.now_us - view.state.watch_since_us < view.rules.watch_us:
         return None
     text = f"no sign of harm against {view.state.former} within {view.rules.watch_us / 3.6e9:.3g} h"
     return Decision(kind="complete", reason="watched", text=text, variant=view.state.champion)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import msgspec
 from msgspec.structs import replace
@@ -12,9 +13,11 @@ from gateway import plan as plans
 from gateway.clock import Clock
 from gateway.config.load import LoadedConfig
 from gateway.errors import StoreError
-from gateway.plan import Plan, PlanError
-from gateway.release.compile import Artifacts, compile_plan
+from gateway.plan import BackendKey, Plan, PlanError
+from gateway.release.artifacts import Artifacts
+from gateway.release.compile import compile_plan
 from gateway.release.keys import Keys
+from gateway.release.phases import Staged, staged
 from gateway.release.state import ReleaseState
 from gateway.store.base import PlanRow, Store
 
@@ -28,31 +31,51 @@ class Publisher:
         self._keys = keys
         self._clock = clock
         self._announced: Plan | None = None  # has its row, but not yet its file
+        self._ready: Collection[BackendKey] = frozenset()  # what the current plan knows of the models it prepares
         self.current = _on_disk(path)
+        self.held: frozenset[str] = frozenset()  # endpoints whose traffic is not yet as it is wanted
+        self.due = False  # something has changed that a plan follows from
 
     @property
     def lost(self) -> bool:
         """Whether somebody has removed the file: a worker that starts now would have nothing to serve from."""
         return not self._path.exists()
 
-    def publish(
-        self, loaded: LoadedConfig, artifacts: Artifacts, states: Mapping[str, ReleaseState], as_of: int
-    ) -> Plan:
-        """Make what config and states ask for the plan on disk, under a new revision if it differs from what is there.
+    def awaits(self, ready: Collection[BackendKey]) -> bool:
+        """Whether there may be something to publish, now that these of the prepared models are ready."""
+        return self.due or self.lost or ready != self._ready
+
+    def stage(
+        self,
+        loaded: LoadedConfig,
+        artifacts: Artifacts,
+        states: Mapping[str, ReleaseState],
+        ready: Collection[BackendKey] = frozenset(),
+    ) -> Staged:
+        """As much of what config and states ask for as the models that serve, and those that are ready, allow."""
+        wanted = compile_plan(loaded.config, loaded.digest, states, artifacts, self._keys.signing, self._keys.pepper)
+        return staged(self.current, wanted, ready)
+
+    def publish(self, following: Staged, as_of: int) -> Plan:
+        """Make it the plan on disk, under a new revision if it differs from what is there.
 
         Raises StoreError if the row or the file cannot be written; call again, no revision is used twice.
         """
-        wanted = compile_plan(loaded.config, loaded.digest, states, artifacts, self._keys.signing, self._keys.pepper)
-        if _same(self.current, wanted):
-            assert self.current is not None
-            if self.lost:
-                self._write(self.current)
-            return self.current
+        if not _same(self.current, following.plan):
+            self.current, self._announced = self._put(following.plan, as_of), None
+            self._ready = frozenset()  # of the new plan nobody has told anything yet
+        elif self.lost:
+            self._write(self.current)
+        else:
+            self._ready = following.ready
+        self.held, self.due = following.held, False
+        return self.current
+
+    def _put(self, wanted: Plan, as_of: int) -> Plan:
         if self._announced is None or not _same(self._announced, wanted):
             self._announced = self._announce(wanted, as_of)
         self._write(self._announced)
-        self.current, self._announced = self._announced, None
-        return self.current
+        return self._announced
 
     def _announce(self, wanted: Plan, as_of: int) -> Plan:
         # The file counts too: a store that fell back, or was replaced, must not send the workers back in time.
@@ -73,7 +96,7 @@ class Publisher:
             raise StoreError(f"{self._path}: {error.strerror}") from error
 
 
-def _same(plan: Plan | None, wanted: Plan) -> bool:
+def _same(plan: Plan | None, wanted: Plan) -> TypeGuard[Plan]:
     return plan is not None and replace(plan, revision=0, as_of=0) == wanted
 
 

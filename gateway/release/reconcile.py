@@ -16,7 +16,7 @@ from gateway.config.schema import Config, Endpoint
 from gateway.errors import ConfigError, ConfigProblem
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.release import compile as compiled
-from gateway.release.compile import Artifacts
+from gateway.release.artifacts import Artifacts
 from gateway.release.stages import begun, enter, split
 from gateway.release.state import ReleaseState
 

@@ -105,6 +105,17 @@ def enter(state: ReleaseState, stage: StageRule, now_us: int) -> ReleaseState:
     return replace(state, slots=slots, stage=stage.name, stage_share=stage.share, stage_since_us=now_us, hold="")
 
 
+def restarted(state: ReleaseState, now_us: int) -> ReleaseState:
+    """The clocks of what no request could reach until now."""
+    first = state.stage_since_us == state.started_at_us
+    return replace(
+        state,
+        started_at_us=now_us if first else state.started_at_us,
+        stage_since_us=now_us,
+        watch_since_us=now_us if state.watching else state.watch_since_us,
+    )
+
+
 def _drop(state: ReleaseState, decision: Decision) -> ReleaseState:
     """One of several leaves, its share is the champion's; nobody else moves, and the stage goes on."""
     if len(state.contenders) == 1:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable
 from urllib.parse import unquote
 
 from gateway.clock import Clock
@@ -14,9 +16,9 @@ from gateway.errors import (
     RequestError,
     UnknownEndpoint,
 )
-from gateway.serving import health, problem
+from gateway.serving import calls, health, models, oip_calls, openai, problem
 from gateway.serving.asgi import REQUEST_ID, Exchange, Receive, Scope, Send
-from gateway.serving.calls import prepare
+from gateway.serving.calls import Call
 from gateway.serving.inference import Inference
 from gateway.serving.outcomes import Outcomes
 from gateway.serving.table import Endpoint, Table
@@ -60,6 +62,10 @@ class DataApp:
             if table is not None:
                 table.in_flight -= 1
 
+    def refused(self, reason: str) -> None:
+        """The server has refused what came in the place of a request."""
+        self._count(metrics.REJECTED.name, (reason,))
+
     async def _route(self, exchange: Exchange, table: Table | None) -> None:
         match _segments(exchange.scope["raw_path"]):
             case ["v2", *rest]:
@@ -67,24 +73,26 @@ class DataApp:
             case ["v1", "outcomes"]:
                 _only(exchange, "POST")
                 await self._outcomes.serve(exchange, _served(table))
+            case ["v1", *rest]:
+                await self._openai(exchange, _served(table), rest)
             case [name, *rest]:
                 await self._plain(exchange, _served(table), name, rest)
 
     async def _open_inference(self, exchange: Exchange, table: Table | None, rest: list[str]) -> None:
         match rest:
-            case ["models", name, "infer"] | ["models", name, "versions", _, "infer"]:
+            case ["models", "stats"] if table is None or "stats" not in table.endpoints:
+                _only(exchange, *_READ)
+                raise models.no_statistics()
+            case ["models", name, "versions", version, *what]:
+                await self._model(exchange, table, (name, version), what)
+            case ["models", name, *what]:
+                await self._model(exchange, table, (name, ""), what)
+            case ["repository", "index"]:
                 _only(exchange, "POST")
-                table = _served(table)
-                endpoint = table.endpoints.get(name)
-                if endpoint is None or endpoint.plan.protocol != "oip":
-                    raise UnknownEndpoint(f"there is no model {name!r}")
-                await self._infer(exchange, table, endpoint, exchange.scope["raw_path"])
-            case ["models", name] | ["models", name, "versions", _]:
-                _only(exchange, *_READ)
-                await health.model(exchange, _served(table), name, only_ready=False)
-            case ["models", name, "ready"] | ["models", name, "versions", _, "ready"]:
-                _only(exchange, *_READ)
-                await health.model(exchange, _served(table), name, only_ready=True)
+                await models.index(exchange, _served(table))
+            case ["repository", "models", _, "load" | "unload"]:
+                _only(exchange, "POST")
+                raise models.no_loading()
             case ["health", "live"]:
                 _only(exchange, *_READ)
                 await health.live(exchange)
@@ -97,28 +105,58 @@ class DataApp:
             case _:
                 raise UnknownEndpoint(f"there is nothing at /v2/{'/'.join(rest)}")
 
+    async def _model(self, exchange: Exchange, table: Table | None, model: tuple[str, str], what: list[str]) -> None:
+        """What is asked of a model, by its name and version."""
+        match what:
+            case ["infer"]:
+                _only(exchange, "POST")
+                table = _served(table)
+                endpoint = models.find(table, *model)
+                await self._infer(exchange, table, endpoint, oip_calls.prepare(exchange, endpoint, table.plan.max_body))
+            case [] | ["ready" | "config"]:
+                _only(exchange, *_READ)
+                await models.describe(exchange, models.find(_served(table), *model), "".join(what))
+            case ["stats"]:
+                _only(exchange, *_READ)
+                models.find(_served(table), *model)
+                raise models.no_statistics()
+            case _:
+                raise UnknownEndpoint(f"there is no {'/'.join(what)!r} of a model")
+
     async def _plain(self, exchange: Exchange, table: Table, name: str, rest: list[str]) -> None:
         endpoint = table.endpoints.get(name)
         if endpoint is None or endpoint.plan.protocol != "http":
             raise UnknownEndpoint(f"there is no endpoint {name!r}")
-        # The bytes go on as they came, so an upstream that resolves dots would leave its own prefix.
-        if any(part in (".", "..") for segment in rest for part in segment.replace("\\", "/").split("/")):
-            raise RequestError("the path must not contain the segments . and ..")
         raw: bytes = exchange.scope["raw_path"]
-        await self._infer(exchange, table, endpoint, raw[raw.find(b"/", 1) :] if rest else b"/")
+        _no_dots(raw, rest)
+        target = raw[raw.find(b"/", 1) :] if rest else b"/"
+        await self._infer(exchange, table, endpoint, calls.prepare(exchange, endpoint, target, table.plan.max_body))
 
-    async def _infer(self, exchange: Exchange, table: Table, endpoint: Endpoint, target: bytes) -> None:
+    async def _openai(self, exchange: Exchange, table: Table, rest: list[str]) -> None:
+        match rest:
+            case ["models"]:
+                _only(exchange, *_READ)
+                await openai.models(exchange, table)
+            case ["models", name]:
+                _only(exchange, *_READ)
+                await openai.model(exchange, table, name)
+            case _:
+                _only(exchange, "POST")
+                _no_dots(exchange.scope["raw_path"], rest)
+                asked = await openai.read(exchange, table)
+                await self._infer(exchange, table, asked.endpoint, openai.prepare(exchange, asked))
+
+    async def _infer(self, exchange: Exchange, table: Table, endpoint: Endpoint, preparing: Awaitable[Call]) -> None:
         try:
-            body = await exchange.body(table.plan.max_body)
-            call = prepare(exchange, endpoint, target, body)
+            call = await preparing
             status = await self._inference.serve(exchange, table, endpoint, call)
-        except ClientGone:
+        except (ClientGone, asyncio.CancelledError):
+            endpoint.counters.responded(ClientGone.status)
             raise  # nobody is left to be answered
         except Exception as error:
-            status = error.status if isinstance(error, GatewayError) else GatewayError.status
-            self._count(metrics.RESPONSES.name, (endpoint.plan.name, str(status)))
+            endpoint.counters.responded(error.status if isinstance(error, GatewayError) else GatewayError.status)
             raise
-        self._count(metrics.RESPONSES.name, (endpoint.plan.name, str(status)))
+        endpoint.counters.responded(status)
 
     async def _refuse(
         self, scope: Scope, receive: Receive, send: Send, exchange: Exchange | None, error: GatewayError
@@ -140,6 +178,14 @@ def _segments(raw_path: bytes) -> list[str]:
     """The path's segments, each decoded by itself: an encoded slash is part of a name, not a boundary."""
     segments = raw_path[1:].decode("latin-1").split("/")
     return [unquote(segment) for segment in segments] if b"%" in raw_path else segments
+
+
+def _no_dots(raw: bytes, segments: list[str]) -> None:
+    """The bytes of a path go on as they came, so an upstream that resolves dots would leave its own prefix."""
+    if b"." not in raw and b"%" not in raw:
+        return
+    if any(part in (".", "..") for segment in segments for part in segment.replace("\\", "/").split("/")):
+        raise RequestError("the path must not contain the segments . and ..")
 
 
 def _served(table: Table | None) -> Table:

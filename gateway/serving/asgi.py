@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from gateway.errors import BodyTooLarge, ClientGone, RequestError
@@ -65,25 +65,30 @@ class Exchange:
 
     async def body(self, limit: int) -> bytes:
         """The whole body; raises BodyTooLarge beyond `limit` bytes (before reading, where declared)."""
-        declared = self._declared_length()
-        if declared > limit:
-            raise BodyTooLarge(f"the body has {declared} bytes, the limit is {limit}")
-        message = await self._receive()
-        if message["type"] == "http.request" and not message.get("more_body"):
-            body: bytes = message.get("body", b"")
-            if len(body) <= limit:
-                return body
-        parts = bytearray()
-        while True:
-            if message["type"] == "http.disconnect":
-                raise ClientGone("the client left while sending the body")
-            parts += message.get("body", b"")
-            if len(parts) > limit:
-                self._endless = True
-                raise BodyTooLarge(f"the body exceeds the limit of {limit} bytes")
-            if not message.get("more_body"):
-                return bytes(parts)
-            message = await self._receive()
+        self._declared_length(limit)
+        return await self._whole(limit)
+
+    async def _whole(self, limit: int) -> bytes:
+        body, more = await self._piece()
+        if not more and len(body) <= limit:
+            return body
+        parts = bytearray(body)
+        async for piece in self._pieces(len(body), limit, more):
+            parts += piece
+        return bytes(parts)
+
+    async def upload(self, limit: int, held: int) -> tuple[bytes, AsyncIterator[bytes] | None, int | None]:
+        """The body so far, what is still to come (None: nothing), and the length of both where it is declared.
+
+        Up to `held` declared bytes are awaited whole. The iterator raises ClientGone and BodyTooLarge.
+        """
+        declared = self._declared_length(limit)
+        if declared is not None and declared <= held:
+            return await self._whole(limit), None, declared
+        body, more = await self._piece()
+        if not more and len(body) <= limit:
+            return body, None, declared
+        return body, self._pieces(len(body), limit, more), declared
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer; `content-length` and the request id are added here."""
@@ -91,28 +96,69 @@ class Exchange:
         # The length of an answer to HEAD is what its headers already say, if it has no body to say it.
         if status not in _BODILESS and (body or self.scope["method"] != "HEAD"):
             headers.append((b"content-length", b"%d" % len(body)))
+        await self._start(status, headers)
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def begin(self, status: int, headers: Headers, piece: bytes) -> None:
+        """Send the head of an answer whose body comes piece by piece, and the first piece; `end` it."""
+        await self._start(status, [*headers, (REQUEST_ID, self.request_id)])
+        await self.more(piece)
+
+    async def more(self, piece: bytes) -> None:
+        """Send a piece of the body; waits while the client is slow to read."""
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _start(self, status: int, headers: Headers) -> None:
         if self._endless or self._server.draining:
             headers.append((b"connection", b"close"))
         self.answered = True
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
 
-    def _declared_length(self) -> int:
+    async def _pieces(self, size: int, limit: int, more: bool) -> AsyncIterator[bytes]:
+        """What comes behind the first `size` bytes of the body."""
+        while size <= limit:
+            if not more:
+                return
+            piece, more = await self._piece()
+            size += len(piece)
+            if size <= limit:
+                yield piece
+        self._endless = True
+        raise BodyTooLarge(f"the body exceeds the limit of {limit} bytes")
+
+    async def _piece(self) -> tuple[bytes, bool]:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone("the client left while sending the body")
+        return message.get("body", b""), message.get("more_body", False)
+
+    def _declared_length(self, limit: int) -> int | None:
         declared = self.once(b"content-length")
         if declared is None:
-            return 0
+            return None
         if not declared.isdigit() or len(declared) > 18:
             raise RequestError("content-length must be a number of bytes")
-        return int(declared)
+        length = int(declared)
+        if length > limit:
+            raise BodyTooLarge(f"the body has {length} bytes, the limit is {limit}")
+        return length
 
     def _own_id(self) -> bytes:
         """The client's own id, so that its retries are recognised, or a fresh one."""
         given = self.once(REQUEST_ID)
         if given is None:
-            return b"%032x" % random.getrandbits(128)  # no secret: the kernel's randomness would cost 5 us a request
+            return fresh_id()
         if not 0 < len(given) <= _LONGEST_ID or not given.isascii() or not given.decode().isprintable():
             raise RequestError(f"x-request-id must be 1 to {_LONGEST_ID} printable ASCII characters")
         return given
+
+
+def fresh_id() -> bytes:
+    """A request id. It is no secret, and the kernel's randomness would cost 5 us a request."""
+    return b"%032x" % random.getrandbits(128)
 
 
 _NONE: frozenset[bytes] = frozenset()

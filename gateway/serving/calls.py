@@ -1,13 +1,15 @@
-"""How one protocol's request is put to one backend: the only place that knows both sides.
+"""How one request is put to one backend: the only place that knows both sides.
 
 A call is prepared once, from the client's bytes, and can then be put to any variant of the endpoint; `attempt` and
 `copy` raise nothing but BackendError (and cancellation), so whatever they raise counts against the variant.
+`Call` itself is plain HTTP; `serving.oip_calls` and `serving.openai` refine what a variant is asked and what of its
+answer the client sees.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from numpy.typing import NDArray
@@ -15,14 +17,16 @@ from numpy.typing import NDArray
 from gateway.backends import base
 from gateway.backends.hop import end_to_end
 from gateway.backends.http import HttpBackend
-from gateway.backends.onnx import OnnxModel
-from gateway.errors import BackendError, BadOutput, RequestError
-from gateway.serving import oip
+from gateway.errors import BackendError, BadOutput
 from gateway.serving.asgi import REQUEST_ID, Exchange, Headers
+from gateway.serving.headers import OURS, returning
 from gateway.serving.table import Endpoint, Variant
 
+HELD = 64 << 10  # bytes up to which a body is collected before it is sent on: then it can be sent to somebody else too
 
-class Answer(NamedTuple):
+
+@dataclass(slots=True)
+class Answer:
     """What a variant said. `failure` is set where its status counts as an error although it can be passed on."""
 
     status: int
@@ -30,50 +34,92 @@ class Answer(NamedTuple):
     body: bytes
     failure: str = ""
     outputs: list[NDArray[Any]] | None = None  # of an in-process model
+    rest: base.Body | None = None  # what is still to come; whoever has the answer closes it
+
+    @property
+    def events(self) -> bool:
+        """Whether it is an event stream."""
+        return field(self.headers, b"content-type").startswith(b"text/event-stream")
 
 
 @dataclass(slots=True)
 class Call:
-    """One inference request, ready to be put to any variant of its endpoint."""
+    """One request, ready to be put to any variant of its endpoint."""
 
     request: base.Request
-    infer: oip.InferRequest | None = None
-    model_name: str = ""
 
     async def attempt(self, variant: Variant, deadline: float) -> Answer:
-        if isinstance(variant.backend, HttpBackend):
-            return await _over_http(variant.backend, self.request, deadline)
-        return await self._in_process(variant.backend, deadline)
+        backend = variant.backend
+        if not isinstance(backend, HttpBackend):
+            raise BackendError("an in-process model answers the Open Inference Protocol only")
+        return self.told(await _over_http(backend, self.asked(variant), deadline))
 
     async def copy(self, variant: Variant, deadline: float) -> Answer:
-        """As `attempt`, for an answer that no client sees: an upstream is told so, outputs are not rendered."""
-        if isinstance(variant.backend, HttpBackend):
-            marked = msgspec.structs.replace(self.request, headers=[*self.request.headers, SHADOW])
-            return await _over_http(variant.backend, marked, deadline)
-        return Answer(200, [], b"", outputs=await self._outputs(variant.backend, deadline))
+        """As `attempt`, for an answer that no client sees: an upstream is told so, and it is taken whole."""
+        assert isinstance(variant.backend, HttpBackend)
+        asked = self.asked(variant)
+        marked = msgspec.structs.replace(asked, headers=[*asked.headers, SHADOW], whole=True)
+        return await _over_http(variant.backend, marked, deadline)
+
+    def asked(self, variant: Variant) -> base.Request:
+        """The request as this variant is asked."""
+        return self.request
+
+    def told(self, answer: Answer) -> Answer:
+        """The answer as the client sees it."""
+        return answer
+
+    def last_words(self, answer: Answer, failure: BackendError) -> bytes:
+        """What is said at the end of an answer that breaks off, before the connection is cut."""
+        return b""
 
     def may_be_copied_to(self, variant: Variant) -> bool:
         """In-process models have no side effects; an upstream is asked twice only where that is declared safe."""
-        return not variant.plan.url or variant.plan.idempotent or self.request.method in _SAFE
+        if not variant.plan.url:
+            return True
+        return self.request.upload is None and (variant.plan.idempotent or self.request.method in _SAFE)
 
-    async def _in_process(self, model: OnnxModel, deadline: float) -> Answer:
-        outputs = await self._outputs(model, deadline)
-        assert self.infer is not None
-        body = oip.render(self.model_name, self.infer, model.signature, outputs)
-        return Answer(200, oip.JSON, body, "", outputs)
+    def may_fall_back(self, variant: Variant) -> bool:
+        """Whether the champion may be asked after this variant has failed: an upload has gone by, and an HTTP request
+        is repeated only where that is declared safe."""
+        return not variant.plan.url or (self.request.idempotent and self.request.upload is None)
 
-    async def _outputs(self, model: OnnxModel, deadline: float) -> list[NDArray[Any]]:
-        if self.infer is None:
-            raise BackendError("an in-process model answers the Open Inference Protocol only")
-        return await model.infer(self.infer.inputs, deadline)
+
+async def prepare(exchange: Exchange, endpoint: Endpoint, target: bytes, limit: int) -> Call:
+    """A plain HTTP request; a long body is passed on while it comes. Raises RequestError on what cannot be taken."""
+    exchange.once(endpoint.unit_header)
+    body, upload, length = await exchange.upload(limit, HELD)
+    return Call(request_of(exchange, endpoint, target, body, upload, length))
+
+
+def request_of(
+    exchange: Exchange,
+    endpoint: Endpoint,
+    target: bytes,
+    body: bytes,
+    upload: base.Upload | None = None,
+    length: int | None = None,
+    *,
+    whole: bool = False,
+) -> base.Request:
+    """The client's request as an upstream is asked; `target` without the query, which is the client's."""
+    scope = exchange.scope
+    if query := scope["query_string"]:
+        target += b"?" + query
+    method: str = scope["method"]
+    headers = _forwarded(exchange, endpoint) if endpoint.forwards else []
+    idempotent = method in _IDEMPOTENT or endpoint.idempotent
+    return base.Request(method.encode(), target, headers, body, idempotent, upload, length, whole)
 
 
 async def _over_http(backend: HttpBackend, request: base.Request, deadline: float) -> Answer:
     answer = await backend.call(request, deadline)
     if not 200 <= answer.status <= 599:
+        if answer.rest is not None:
+            await answer.rest.aclose()
         raise BadOutput(f"the upstream answered with the status {answer.status}")
     failure = "status" if answer.status >= 500 else ""
-    return Answer(answer.status, _passed_back(answer.status, answer.headers), answer.body, failure)
+    return Answer(answer.status, _passed_back(answer.status, answer.headers), answer.body, failure, rest=answer.rest)
 
 
 def predicted(endpoint: Endpoint, variant: Variant, answer: Answer | None) -> float | None:
@@ -91,59 +137,29 @@ def predicted(endpoint: Endpoint, variant: Variant, answer: Answer | None) -> fl
     return prediction
 
 
-_OURS = b"x-gateway-"
-SHADOW = (_OURS + b"shadow", b"1")
+def field(headers: Headers, name: bytes) -> bytes:
+    """The value of a header that is a word, in lower case; b"" if it is not there."""
+    return next((value.strip().lower() for known, value in headers if known == name), b"")
+
+
+SHADOW = (OURS + b"shadow", b"1")
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
-# Never taken over from a client: they are ours to set, or would let a client speak for the gateway.
-_NOT_FORWARDED = frozenset((b"host", b"content-length", b"expect", REQUEST_ID))
-# Never taken over from an upstream: the answer gets its own, and two of them would contradict each other.
-_NOT_PASSED_BACK = frozenset((b"date", REQUEST_ID))
-
-
-def prepare(exchange: Exchange, endpoint: Endpoint, target: bytes, body: bytes) -> Call:
-    """Check and prepare a request; raises RequestError if the endpoint's models cannot take it."""
-    exchange.once(endpoint.unit_header)
-    scope = exchange.scope
-    if query := scope["query_string"]:
-        target += b"?" + query
-    method: str = scope["method"]
-    headers = _forwarded(exchange, endpoint) if endpoint.forwards else []
-    request = base.Request(method.encode(), target, headers, body, _idempotent(endpoint, method))
-    if endpoint.signature is None:
-        return Call(request)
-    if b"inference-header-content-length" in exchange.headers:
-        raise RequestError("binary tensors are not supported here: send JSON")
-    return Call(request, oip.parse(body, endpoint.signature), endpoint.plan.name)
+_IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 
 
 def _forwarded(exchange: Exchange, endpoint: Endpoint) -> Headers:
     """The client's end-to-end headers, the request id among them whoever made it."""
-    headers = [
-        (name, value)
-        for name, value in end_to_end(exchange.scope["headers"])
-        if name not in _NOT_FORWARDED
-        and not name.startswith(_OURS)
-        and not (b"_" in name and _is_twin(name.replace(b"_", b"-"), endpoint))
-    ]
+    fields: Headers = exchange.scope["headers"]
+    if b"connection" in exchange.headers:
+        fields = end_to_end(fields)
+    travels = endpoint.travelling
+    headers = [field for field in fields if travels[field[0]]]
     headers.append((REQUEST_ID, exchange.request_id))
     return headers
 
 
-def _is_twin(name: bytes, endpoint: Endpoint) -> bool:
-    """CGI-like upstreams read `x_user_id` as `x-user-id`: what we drew by must not have a second value there."""
-    return name in _NOT_FORWARDED or name == endpoint.unit_header or name.startswith(_OURS)
-
-
 def _passed_back(status: int, headers: Headers) -> Headers:
-    return [
-        field
-        for field in headers
-        if field[0] not in _NOT_PASSED_BACK
-        and not field[0].startswith(_OURS)
-        and not (status == 304 and field[0] == b"content-length")  # servers expect the body that it announces
-    ]
-
-
-def _idempotent(endpoint: Endpoint, method: str) -> bool:
-    safe = method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
-    return safe or all(variant.plan.idempotent for variant in endpoint.variants.values() if variant.plan.url)
+    kept = [field for field in headers if returning[field[0]]]
+    if status == 304:  # servers expect the body that a length announces
+        kept = [field for field in kept if field[0] != b"content-length"]
+    return kept

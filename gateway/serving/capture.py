@@ -6,21 +6,24 @@ Nothing here raises: an answer in which the number cannot be found gives None, a
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeGuard
 
+import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from gateway.backends.base import Headers
 from gateway.backends.onnx import Signature
+from gateway.errors import RequestError
 from gateway.plan import CapturePlan
+from gateway.serving import coding
+from gateway.serving.oip.datatypes import DATATYPES
+from gateway.serving.oip.request import HEADER_LENGTH
 
-LARGEST = 1 << 20  # bytes of JSON that are parsed for one number: every other request of the worker waits meanwhile
-_GZIP = zlib.MAX_WBITS | 16
+LARGEST = 1 << 20  # bytes of an answer that are parsed for one number: all other requests of the worker wait meanwhile
 _NUMBERS = (float, int, bool)
 
 
@@ -46,19 +49,25 @@ class Capture:
         return _finite(values.item(self.index)) if self._inside(values.size) else None
 
     def from_json(self, headers: Headers, body: bytes) -> float | None:
-        """From an answer of the Open Inference Protocol."""
+        """From an answer of the Open Inference Protocol, whose tensors may follow the JSON as binary data."""
         text = _decoded(headers, body)
         if text is None:
             return None
+        at = _json_length(headers, len(text))
         try:
-            document = orjson.loads(text)
+            document = orjson.loads(text[:at])
         except orjson.JSONDecodeError:
             return None
         outputs = document.get("outputs") if isinstance(document, dict) else None
         if not isinstance(outputs, list):
             return None
-        data = next((_flat(item) for item in outputs if self._is_meant(item)), None)
-        return _finite(data[self.index]) if data is not None and self._inside(len(data)) else None
+        for item in outputs:
+            size = _binary_size(item)
+            if self._is_meant(item):
+                data = _flat(item) if size is None else _unpacked(item, text[at : at + size], size)
+                return _finite(data[self.index]) if data is not None and self._inside(len(data)) else None
+            at += size or 0
+        return None
 
     def _is_meant(self, item: Any) -> bool:
         return isinstance(item, dict) and self.output in ("", item.get("name"))
@@ -68,26 +77,47 @@ class Capture:
 
 
 def _decoded(headers: Headers, body: bytes) -> bytes | None:
-    """The JSON text, unless it is too long. Most clients ask for gzip, and upstreams do as they are asked."""
-    encoding = next((value for name, value in headers if name == b"content-encoding"), b"identity")
-    if encoding == b"identity":
-        return body if len(body) <= LARGEST else None
-    if encoding != b"gzip":
-        return None
-    stream = zlib.decompressobj(_GZIP)
+    """The answer, unless it is too long. Most clients ask for gzip, and upstreams do as they are asked."""
+    packed = next((value for name, value in headers if name == b"content-encoding"), b"identity")
     try:
-        text = stream.decompress(body, LARGEST)
-    except zlib.error:
+        text = coding.decoded(body, packed, LARGEST)
+    except RequestError:
         return None
-    return text if stream.eof else None
+    return text if len(text) <= LARGEST else None
+
+
+def _json_length(headers: Headers, size: int) -> int:
+    declared = next((value for name, value in headers if name == HEADER_LENGTH), b"")
+    return int(declared) if declared.isdigit() and len(declared) < 10 else size
+
+
+def _binary_size(tensor: Any) -> int | None:
+    """The bytes of a tensor that are not in the JSON; None if it is there."""
+    parameters = tensor.get("parameters") if isinstance(tensor, dict) else None
+    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    return size if type(size) is int and size >= 0 else None
+
+
+def _unpacked(tensor: dict[str, Any], data: bytes, size: int) -> list[Any] | None:
+    """The elements of a tensor that is binary data, if they are numbers, whole, and as many as the shape says."""
+    name, shape = tensor.get("datatype"), tensor.get("shape")
+    datatype = DATATYPES.get(name) if isinstance(name, str) else None
+    if datatype is None or datatype.dtype.hasobject or not _is_shape(shape):
+        return None
+    if not len(data) == size == math.prod(shape) * datatype.dtype.itemsize:
+        return None
+    elements: list[Any] = np.frombuffer(data, datatype.dtype).tolist()
+    return elements
+
+
+def _is_shape(shape: Any) -> TypeGuard[list[int]]:
+    return isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
 
 
 def _flat(tensor: dict[str, Any]) -> list[Any] | None:
     """The elements of a tensor, whose `data` may be flat or nested as its shape says; None if it is neither."""
     shape, data = tensor.get("shape"), tensor.get("data")
-    if not isinstance(data, list) or not isinstance(shape, list):
-        return None
-    if not all(type(size) is int and size > 0 for size in shape):
+    if not isinstance(data, list) or not _is_shape(shape):
         return None
     if data and type(data[0]) is list:
         for size in shape[1:]:

@@ -1,5 +1,5 @@
-"""The status-page slots of one variant, looked up once per plan so that a request only adds integers; and what is
-counted when a fact cannot be kept."""
+"""The status-page slots of endpoints and variants, looked up once per plan so that a request only adds integers; and
+what is counted when a fact cannot be kept."""
 
 from __future__ import annotations
 
@@ -7,9 +7,29 @@ from typing import Literal
 
 from gateway.errors import SpoolError
 from gateway.events import Fact
+from gateway.serving.readings import Read
+from gateway.serving.streams import Stream
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import StatusPage
+
+
+class EndpointCounters:
+    """Answers of one endpoint, by status."""
+
+    __slots__ = ("_endpoint", "_page", "_slots", "_words")
+
+    def __init__(self, page: StatusPage, endpoint: str) -> None:
+        self._page = page
+        self._words = page.words
+        self._endpoint = endpoint
+        self._slots: dict[int, int] = {}
+
+    def responded(self, status: int) -> None:
+        slot = self._slots.get(status)
+        if slot is None:
+            slot = self._slots[status] = self._page.slot(metrics.RESPONSES.name, (self._endpoint, str(status)))
+        self._words[slot] += 1
 
 
 class VariantCounters:
@@ -44,6 +64,25 @@ class VariantCounters:
         """An answer in which the prediction could not be read."""
         self._count(metrics.UNREAD_PREDICTIONS)
 
+    def read(self, read: Read) -> None:
+        """What was read from an answer, and what could not be."""
+        for metric in (*read.unread, *read.refused, *("",) * read.oversized):
+            self._count(metrics.UNREAD_ANSWERS, metric)
+        if read.stream is not None:
+            self._streamed(read.stream)
+
+    def _streamed(self, stream: Stream) -> None:
+        labels = (self._endpoint, self._variant)
+        if stream.first_token is not None:
+            microseconds = round(stream.first_token * 1e6)
+            slot = self._page.slot(metrics.FIRST_TOKEN.name, labels, metrics.HISTOGRAM_SLOTS)
+            self._words[slot + metrics.latency_slot(microseconds)] += 1
+            self._words[slot + metrics.HISTOGRAM_SLOTS - 1] += microseconds
+        if stream.tokens:
+            self._words[self._page.slot(metrics.STREAM_TOKENS.name, labels)] += stream.tokens
+        if stream.aborted:
+            self._count(metrics.STREAMS_ABORTED)
+
     def shadowed(self, result: Literal["ok", "error", "dropped"]) -> None:
         self._count(metrics.SHADOW_REQUESTS, result)
 
@@ -52,9 +91,12 @@ class VariantCounters:
         self._words[self._page.slot(metric.name, (self._endpoint, self._variant, *more))] += 1
 
 
-def keep(fact: Fact, spool: SpoolWriter, page: StatusPage) -> None:
+def keep(fact: Fact, spool: SpoolWriter, page: StatusPage, *more: Fact) -> None:
     """Append; when the disk is full the request goes on and the loss is counted (it freezes promotion)."""
     try:
-        spool.append(fact)
+        if more:
+            spool.append_all([fact, *more])
+        else:
+            spool.append(fact)
     except SpoolError:
         page.words[page.slot(metrics.SPOOL_FAILURES.name, (spool.stream,))] += 1

@@ -1,8 +1,8 @@
 """The life of a request, read top to bottom.
 
 unit, segments, covariates → variant by integer range over the keyed hash → assignment appended → backend under
-deadline and breaker, the champion in its place if a challenger fails → answer with request id and decision token →
-completion appended, status page bumped → copies offered to the variants that did not answer.
+deadline and breaker, the champion in its place if a challenger fails → answer with request id and decision token, whole
+or piece by piece → completion appended, status page bumped → copies offered to the variants that did not answer.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import asyncio
 from dataclasses import dataclass
 
 from gateway.assignment.hashing import bucket, unit_digest
+from gateway.backends.base import Body
+from gateway.backends.breaker import Breaker
 from gateway.clock import Clock
-from gateway.errors import BackendError, BreakerOpen
+from gateway.errors import BackendError, BackendTimeout, BreakerOpen, ClientGone, RequestError
 from gateway.events import FORCED, Assignment, Completion, End, decision_id
-from gateway.serving.asgi import Exchange
+from gateway.serving.asgi import Exchange, Headers
 from gateway.serving.calls import Answer, Call, predicted
 from gateway.serving.counters import keep
+from gateway.serving.readings import Reader, Readings
 from gateway.serving.shadow import Shadows
 from gateway.serving.table import Endpoint, Table, Variant
 from gateway.spool.writer import SpoolWriter
@@ -35,6 +38,8 @@ class _Course:
     error: str = ""  # of the *assigned* variant, whoever answered in the end
     first_byte_us: int | None = None
     answer: Answer | None = None
+    reader: Reader | None = None  # of what metrics take from answers
+    unreported: Breaker | None = None  # waits to hear how the rest of the assigned variant's answer comes
 
 
 class Inference:
@@ -56,19 +61,35 @@ class Inference:
             course.status = answer.status
             course.first_byte_us = self._elapsed_us(exchange)
             token = table.signer.sign(endpoint.names, assignment.decision, assignment.at, assignment.bucket)
-            await exchange.answer(answer.status, [*answer.headers, (DECISION, token)], answer.body)
+            headers = [*answer.headers, (DECISION, token)]
+            if endpoint.readings is not None:
+                course.reader = self._reader(exchange, endpoint.readings, answer)
+            if answer.rest is None:
+                await exchange.answer(answer.status, headers, answer.body)
+            else:
+                async with asyncio.timeout(course.served.plan.stream_timeout):
+                    await self._pass_on(exchange, call, course, headers, answer.rest)
             course.end = "answered"
         except BackendError as failure:
             course.status = failure.status
             course.error = course.error or failure.kind
             raise
+        except TimeoutError as late:
+            course.error = course.error or BackendTimeout.kind
+            raise BackendTimeout("the answer went on for too long") from late
         except asyncio.CancelledError:
             course.end = "client_closed"
+            raise
+        except RequestError as mistake:  # in a body that was passed on while it came
+            course.status = mistake.status
+            course.end = "client_closed" if isinstance(mistake, ClientGone) else "rejected"
             raise
         except Exception:
             course.error = course.error or "internal"
             raise
         finally:
+            if course.unreported is not None:
+                self._report(variant, course.unreported, course)
             total = self._elapsed_us(exchange)  # read once: fact and histogram tell the same time
             self._complete(endpoint, assignment, course, total)
             variant.counters.completed(course.error, total, course.served is not variant)
@@ -76,6 +97,30 @@ class Inference:
         if endpoint.plan.shadow and not assignment.flags & FORCED and endpoint.shadows(_unit(exchange, endpoint)):
             self._shadows.offer(table, endpoint, call, assignment.decision, (variant, course.served))
         return course.status
+
+    async def _pass_on(self, exchange: Exchange, call: Call, course: _Course, headers: Headers, rest: Body) -> None:
+        """Send an answer as it comes, no faster than the client reads."""
+        answer, reader = course.answer, course.reader
+        assert answer is not None
+        try:
+            await exchange.begin(answer.status, headers, answer.body)
+            async for piece in rest:
+                if reader is not None:
+                    reader.piece(piece, self._clock.monotonic())
+                await exchange.more(piece)
+            await exchange.end()
+        except BackendError as failure:
+            if last_words := call.last_words(answer, failure):
+                await exchange.more(last_words)
+            raise
+        finally:
+            await rest.aclose()
+
+    def _reader(self, exchange: Exchange, readings: Readings, answer: Answer) -> Reader:
+        reader = Reader(readings, exchange.started)
+        reader.head(answer.status, answer.headers)
+        reader.piece(answer.body, self._clock.monotonic())
+        return reader
 
     def _assign(self, exchange: Exchange, table: Table, endpoint: Endpoint) -> tuple[Variant, Assignment]:
         """Draw the variant and append the fact, before any backend hears of the request."""
@@ -114,21 +159,24 @@ class Inference:
             course.error = answer.failure
             return answer
         try:
-            answer = await self._guarded(variant, call)
+            answer = await self._guarded(variant, call, course)
         except BackendError as failure:
             course.error = failure.kind
-            if not self._may_fall_back(variant, call):
+            if not call.may_fall_back(variant):
                 raise
         else:
             course.error = answer.failure
-            if not answer.failure or not self._may_fall_back(variant, call):
+            if not answer.failure or not call.may_fall_back(variant):
                 return answer
+            if answer.rest is not None:
+                await answer.rest.aclose()
         answer = await call.attempt(champion, self._deadline(champion))
         course.served = champion
         return answer
 
-    async def _guarded(self, variant: Variant, call: Call) -> Answer:
-        """One attempt of a challenger behind its breaker."""
+    async def _guarded(self, variant: Variant, call: Call, course: _Course) -> Answer:
+        """One attempt of a challenger behind its breaker, which hears at once of an answer that is whole; of one that
+        is still coming only at its end: a stream that always breaks off would otherwise never open it."""
         breaker = variant.breaker
         assert breaker is not None
         now = self._clock.monotonic()
@@ -144,9 +192,20 @@ class Inference:
             raise
         if answer.failure:
             self._failed(variant)
+        elif answer.rest is not None:
+            course.unreported = breaker
         else:
             breaker.success()
         return answer
+
+    def _report(self, variant: Variant, breaker: Breaker, course: _Course) -> None:
+        """How the rest of an answer came; where the client left, nobody knows."""
+        if course.end == "answered":
+            breaker.success()
+        elif course.error:
+            self._failed(variant)
+        else:
+            breaker.abandon()
 
     def _failed(self, variant: Variant) -> None:
         assert variant.breaker is not None
@@ -155,15 +214,11 @@ class Inference:
         if variant.breaker.state == "open" and before != "open":
             variant.counters.breaker_opened()
 
-    def _may_fall_back(self, variant: Variant, call: Call) -> bool:
-        """In-process models have no side effects; an HTTP request is repeated only where that is declared safe."""
-        return not variant.plan.url or call.request.idempotent
-
     def _deadline(self, variant: Variant) -> float:
         return asyncio.get_running_loop().time() + variant.plan.timeout
 
     def _complete(self, endpoint: Endpoint, assignment: Assignment, course: _Course, total: int) -> None:
-        fact = Completion(
+        completion = Completion(
             assignment.decision,
             self._spool.now(),
             course.served.name,
@@ -174,7 +229,12 @@ class Inference:
             course.error,
             predicted(endpoint, course.served, course.answer) if endpoint.capture else None,
         )
-        keep(fact, self._spool, self._page)
+        if course.reader is None:
+            keep(completion, self._spool, self._page)
+            return
+        read = course.reader.end(course.end == "client_closed", self._clock.monotonic())
+        course.served.counters.read(read)
+        keep(completion, self._spool, self._page, *read.facts(assignment, completion.at))
 
     def _elapsed_us(self, exchange: Exchange) -> int:
         return int((self._clock.monotonic() - exchange.started) * 1e6)

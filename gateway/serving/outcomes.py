@@ -6,7 +6,6 @@ many   a JSON array of these, {"outcomes": [...]}, or one per line as applicatio
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from gateway.events import Fact, Outcome, Rejection
 from gateway.plan import MetricPlan
 from gateway.serving.asgi import Exchange
 from gateway.serving.table import Table
+from gateway.serving.values import checked, finite
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import StatusPage
@@ -71,7 +71,7 @@ class Outcomes:
         now = self._spool.now()
         try:
             metric = _metric(table, token, name)
-            number = _value(metric, name, value)
+            number = finite(name, value) if metric is None else checked(metric, value)
         except ValueRejected as error:
             rejection = Rejection(now, token.decision, token.endpoint, token.experiment, error.reason)
             raise _Refused(error, rejection, (token.endpoint, metric.name if metric else "", error.reason)) from error
@@ -163,22 +163,6 @@ def _metric(table: Table, token: Token, name: str) -> MetricPlan | None:
 def _is_posted(metric: MetricPlan) -> bool:
     """Of a ratio the two parts are posted, each under its own name; of a score the label."""
     return metric.source == "outcome" and metric.type not in ("ratio", "latency")
-
-
-def _value(metric: MetricPlan | None, name: str, value: Any) -> float:
-    if isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueRejected(f"{name}: the value must be a finite number")
-    if metric is None:
-        return float(value)
-    if metric.type == "binary" and value not in (0, 1):
-        raise ValueRejected(f"{name}: a binary metric takes 0, 1, true or false, not {value}")
-    low = -math.inf if metric.low is None else metric.low
-    high = math.inf if metric.high is None else metric.high
-    if not low <= value <= high:
-        raise ValueRejected(f"{name}: {value} lies outside the bounds [{low}, {high}]")
-    return float(value)
 
 
 def _acknowledge(total: int, refused: list[tuple[int, GatewayError]]) -> tuple[int, Any, bytes]:

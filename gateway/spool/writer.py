@@ -47,7 +47,9 @@ class SpoolWriter:
 
     def now(self) -> int:
         """The wall clock, never going back: times in one stream do not decrease."""
-        self._last_at = max(self._last_at, self._clock.wall_us())
+        at = self._clock.wall_us()
+        if at > self._last_at:
+            self._last_at = at
         return self._last_at
 
     def append(self, fact: events.Fact) -> None:

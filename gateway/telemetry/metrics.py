@@ -79,6 +79,31 @@ UNREAD_PREDICTIONS = Metric(
     ("endpoint", "variant"),
     "Answers of a variant in which the prediction to be scored could not be read.",
 )
+UNREAD_ANSWERS = Metric(
+    "gateway_unread_answers",
+    "counter",
+    ("endpoint", "variant", "metric"),
+    "Answers in which the value of a metric was not found, or was none that the metric takes; without metric, events of"
+    " streams that were too large to be read.",
+)
+FIRST_TOKEN = Metric(
+    "gateway_time_to_first_token_seconds",
+    "histogram",
+    ("endpoint", "variant"),
+    "Time from the request's head to the first content of an event stream, by assigned variant.",
+)
+STREAM_TOKENS = Metric(
+    "gateway_stream_tokens",
+    "counter",
+    ("endpoint", "variant"),
+    "Tokens of event streams: as their usage says, or else the events with content.",
+)
+STREAMS_ABORTED = Metric(
+    "gateway_streams_aborted",
+    "counter",
+    ("endpoint", "variant"),
+    "Event streams that the client left before their end.",
+)
 SHADOW_REQUESTS = Metric(
     "gateway_shadow_requests",
     "counter",
@@ -103,6 +128,10 @@ WORKER_METRICS = {
         REJECTED,
         OUTCOMES,
         UNREAD_PREDICTIONS,
+        UNREAD_ANSWERS,
+        FIRST_TOKEN,
+        STREAM_TOKENS,
+        STREAMS_ABORTED,
         SHADOW_REQUESTS,
         SPOOL_FAILURES,
         BREAKER_OPENED,
@@ -115,6 +144,12 @@ WORKER_PLAN = Metric("gateway_worker_plan_revision", "gauge", ("spool",), "Plan 
 IN_FLIGHT = Metric("gateway_in_flight_requests", "gauge", (), "Requests being answered now.")
 PLAN_REVISION = Metric("gateway_plan_revision", "gauge", (), "Plan revision last published on this node.")
 SPLIT = Metric("gateway_split_ratio", "gauge", ("endpoint", "variant"), "Share of units that a variant is given.")
+PREPARING = Metric(
+    "gateway_preparing_workers",
+    "gauge",
+    ("endpoint", "variant", "state"),
+    "Workers that a model still waits for before it gets traffic; state is loading, or failed if they cannot load it.",
+)
 STAGE = Metric(
     "gateway_experiment_stage_info", "gauge", ("endpoint", "experiment", "stage"), "1 for the present stage."
 )
@@ -150,6 +185,6 @@ SPOOL_DAMAGE = Metric(
     "gateway_spool_damaged_records", "counter", ("kind",), "Records torn by a kill, or streams quarantined."
 )
 CONTROL_METRICS = (
-    BUILD_INFO, WORKERS, WORKER_PLAN, IN_FLIGHT, PLAN_REVISION, SPLIT, STAGE, UNITS, LOG_EVIDENCE, EFFECT,
-    DECISIONS, HOLD, RELOAD_OK, RELOAD_TIME, CONFIG_INFO, FACTS, SPOOL_LAG, STORE_UP, SPOOL_DAMAGE,
+    BUILD_INFO, WORKERS, WORKER_PLAN, IN_FLIGHT, PLAN_REVISION, SPLIT, PREPARING, STAGE, UNITS, LOG_EVIDENCE,
+    EFFECT, DECISIONS, HOLD, RELOAD_OK, RELOAD_TIME, CONFIG_INFO, FACTS, SPOOL_LAG, STORE_UP, SPOOL_DAMAGE,
 )  # fmt: skip

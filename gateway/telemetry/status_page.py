@@ -14,11 +14,14 @@ import json
 import logging
 import mmap
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import islice
 from pathlib import Path
 
 from gateway.files import create_locked, is_locked
+from gateway.plan import PREPARED_AT_ONCE
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,8 @@ DIRECTORY_BYTES = 512 << 10
 _WORDS = 32  # fixed words, the magic among them
 _DIRECTORY_AT = 8 * (_WORDS + SLOTS)
 PAGE_BYTES = _DIRECTORY_AT + 8 + DIRECTORY_BYTES
+
+LOAD_FAILURES = "load_failures"  # series by endpoint, variant, digest and message: attempts; no metric, words vary
 
 Series = tuple[str, tuple[str, ...]]  # metric name, label values in the order of the metric's definition
 
@@ -42,9 +47,17 @@ class Word(IntEnum):
     HEARTBEAT_US = 5
     IN_FLIGHT = 6
     DRAINING = 7
+    PREPARED = 8  # which models of a plan's `prepare` are loaded and warm here, as `progress` writes it
+    PREPARE_FAILED = 9  # which of them cannot be loaded
     # Updates dropped because slots or directory are used up. Last of the words: a histogram that finds no room
     # spills over the sixteen words from here on, which nothing else uses.
     OVERFLOW = 16
+
+
+def progress(revision: int, flags: Iterable[bool]) -> int:
+    """A plan's revision and a bit for each model that it prepares, in one word: whoever reads it reads both."""
+    bits = sum(1 << place for place, flag in enumerate(islice(flags, PREPARED_AT_ONCE)) if flag)
+    return revision << PREPARED_AT_ONCE | bits
 
 
 class StatusPage:
@@ -95,6 +108,11 @@ class PageReading:
 
     def word(self, which: Word) -> int:
         return self.words[which]
+
+    def progress(self, which: Word, revision: int) -> int:
+        """The bits of such a word, none if it is about another plan."""
+        told, bits = divmod(self.words[which], 1 << PREPARED_AT_ONCE)
+        return bits if told == revision else 0
 
 
 def read_page(path: Path) -> PageReading | None:

@@ -49,6 +49,14 @@ async def call(worker: Worker, method: str, path: str, headers: Iterable[tuple[b
     return sent[0]["status"], dict(sent[0]["headers"]), content
 
 
+async def _poll(worker: Worker) -> None:
+    """Models are loaded in a thread, which knows nothing of the clock that is told."""
+    await worker.poll()
+    while worker.loading:
+        await asyncio.sleep(0.001)
+        await worker.poll()
+
+
 @dataclass(slots=True)
 class Node:
     """Workers and control plane over one data directory."""
@@ -66,14 +74,14 @@ class Node:
         for _ in range(workers):
             self._spools += 1
             worker = Worker(self.control.controller.loaded.config.data_dir, self._spools, self.clock)
-            await worker.poll()
+            await _poll(worker)
             self.workers.append(worker)
 
     async def round(self, seconds: float = STEP) -> None:
         """Time passes; everybody looks around once."""
         self.clock.advance(seconds)
         for worker in self.workers:
-            await worker.poll()
+            await _poll(worker)
         self.control.poll()
 
     def kill_control(self) -> None:

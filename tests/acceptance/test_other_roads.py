@@ -24,6 +24,7 @@ def config(folder: Path, challengers: list[str], brier: dict[str, Any], **experi
     document = {
         "version": 1,
         "data_dir": str(folder / "data"),
+        "model_roots": [str(MODELS)],
         "data": {"listen": "127.0.0.1:0"},
         "endpoints": {
             ENDPOINT: {

@@ -111,7 +111,7 @@ async def test_name_is_resolved() -> None:
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("https://host", "only http://"),
+        ("ftp://host", "only http://"),
         ("host:80", "only http://"),
         ("http://", "no host"),
         ("http://user@host", "no meaning"),

@@ -9,12 +9,13 @@ import pytest
 
 from tests.integration.process.node import MODELS, Node, running
 
-HEAD = """\
+HEAD = f"""\
 version: 1
-data: {listen: "127.0.0.1:0", workers: 2}
-admin: {listen: "127.0.0.1:0"}
-metrics: {listen: "127.0.0.1:0"}
+data: {{listen: "127.0.0.1:0", workers: 2}}
+admin: {{listen: "127.0.0.1:0"}}
+metrics: {{listen: "127.0.0.1:0"}}
 data_dir: data
+model_roots: [{MODELS}]
 endpoints:
 """
 

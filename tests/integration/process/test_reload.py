@@ -20,6 +20,12 @@ def _split(node: Node, endpoint: str = "flight-delay") -> dict[str, float]:
     return split
 
 
+def _served(node: Node, endpoint: str) -> bool:
+    """Whether the endpoint is there and waits for no model."""
+    found = node.status()["endpoints"].get(endpoint)
+    return found is not None and bool(found["split"]) and not found["preparing"]
+
+
 def _takes_effect(node: Node, twin: float) -> None:
     started = time.monotonic()
     wait_for(lambda: _split(node).get("twin") == pytest.approx(twin) and node.converged(), f"twin at {twin}")
@@ -44,7 +50,7 @@ def test_a_new_variant_and_endpoint_are_served_without_a_restart(fixed_node: Nod
         "  second:\n    protocol: oip\n"
         f"    variants: {{logistic: {{role: champion, onnx: {MODELS}/logistic.onnx}}}}\n",
     )
-    wait_for(lambda: "second" in fixed_node.status()["endpoints"] and fixed_node.converged(), "the new endpoint")
+    wait_for(lambda: _served(fixed_node, "second") and fixed_node.converged(), "the new endpoint")
     assert _split(fixed_node) == pytest.approx({"logistic": 0.6, "twin": 0.2, "boosted": 0.2})
     assert fixed_node.client.get(fixed_node.url("data", "/v2/models/second/ready")).status_code == 200
     assert fixed_node.child("gateway.worker") == workers

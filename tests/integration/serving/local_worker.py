@@ -104,11 +104,14 @@ class Reply:
 
     @property
     def error(self) -> str:
-        """The message, in whichever form the error has; checks that it has one of the two."""
+        """The message, in whichever form the error has; checks that it has one of the three."""
         if self.headers["content-type"] == "application/problem+json":
             assert self.json["status"] == self.status
             assert self.json["request_id"] == self.headers["x-request-id"]
             text: str = self.json["detail"]
+        elif isinstance(self.json["error"], dict):
+            assert self.json["error"].keys() == {"message", "type", "param", "code"}
+            text = self.json["error"]["message"]
         else:
             assert self.json.keys() == {"error"}
             text = self.json["error"]
@@ -124,8 +127,15 @@ class LocalWorker:
     _facts: list[Fact] = field(default_factory=list)
 
     async def publish(self, plan: Plan) -> None:
+        """Returns when the worker has loaded what it can."""
         plans.write(self.data_dir / "plan.json", plan)
         await self.worker.poll()
+        await self.loaded()
+
+    async def loaded(self) -> None:
+        while self.worker.loading:
+            await asyncio.sleep(0.001)
+            await self.worker.follow()
 
     async def request(
         self,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gateway.telemetry.status_page import Word
@@ -40,13 +42,14 @@ BAD_BODIES: dict[str, tuple[bytes, str]] = {
     "NaN": (infer_body().replace(b"1400", b"NaN"), "not valid JSON"),
     "Infinity": (infer_body().replace(b"1400", b"Infinity"), "not valid JSON"),
     "beyond a double": (infer_body().replace(b"1400", b"1e999"), "not valid JSON"),
-    "beyond FP32": (infer_body().replace(b"1400", b"1e39"), "too large for FP32"),
+    "beyond FP32": (infer_body().replace(b"1400", b"1e39"), "element 4 does not fit FP32"),
     "invalid UTF-8": (b'{"inputs": "\xff"}', "not valid JSON"),
     "UTF-16": (infer_body().decode().encode("utf-16"), "not valid JSON"),
     "byte order mark": (b"\xef\xbb\xbf" + infer_body(), "not valid JSON"),
     "lone surrogate": (b'{"inputs": "\\ud800"}', "not valid JSON"),
     "5000 digits": (infer_body().replace(b"1400", b"1" * 5000), "not valid JSON"),
-    "100 000 levels": (b"[" * 100_000, "not valid JSON"),
+    "50 000 levels": (b"[" * 50_000, "not valid JSON"),
+    "100 000 levels": (b"[" * 100_000, "has 100000 lists and objects"),
     "no object": (b"[1]", "list `inputs`"),
     "no inputs": (b"{}", "list `inputs`"),
     "inputs no list": (document(inputs={}), "list `inputs`"),
@@ -75,8 +78,9 @@ BAD_BODIES: dict[str, tuple[bytes, str]] = {
     "data with a boolean": (tensor(data=[*FLIGHT[:15], True]), "must hold numbers"),
     "ragged rows": (tensor(data=[FLIGHT[:9], FLIGHT[9:]]), "differ in length"),
     "rows and numbers mixed": (tensor(data=[FLIGHT[:15], 1]), "must hold numbers"),
-    "data nested to the limit": (NESTED % (b'"FP32"', b"[" * 1000 + b"1" + b"]" * 1000), "must hold numbers"),
+    "data nested to the limit": (NESTED % (b'"FP32"', b"[" * 1000 + b"1" + b"]" * 1000), "differ in length or depth"),
     "outputs no list": (document(inputs=[TENSOR], outputs={}), "`outputs` must be a list"),
+    "a key twice": (b'{"inputs": 1, ' + tensor()[1:], "the key 'inputs' comes twice"),
     "unknown output": (document(inputs=[TENSOR], outputs=[{"name": "x"}]), "unknown outputs ['x']"),
 }
 
@@ -116,7 +120,6 @@ async def test_a_bad_body_is_refused(serving: LocalWorker, case: str) -> None:
         tensor(data=[float(x) for x in FLIGHT]),
         document(inputs=[TENSOR], outputs=[], id="x", parameters={"a": 1}, unknown=1),
         document(inputs=[TENSOR], outputs=[{"name": "probability"}]),
-        b'{"inputs": 1, ' + tensor()[1:],  # the last of two keys counts
     ],
 )
 async def test_what_the_protocol_allows_is_answered(serving: LocalWorker, body: bytes) -> None:
@@ -186,7 +189,9 @@ async def test_an_odd_request_id_is_refused_under_a_fresh_one(serving: LocalWork
     assert len(reply.headers["x-request-id"]) == 32
 
 
-@pytest.mark.parametrize("name", ["x-user-id", "x-request-id", "content-length"])
+@pytest.mark.parametrize(
+    "name", ["x-user-id", "x-request-id", "content-length", "inference-header-content-length", "content-encoding"]
+)
 async def test_a_header_that_decides_must_not_come_twice(serving: LocalWorker, name: str) -> None:
     headers = [(name, "1"), (name.upper(), "2")]
     reply = await serving.request(body=infer_body(), headers=headers, declare=False)
@@ -210,13 +215,25 @@ async def test_other_headers_may_come_twice(serving: LocalWorker) -> None:
         ("POST", "/v2/models/plain/infer", 404, ""),
         ("GET", "/v2/models/other/ready", 404, ""),
         ("GET", "/v2/models/flight/versions/1/other", 404, ""),
+        ("GET", "/v2/models/flight/versions/2", 404, ""),
+        ("POST", "/v2/models/flight/versions/2/infer", 404, ""),
+        ("GET", "/v2/models/plain/config", 404, ""),
+        ("POST", "/v2/models/flight/config", 405, "GET, HEAD"),
+        ("GET", "/v2/repository/index", 405, "POST"),
+        ("GET", "/v2/models/stats", 501, ""),
+        ("GET", "/v2/models/flight/stats", 501, ""),
+        ("POST", "/v2/repository/models/flight/load", 501, ""),
+        ("POST", "/v2/repository/models/flight/unload", 501, ""),
         ("GET", "/v2/health", 404, ""),
         ("GET", "/v2/" + "x" * 5000, 404, ""),
         ("GET", "/", 404, ""),
         ("GET", "//plain/x", 404, ""),
         ("GET", "/flight/x", 404, ""),
         ("GET", "/plain%2Fx", 404, ""),
-        ("POST", "/v1/chat/completions", 404, ""),
+        ("POST", "/v1/chat/completions", 400, ""),
+        ("POST", "/v1/../chat", 400, ""),
+        ("GET", "/v1/chat/completions", 405, "POST"),
+        ("GET", "/v1/models/flight", 404, ""),
         ("GET", "/nothing", 404, ""),
         ("GET", "/%00%0d%0a%ff", 404, ""),
         ("GET", "/plain/../x", 400, ""),
@@ -230,16 +247,61 @@ async def test_what_is_not_served_is_said(
     serving: LocalWorker, method: str, path: str, status: int, allow: str
 ) -> None:
     reply = await serving.request(method, path)
-    reason = {400: "bad_request", 404: "unknown_endpoint", 405: "method_not_allowed"}[status]
+    reason = {400: "bad_request", 404: "unknown_endpoint", 405: "method_not_allowed", 501: "not_supported"}[status]
     refused(serving, reply, status, "", reason)
     assert reply.headers.get("allow", "") == allow
-    in_oip = path == "/v2" or path.startswith("/v2/")
-    assert reply.headers["content-type"] == ("application/json" if in_oip else "application/problem+json")
+    with_a_form_of_its_own = path.startswith(("/v2", "/v1")) and path != "/v1/outcomes"
+    kind = "application/json" if with_a_form_of_its_own else "application/problem+json"
+    assert reply.headers["content-type"] == kind
 
 
-async def test_binary_tensors_are_refused_in_words(serving: LocalWorker) -> None:
-    headers = [("inference-header-content-length", "10")]
-    refused(serving, await serving.request(body=b"\0" * 20, headers=headers), 400, "binary tensors")
+BINARY = {"name": "features", "datatype": "FP32", "shape": [1, 16], "parameters": {"binary_data_size": 64}}
+
+
+def binary(row: bytes, **fields: Any) -> tuple[bytes, list[tuple[str, str]]]:
+    text = document(inputs=[BINARY], **fields)
+    return text + row, [("inference-header-content-length", str(len(text)))]
+
+
+async def test_binary_tensors_are_answered_as_their_json_is(serving: LocalWorker) -> None:
+    row = np.array(FLIGHT, "<f4").tobytes()
+    (expected,) = (await serving.request(body=infer_body())).json["outputs"]
+    body, headers = binary(row, parameters={"binary_data_output": True})
+    for reply in [
+        await serving.request(body=body, headers=headers),
+        await serving.request(body=gzip.compress(body), headers=[*headers, ("content-encoding", "gzip")]),
+        await serving.request(body=row, headers=[("inference-header-content-length", "0")]),
+    ]:
+        assert (reply.status, reply.headers["content-type"]) == (200, "application/octet-stream")
+        length = int(reply.headers["inference-header-content-length"])
+        assert json.loads(reply.body[:length])["outputs"][0]["parameters"] == {"binary_data_size": 4}
+        assert np.frombuffer(reply.body[length:], "<f4").tolist() == pytest.approx(expected["data"])
+
+
+async def test_a_large_answer_is_coded_if_the_client_asks(serving: LocalWorker) -> None:
+    body = tensor(shape=[2000, 16], data=FLIGHT * 2000)
+    plain = await serving.request(body=body)
+    reply = await serving.request(body=body, headers=[("accept-encoding", "gzip")])
+    assert reply.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(reply.body) == plain.body
+
+
+async def test_what_is_not_finite_in_binary_data_is_refused_with_its_place(serving: LocalWorker) -> None:
+    body, headers = binary(np.array([*FLIGHT[:3], np.nan, *FLIGHT[4:]], "<f4").tobytes())
+    reply = await serving.request(body=body, headers=headers)
+    refused(serving, reply, 422, "input 'features': element 3 is not finite", "value_rejected")
+
+
+async def test_an_unknown_content_coding_is_refused_with_those_that_are_known(serving: LocalWorker) -> None:
+    reply = await serving.request(body=infer_body(), headers=[("content-encoding", "br")])
+    refused(serving, reply, 415, "'br' is not one of gzip, deflate", "unsupported_encoding")
+    assert reply.headers["accept-encoding"] == "gzip, deflate"
+
+
+async def test_a_coded_body_must_not_exceed_the_limit_when_decoded(serving: LocalWorker) -> None:
+    body = gzip.compress(bytes((1 << 20) + 1))
+    reply = await serving.request(body=body, headers=[("content-encoding", "gzip")])
+    refused(serving, reply, 413, "exceeds 1048576 bytes when decoded", "body_too_large")
 
 
 async def test_before_the_first_plan_everything_but_liveness_is_unavailable(worker: LocalWorker) -> None:
@@ -258,23 +320,38 @@ async def test_before_the_first_plan_everything_but_liveness_is_unavailable(work
     assert worker.count("gateway_rejected_requests", "not_ready") == 5
 
 
+EXTENSIONS = ["binary_tensor_data", "model_configuration"]
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v2", {"name": "gateway", "version": "0.1.0", "extensions": []}),
-        ("/v2/", {"name": "gateway", "version": "0.1.0", "extensions": []}),
+        ("/v2", {"name": "gateway", "version": "0.1.0", "extensions": EXTENSIONS}),
+        ("/v2/", {"name": "gateway", "version": "0.1.0", "extensions": EXTENSIONS}),
         ("/v2/health/live", {"live": True}),
         ("/v2/health/ready", {"ready": True}),
         ("/v2/models/flight/ready", {"name": "flight", "ready": True}),
-        ("/v2/models/flight/versions/3/ready", {"name": "flight", "ready": True}),
+        ("/v2/models/flight/versions/1/ready", {"name": "flight", "ready": True}),
         ("/v2/models/fl%69ght/ready", {"name": "flight", "ready": True}),
         (
             "/v2/models/flight",
             {
                 "name": "flight",
+                "versions": ["1"],
                 "platform": "onnxruntime_onnx",
                 "inputs": [{"name": "features", "datatype": "FP32", "shape": [-1, 16]}],
                 "outputs": [{"name": "probability", "datatype": "FP32", "shape": [-1, 1]}],
+            },
+        ),
+        (
+            "/v2/models/flight/config",
+            {
+                "name": "flight",
+                "platform": "onnxruntime_onnx",
+                "backend": "onnxruntime",
+                "max_batch_size": 0,
+                "input": [{"name": "features", "data_type": "TYPE_FP32", "dims": [-1, 16]}],
+                "output": [{"name": "probability", "data_type": "TYPE_FP32", "dims": [-1, 1]}],
             },
         ),
     ],
@@ -284,6 +361,18 @@ async def test_health_and_metadata(serving: LocalWorker, path: str, body: dict[s
         reply = await serving.request(method, path)
         assert (reply.status, reply.json) == (200, body)
         assert "connection" not in reply.headers
+
+
+@pytest.mark.parametrize(("body", "more"), [(b"", ["upstream"]), (b"{}", ["upstream"]), (b'{"ready": true}', [])])
+async def test_the_repository_lists_models_and_not_plain_endpoints(
+    serving: LocalWorker, body: bytes, more: list[str]
+) -> None:
+    plain = endpoint(http("a", "champion", "http://127.0.0.1:9"), name="plain", protocol="http")
+    upstream = endpoint(http("a", "champion", "http://127.0.0.1:9"), name="upstream")
+    await serving.publish(plan(endpoint(champion()), plain, upstream, revision=2))
+    reply = await serving.request("POST", "/v2/repository/index", body)
+    known = {"name": "flight", "version": "1", "state": "READY", "reason": ""}
+    assert (reply.status, reply.json) == (200, [known, *({"name": name} for name in more)])
 
 
 async def test_a_model_name_may_be_percent_encoded(serving: LocalWorker) -> None:
@@ -331,7 +420,7 @@ async def test_a_bug_of_ours_is_a_500_without_its_details(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr("gateway.serving.app.prepare", broken)
+    monkeypatch.setattr("gateway.serving.oip_calls.prepare", broken)
     reply = await serving.request(body=infer_body(), headers=[("x-request-id", "abc")])
     assert (reply.status, reply.error) == (500, "the gateway failed")
     assert "secret detail" in caplog.text

@@ -116,6 +116,7 @@ KINDS = (
     MetricPlan(name="delay", type="score", source="outcome", low=-60.0, high=600.0),
     MetricPlan(name="per_click", type="ratio", source="outcome", low=None, high=None),
     MetricPlan(name="slow", type="latency", source="gateway"),
+    MetricPlan(name="tokens", type="count", source="answer", high=None),
 )
 
 
@@ -138,6 +139,7 @@ async def test_a_value_within_what_bounds_there_are_is_kept(worker: LocalWorker,
         ("revenue", "1", "finite number"),
         ("delay", 600.5, "delay: 600.5 lies outside the bounds [-60.0, 600.0]"),
         ("per_click", 0.5, "unknown metric 'per_click'; outcomes of flight are ['clicks', 'delay', 'revenue']"),
+        ("tokens", 5, "unknown metric 'tokens'; outcomes of flight are ['clicks', 'delay', 'revenue']"),
         ("slow", 0.5, "unknown metric 'slow'; outcomes of flight are ['clicks', 'delay', 'revenue']"),
     ],
 )

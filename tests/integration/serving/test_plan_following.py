@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from gateway import plan as plans
 from gateway.backends.onnx import digest
 from gateway.backends.onnx import load as onnx_load
 from gateway.events import Assignment, Heartbeat
-from gateway.plan import KeptPlan, Slot, VariantPlan
-from gateway.serving import table as tables
+from gateway.plan import KeptPlan, Plan, PreparedPlan, Slot, VariantPlan
+from gateway.serving import loading
 from gateway.serving.table import Table
-from gateway.telemetry.status_page import Word
+from gateway.telemetry.status_page import LOAD_FAILURES, Word
 from tests.integration.serving.local_worker import (
     MODELS,
     LocalWorker,
@@ -169,9 +170,10 @@ async def test_a_refused_plan_is_tried_again_after_a_while(worker: LocalWorker, 
     assert worker.worker.app.table is None
     path.write_bytes(content)
     await worker.worker.poll()
-    assert worker.worker.app.table is None  # not ten times a second
+    assert not worker.worker.loading  # not ten times a second
     worker.clock.advance(5)
     await worker.worker.poll()
+    await worker.loaded()
     assert (await worker.infer("u")).status == 200
 
 
@@ -280,28 +282,134 @@ async def test_the_plan_file_is_for_its_owner_only(worker: LocalWorker) -> None:
     assert (worker.data_dir / "plan.json").stat().st_mode & 0o777 == 0o600
 
 
+class Gate:
+    """Loads that wait until they are let through, by the name of the file."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun: list[str] = []
+        self._let = threading.Event()
+        monkeypatch.setattr(loading, "load", self._load)
+
+    def open(self) -> None:
+        self._let.set()
+
+    def _load(self, path: Path, *how: Any) -> Any:
+        self.begun.append(path.stem)
+        assert self._let.wait(5)
+        return onnx_load(path, *how)
+
+
+@pytest.fixture
+def gate(worker: LocalWorker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    made = Gate(monkeypatch)
+    yield made
+    made.open()
+
+
+async def put(worker: LocalWorker, plan: Plan) -> None:
+    """A plan that arrives while something loads: nobody waits for that."""
+    plans.write(worker.data_dir / "plan.json", plan)
+    await worker.worker.follow()
+
+
+def prepared(worker: LocalWorker, revision: int) -> tuple[int, int]:
+    """Bit by bit: which models of that plan are loaded, which cannot be."""
+    page = worker.page()
+    return page.progress(Word.PREPARED, revision), page.progress(Word.PREPARE_FAILED, revision)
+
+
+def prepare(*variants: VariantPlan) -> tuple[PreparedPlan, ...]:
+    return tuple(PreparedPlan(endpoint="flight", variant=variant) for variant in variants)
+
+
 async def test_while_a_model_loads_requests_are_answered_and_readers_hear_of_the_worker(
-    worker: LocalWorker, monkeypatch: pytest.MonkeyPatch
+    worker: LocalWorker, gate: Gate
 ) -> None:
-    await worker.publish(plan(endpoint(champion()), revision=1))
-    release = threading.Event()
-
-    def slow(path: Path, declared: str) -> Any:
-        release.wait(5)
-        return onnx_load(path, declared)
-
-    monkeypatch.setattr(tables, "load", slow)
-    plans.write(worker.data_dir / "plan.json", plan(endpoint(champion(), challenger(), share=1), revision=2))
-    following = asyncio.ensure_future(worker.worker.follow())
-    await asyncio.sleep(0)
+    await put(worker, plan(endpoint(champion()), revision=1))
+    gate.open()
+    await worker.loaded()
+    gate._let.clear()
+    await put(worker, plan(endpoint(champion(), challenger(), share=1), revision=2))
     beats = len(worker.facts(Heartbeat))
     worker.worker.beat()
     assert (await worker.infer("u")).status == 200
     assert len(worker.facts(Heartbeat)) == beats + 2  # one in each stream
-    assert not following.done()
-    release.set()
-    await following
+    assert table_of(worker).plan.revision == 1
+    gate.open()
+    await worker.loaded()
     assert table_of(worker).plan.revision == 2
+
+
+async def test_a_rollback_does_not_wait_for_a_load(worker: LocalWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    await worker.publish(plan(endpoint(champion(), challenger("twin"), share=0.5), revision=1))
+    gate = Gate(monkeypatch)
+    await put(worker, plan(endpoint(champion(), challenger(), share=0.5), revision=2))
+    await put(worker, plan(endpoint(champion()), revision=3))
+    assert table_of(worker).plan.revision == 3
+    gate.open()
+    await worker.loaded()
+    assert table_of(worker).plan.revision == 3
+    await until(lambda: models() == {"onnx logistic"}, "what nobody wants any more is closed")
+
+
+async def test_a_model_is_prepared_beside_the_traffic_and_brought_in_without_a_wait(
+    worker: LocalWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await worker.publish(plan(endpoint(champion()), revision=1))
+    gate = Gate(monkeypatch)
+    await put(worker, plan(endpoint(champion()), revision=2, prepare=prepare(challenger())))
+    assert (table_of(worker).plan.revision, prepared(worker, 2)) == (2, (0b0, 0b0))
+    assert (await worker.infer("u")).status == 200
+    gate.open()
+    await worker.loaded()
+    assert prepared(worker, 2) == (0b1, 0b0)
+    await put(worker, plan(endpoint(champion(), challenger(), share=1), revision=3))
+    assert table_of(worker).plan.revision == 3
+    assert gate.begun == ["boosted"]
+
+
+async def test_models_are_loaded_one_at_a_time_and_those_to_serve_from_first(worker: LocalWorker, gate: Gate) -> None:
+    both = endpoint(champion(), challenger(), share=0.5)
+    await put(worker, plan(both, prepare=prepare(challenger("twin"))))
+    await until(lambda: gate.begun)
+    assert gate.begun == ["logistic"]
+    gate.open()
+    await worker.loaded()
+    assert gate.begun == ["logistic", "boosted", "twin"]
+
+
+async def test_a_model_that_cannot_be_prepared_is_named_and_tried_again(worker: LocalWorker, tmp_path: Path) -> None:
+    bad = bad_model(tmp_path)
+    await worker.publish(plan(endpoint(champion()), revision=1))
+    await worker.publish(plan(endpoint(champion()), revision=2, prepare=prepare(bad, challenger())))
+    assert (table_of(worker).plan.revision, prepared(worker, 2)) == (2, (0b10, 0b01))
+    ((name, labels),) = (key for key in worker.page().series if key[0] == LOAD_FAILURES)
+    assert labels[:3] == ("flight", "bad", bad.digest)
+    assert f"{bad.onnx}: cannot be loaded" in labels[3]
+    assert worker.count(name, *labels) == 1
+    worker.clock.advance(5)
+    await worker.worker.follow()
+    await worker.loaded()
+    assert worker.count(name, *labels) == 2
+    await worker.publish(plan(endpoint(champion()), revision=3, prepare=prepare(challenger())))
+    assert (prepared(worker, 2), prepared(worker, 3)) == ((0, 0), (0b1, 0b0))
+
+
+async def test_a_worker_that_cannot_serve_prepares_the_way_out(worker: LocalWorker, tmp_path: Path) -> None:
+    bad = onnx("bad", "champion", Path(bad_model(tmp_path).onnx))
+    await worker.publish(plan(endpoint(bad), revision=1))
+    await worker.publish(plan(endpoint(bad), revision=2, prepare=prepare(champion())))
+    assert worker.worker.app.table is None
+    assert prepared(worker, 2) == (0b1, 0b0)
+
+
+async def test_closing_waits_for_no_load(worker: LocalWorker, gate: Gate) -> None:
+    await put(worker, plan(endpoint(champion())))
+    await until(lambda: gate.begun)
+    await worker.worker._follower.close()
+    gate.open()
+    await until(lambda: not [thread for thread in threading.enumerate() if thread.name == "load logistic"])
+    await until(lambda: not models(), "a model that arrives too late is closed")
 
 
 async def test_closing_ends_every_thread(tmp_path: Path, worker: LocalWorker) -> None:

@@ -15,7 +15,7 @@ from gateway.backends.onnx import OnnxModel
 from gateway.errors import SpoolError
 from gateway.events import Assignment, Completion
 from gateway.plan import SigningKey
-from gateway.serving import calls
+from gateway.serving.oip_calls import OipCall
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry.status_page import Word
 from tests.integration.serving.local_worker import (
@@ -237,13 +237,13 @@ async def test_the_breaker_opens_after_three_and_every_refusal_counts_against_th
 ) -> None:
     await worker.publish(plan(endpoint(champion(), challenger("crashing"), share=1)))
     asked: list[str] = []
-    attempt = calls.Call.attempt
+    attempt = OipCall.attempt
 
-    async def watched(call: calls.Call, variant: Any, deadline: float) -> Any:
+    async def watched(call: OipCall, variant: Any, deadline: float) -> Any:
         asked.append(variant.name)
         return await attempt(call, variant, deadline)
 
-    monkeypatch.setattr(calls.Call, "attempt", watched)
+    monkeypatch.setattr(OipCall, "attempt", watched)
     for number in range(5):
         assert (await worker.infer(str(number))).status == 200
     assert asked.count("crashing") == 3

@@ -17,7 +17,7 @@ from gateway.errors import SpoolError
 from gateway.events import Assignment, Completion, Shadow
 from gateway.plan import HASH_SPACE, CapturePlan, EndpointPlan
 from gateway.serving import shadow
-from gateway.serving.calls import Call
+from gateway.serving.oip_calls import OipCall
 from gateway.spool.writer import SpoolWriter
 from gateway.worker import Worker
 from tests.integration.backends.upstream import Peer, Upstream, answer, echoing, silent
@@ -223,9 +223,9 @@ async def test_clients_of_a_model_wait_behind_one_copy_at_most(
 ) -> None:
     await worker.publish(plan(shadowed(champion(), challenger())))
     gate, inside, most = asyncio.Event(), 0, 0
-    copy = Call.copy
+    copy = OipCall.copy
 
-    async def slow(call: Call, *args: Any) -> Any:
+    async def slow(call: OipCall, *args: Any) -> Any:
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
@@ -235,7 +235,7 @@ async def test_clients_of_a_model_wait_behind_one_copy_at_most(
         finally:
             inside -= 1
 
-    monkeypatch.setattr(Call, "copy", slow)
+    monkeypatch.setattr(OipCall, "copy", slow)
     for number in range(6):
         await worker.infer(str(number))
     await until(lambda: inside == 1)
@@ -325,7 +325,7 @@ async def test_our_own_fault_is_logged_and_ends_no_more_than_the_copy(
         raise ValueError("a line break inside a header")
 
     await worker.publish(plan(shadowed(champion(), challenger())))
-    monkeypatch.setattr(Call, "copy", broken)
+    monkeypatch.setattr(OipCall, "copy", broken)
     assert (await worker.infer("u")).status == 200
     (fact,) = await copied(worker)
     assert fact.error == "internal"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any
 
 import orjson
 import pytest
-from rich.console import Console
 
 from gateway.admin import views
 from gateway.admin.text import duration, estimates_table, not_counted, number, status_view
+from gateway.release.intake import ReloadStatus
+from tests.unit.admin.printing import printed
 from tests.unit.release.configs import experiment
 from tests.unit.release.rig import Rig, Rigs
 
@@ -40,20 +40,13 @@ def endpoint(*challengers: str, **more: Any) -> dict[str, Any]:
 
 def snapshot(rig: Rig) -> dict[str, Any]:
     """As it goes over the wire."""
-    reload = views.ReloadStatus(rig.clock.wall_us())
+    reload = ReloadStatus(rig.clock.wall_us())
     document: dict[str, Any] = orjson.loads(orjson.dumps(views.status(rig.control, reload, rig.clock.wall_us())))
     return document
 
 
 def text(rig: Rig) -> str:
     return printed(status_view(snapshot(rig)))
-
-
-def printed(view: Any) -> str:
-    console = Console(file=io.StringIO(), width=200)
-    console.print(view)
-    written: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in written.splitlines())
 
 
 def test_one_challenger(rigs: Rigs) -> None:

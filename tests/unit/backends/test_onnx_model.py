@@ -6,61 +6,17 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gateway.backends import onnx
-from gateway.backends.onnx import ModelError, OnnxModel, Tensors, digest, inspect, load
+from gateway.backends.onnx import ModelError, artifacts, digest, inspect, load, too_large, warm_up
+from gateway.backends.onnx import model as onnx_model
 from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, BadOutput
 from tests.unit.backends import tiny_onnx
-
-MODELS = Path(__file__).parents[3] / "models" / "flight_delay"
-Build = Callable[[Callable[[Path], Path]], OnnxModel]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def build(tmp_path: Path) -> Iterator[Build]:
-    """Loads a model; at the end no thread of any may be left."""
-    models: list[OnnxModel] = []
-
-    def loaded(write: Callable[[Path], Path]) -> OnnxModel:
-        models.append(load(write(tmp_path / f"{write.__name__}.onnx"), ""))
-        return models[-1]
-
-    yield loaded
-    for model in models:
-        unload(model)
-
-
-def unload(model: OnnxModel) -> None:
-    model.close()
-    model._thread.join(5)
-    assert not model._thread.is_alive()
-
-
-def row(value: float, rows: int = 1) -> Tensors:
-    return {"features": np.full((rows, tiny_onnx.FEATURES), value, np.float32)}
-
-
-def within(seconds: float = 5.0) -> float:
-    return asyncio.get_running_loop().time() + seconds
-
-
-async def started(model: OnnxModel) -> asyncio.Future[object]:
-    """A hang that the model's thread has begun."""
-    hang: asyncio.Future[object] = asyncio.ensure_future(model.infer(row(1.0), within(60)))
-    await asyncio.sleep(0)
-    while model._jobs.qsize():
-        await asyncio.sleep(0)
-    return hang
+from tests.unit.backends.models import FLIGHT_DELAY, Build, begun, resident, row, unload, within
 
 
 @pytest.mark.anyio
@@ -86,7 +42,7 @@ async def test_output_that_is_no_number_is_a_bad_output(build: Build, value: flo
 
 @pytest.mark.anyio
 async def test_a_model_that_raises_is_told_in_one_line() -> None:
-    model = load(MODELS / "crashing.onnx", "")
+    model = load(FLIGHT_DELAY / "crashing.onnx", "")
     with pytest.raises(BackendError, match="the model raised: ") as raised:
         await model.infer({"features": np.full((1, 16), 700, np.float32)}, within())
     assert "\n" not in str(raised.value)
@@ -128,9 +84,35 @@ async def test_the_loop_turns_while_a_model_hangs(build: Build) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_hang_holds_up_no_other_model(build: Build) -> None:
+    challenger, champion = build(tiny_onnx.hanging), build(tiny_onnx.largest)
+    hang = await begun(challenger, 1.0)
+    for _ in range(50):
+        await champion.infer(row(1.0), within(0.25))
+    assert not hang.done()
+    hang.cancel()
+
+
+@pytest.mark.anyio
+async def test_deadlines_are_kept_in_whatever_order_they_come(build: Build) -> None:
+    model = build(tiny_onnx.hanging)
+    started = time.monotonic()
+    kept: dict[float, float] = {}
+
+    async def ask(seconds: float) -> None:
+        with pytest.raises(BackendTimeout):
+            await model.infer(row(1.0), within(seconds))
+        kept[seconds] = time.monotonic() - started
+
+    await asyncio.gather(*map(ask, (0.3, 0.1, 0.2, 0.1)))
+    assert list(kept) == [0.1, 0.2, 0.3]
+    assert all(seconds - 0.01 < after < seconds + 0.5 for seconds, after in kept.items())
+
+
+@pytest.mark.anyio
 async def test_who_waits_behind_a_hang_is_refused_at_their_own_deadline(build: Build) -> None:
     model = build(tiny_onnx.hanging)
-    hang = await started(model)
+    hang = await begun(model, 1.0)
     with pytest.raises(BackendTimeout):
         await model.infer(row(0.0), within(0.05))
     hang.cancel()  # the client left: the run is told to stop
@@ -142,9 +124,9 @@ async def test_who_waits_behind_a_hang_is_refused_at_their_own_deadline(build: B
 @pytest.mark.anyio
 async def test_a_hang_does_not_collect_requests_without_bound(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """Expired requests stay in the queue until the thread comes to them, so they must count against its size."""
-    monkeypatch.setattr(onnx, "QUEUE_SIZE", 5)
+    monkeypatch.setattr(onnx_model, "QUEUE_SIZE", 5)
     model = build(tiny_onnx.hanging)
-    hang = await started(model)
+    hang = await begun(model, 1.0)
     outcomes = []
     for _ in range(8):
         try:
@@ -172,12 +154,13 @@ async def test_an_unloaded_model_refuses_and_its_thread_ends(build: Build) -> No
     assert await waiting
     with pytest.raises(BackendUnavailable):
         await model.infer(row(1.0), within())
-    model._thread.join(5)
-    assert not model._thread.is_alive()
+    model._runner.thread.join(5)
+    assert not model._runner.thread.is_alive()
 
 
 def test_a_hang_on_zeros_does_not_hold_up_the_loading_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx, "WARM_UP", 0.05)
+    monkeypatch.setattr(warm_up, "WARM_UP", 0.05)
+    monkeypatch.setattr(warm_up, "TRIAL", 0.05)
     monkeypatch.setattr(np, "zeros", np.ones)
     unload(load(tiny_onnx.hanging(tmp_path / "m.onnx"), ""))
 
@@ -221,7 +204,7 @@ def test_a_file_replaced_while_it_is_loaded_is_refused(tmp_path: Path, monkeypat
         os.replace(tmp_path / "new.onnx", given)
         return answer
 
-    monkeypatch.setattr(onnx, "digest", slow_digest)
+    monkeypatch.setattr(artifacts, "digest", slow_digest)
     before = threading.active_count()
     with pytest.raises(ModelError, match="while it was loaded"):
         load(path, declared)
@@ -242,5 +225,31 @@ async def test_what_is_loaded_stays_when_the_file_is_replaced(tmp_path: Path) ->
 
 
 def test_the_signature_is_read_from_the_file() -> None:
-    signature = inspect(MODELS / "logistic.onnx")
+    signature = inspect(FLIGHT_DELAY / "logistic.onnx")
     assert str(signature) == "(features: FP32[-1, 16]) -> (probability: FP32[-1, 1])"
+
+
+@pytest.mark.anyio
+async def test_text_goes_in_and_out(tmp_path: Path) -> None:
+    model = load(tiny_onnx.echo(tmp_path / "m.onnx"), "")
+    assert str(model.signature) == "(text: BYTES[-1, 2]) -> (echo: BYTES[-1, 2])"
+    given = [np.array([["", f"caf\u00e9 {n}"]], object) for n in range(20)]
+    answers = await asyncio.gather(*(model.infer({"text": one}, within()) for one in given))
+    assert [values.tolist() for (values,) in answers] == [one.tolist() for one in given]
+    assert model.runs < 20
+    unload(model)
+
+
+def test_a_model_that_is_unloaded_gives_its_memory_back(tmp_path: Path) -> None:
+    path = tiny_onnx.heavy(tmp_path / "m.onnx", 64 << 20)
+    unload(load(path, ""))  # what onnxruntime keeps for good is there now
+    before = resident()
+    model = load(path, "")
+    assert resident() - before > 60 << 20
+    unload(model)
+    assert resident() - before < 16 << 20
+
+
+@pytest.mark.parametrize(("shape", "large"), [((1 << 24,), False), ((1, (1 << 24) + 1), True), ((1 << 40, 0), False)])
+def test_a_tensor_may_have_so_many_elements(shape: tuple[int, ...], large: bool) -> None:
+    assert too_large(shape) is large

@@ -22,7 +22,8 @@ from gateway.plan import (
     MetricPlan,
     SigningKey,
 )
-from gateway.release.compile import Artifacts, compile_plan, definition, rules, thresholds
+from gateway.release.artifacts import Artifacts
+from gateway.release.compile import compile_plan, definition, rules, thresholds
 from gateway.release.state import ReleaseState
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class NoFiles(Artifacts):
 
     def digest(self, variant: Any) -> str:
         return "" if variant.onnx is None else str(variant.onnx.stem)
+
+    def place(self, variant: Any) -> str:
+        return str(variant.onnx or "")
 
 
 def defined(loaded: LoadedConfig, name: str, champion: str = "") -> Definition:
@@ -131,7 +135,7 @@ def test_an_experiment_becomes_a_definition(loaded: LoadedConfig) -> None:
     assert (shop.id, shop.endpoint, shop.champion, shop.challengers) == ("personal", "shop", "old", ("third", "new"))
     assert (shop.objective, shop.expected_effect, shop.min_effect) == ("revenue", 0.02, 0.005)
     assert (shop.segments, shop.segment_values) == (("country",), (("DE", "FR"),))
-    assert shop.answer_within_us == 7_000_000  # the slowest challenger, then the champion, and a second
+    assert shop.answer_within_us == 307_000_000  # slowest challenger, champion, a stream, and a second
     assert (shop.require_min_effect, shop.covariates, shop.paired) == (True, 2, False)
     assert (shop.cycle_us, shop.holdback, shop.aa, shop.digests) == (DAY, True, False, ("", "", ""))
     assert (flights.require_min_effect, flights.covariates, flights.paired) == (False, 0, True)
@@ -262,3 +266,11 @@ def test_the_example_about_revenue() -> None:
 def test_the_example_of_one_challenger_waits_for_a_day() -> None:
     assert defined(load(CONFIG / "flight-delay.yaml"), "flight-delay").cycle_us == DAY
     assert defined(load(CONFIG / "demo.yaml"), "flight-delay").cycle_us == 0
+
+
+def test_what_is_said_of_a_model_reaches_the_worker(accepted: Callable[[str], LoadedConfig], valid: str) -> None:
+    given = "onnx: models/boosted.onnx\n        threads: 2\n        max_batch: 1\n"
+    loaded = accepted(valid.replace("onnx: models/boosted.onnx\n", given))
+    variants = {one.name: one for one in planned(loaded, running(loaded))["flight-delay"].variants}
+    assert (variants["boosted"].threads, variants["boosted"].max_batch) == (2, 1)
+    assert (variants["logistic"].threads, variants["logistic"].max_batch) == (1, 64)

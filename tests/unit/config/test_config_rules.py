@@ -46,7 +46,7 @@ VALUES: list[Slip] = [
     ("search-rank:", "v2: #<", "endpoints.v2", "expected a name other than 'v2'"),
     ("search-rank:", "Search: #<", "endpoints.Search", "expected a name of at most 63 lower-case letters"),
     ("search-rank:", "404: #<", "endpoints.404", "expected text as key, found 404: put it in quotes"),
-    ("protocol: http", "protocol: grpc #<", f"{RANK}.protocol", "expected 'oip' or 'http', found 'grpc'"),
+    ("protocol: http", "protocol: grpc #<", f"{RANK}.protocol", "expected 'oip', 'openai' or 'http', found 'grpc'"),
     ("protocol: http", "protocol: htp #<", f"{RANK}.protocol", "did you mean 'http'?"),
     (
         '"header:X-User-Id", otherwise: request}',
@@ -119,7 +119,7 @@ VALUES: list[Slip] = [
 ]
 
 URLS = [
-    ("https://rank-b", "expected http://, found https://: put TLS in front; not supported yet"),
+    ("ftp://rank-b", "expected a URL such as http://host:8000, found 'ftp://rank-b'"),
     ("ftp://rank-b", "expected a URL such as http://host:8000"),
     ("rank-b:8000", "expected a URL such as http://host:8000"),
     ("http://", "expected a URL such as http://host:8000"),
@@ -154,6 +154,30 @@ VARIANTS: list[Slip] = [
     ),
     ("models/boosted.onnx", "models #<", f"{FLIGHT}.variants.boosted.onnx", "found a folder at"),
     ("models/boosted.onnx", "/dev/null #<", f"{FLIGHT}.variants.boosted.onnx", "something else at /dev/null"),
+    (
+        "models/boosted.onnx",
+        "models/boosted.onnx\n        sha256: 0a1b #<",
+        f"{FLIGHT}.variants.boosted.sha256",
+        "expected a SHA-256 of 64 hex digits, found '0a1b'",
+    ),
+    *(
+        (
+            "models/boosted.onnx",
+            f"models/boosted.onnx\n        {key}: {value} #<",
+            f"{FLIGHT}.variants.boosted.{key}",
+            f"found {value}",
+        )
+        for key, value in (("threads", 0), ("threads", 65), ("max_batch", 0), ("max_batch", 1025))
+    ),
+    *(
+        (
+            "url: http://rank-b:8000",
+            f"url: http://rank-b:8000\n        {key}: {value} #<",
+            f"{RANK}.variants.b.{key}",
+            f"expected onnx beside {key}, which is for models in the process",
+        )
+        for key, value in (("sha256", "0a" * 32), ("threads", 2), ("max_batch", 1))
+    ),
     ("    traffic:\n      a: 80%\n      b: 20%\n", "", RANK, "to split 2 variants, found neither"),
     (
         "    experiment:\n",

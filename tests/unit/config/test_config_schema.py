@@ -254,7 +254,7 @@ def test_the_json_schema_takes_what_the_gateway_takes(accepted: Callable[[str], 
         ("header:X-User-Id", "x-user-id"),
         ("[0, 1]", "[0]"),
         ("idempotent: true", "idempotent: yes"),
-        ("http://rank-b", "https://rank-b"),
+        ("http://rank-b", "ftp://rank-b"),
         ("sqlite:", "postgresql:"),
     ],
 )

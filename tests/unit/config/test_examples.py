@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.load import load, warnings
-from gateway.release.compile import Artifacts
+from gateway.release.artifacts import Artifacts
 from gateway.release.models import check_models
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "config").glob("*.yaml"))
@@ -15,6 +15,7 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "config").glob("*.yaml"))
 
 def test_there_are_examples() -> None:
     assert {example.name for example in EXAMPLES} >= {
+        "chat.yaml",
         "demo.yaml",
         "fixed-split.yaml",
         "flight-delay.yaml",

@@ -73,7 +73,7 @@ def test_the_request_in_the_readme_fits_the_model() -> None:
     signature = inspect(ROOT / "models" / "flight_delay" / "logistic.onnx")
     body = README.split("-d '")[1].split("'\n")[0]
     assert json.loads(body)["inputs"]
-    request = oip.parse(body.encode(), signature)
+    request = oip.Codec("flight-delay", signature, 1 << 20).parse(body.encode(), {})
     assert request.inputs["features"].shape == (1, 16)
 
 

@@ -1,4 +1,4 @@
-"""Configs of one endpoint with two upstreams, as a person would edit them."""
+"""Configs of one endpoint with two upstreams, as a person would edit them; model files for those with models."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from gateway.config.load import LoadedConfig, load
+
+MODELS = Path(__file__).parents[3] / "models" / "flight_delay"
+
+
+def copied(folder: Path, variant: str, model: str) -> Path:
+    """A model file that a test may change."""
+    path = folder / f"{variant}.onnx"
+    path.write_bytes((MODELS / f"{model}.onnx").read_bytes())
+    return path
 
 
 def fixed(**traffic: str) -> dict[str, Any]:
@@ -59,6 +68,7 @@ def write(folder: Path, **endpoints: dict[str, Any]) -> Path:
     document = {
         "version": 1,
         "data_dir": str(folder / "data"),
+        "model_roots": [".."],
         "endpoints": {name.replace("_", "-"): endpoint for name, endpoint in endpoints.items()},
     }
     path = folder / "gateway.yaml"

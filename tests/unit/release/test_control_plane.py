@@ -17,6 +17,7 @@ from gateway.clock import FakeClock
 from gateway.config.load import load
 from gateway.control import LAST_GOOD, ControlPlane
 from gateway.errors import ConfigError, StoreError
+from gateway.release.intake import ReloadStatus
 from tests.unit.release.configs import experiment, fixed, write
 from tests.unit.release.rig import Flaky, Rig
 
@@ -67,7 +68,12 @@ def test_the_snapshot_is_plain_data(plane: Plane) -> None:
     assert rank["split"] == pytest.approx({"a": 0.99, "b": 0.01})
     assert rank["experiment"]["stage"] == "traffic-1%"
     assert rank["experiment"]["next"]["kind"] == "continue"
-    assert snapshot["endpoints"]["other"] == {"status": "fixed", "champion": "x", "split": {"x": 1.0}}
+    assert snapshot["endpoints"]["other"] == {
+        "status": "fixed",
+        "champion": "x",
+        "split": {"x": 1.0},
+        "preparing": [],
+    }
 
 
 def test_everything_is_shown_while_the_store_is_away(plane: Plane) -> None:
@@ -88,7 +94,7 @@ def test_the_metrics_say_what_the_evidence_says(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.units(600, better=0.2, fair=True)
     rig.tick()
-    told = list(views.samples(rig.control, views.ReloadStatus(0), rig.clock.wall_us()))
+    told = list(views.samples(rig.control, ReloadStatus(0), rig.clock.wall_us()))
     assert len({(metric.name, labels) for metric, labels, _ in told}) == len(told), "no series twice"
     values = {(metric.name, *labels): value for metric, labels, value in told}
     assert values["gateway_workers",] == 1
@@ -107,7 +113,7 @@ def test_several_challengers_have_series_of_their_own(tmp_path: Path) -> None:
     rig = Rig(tmp_path, endpoint=experiment("one", "a", "b", "c"))
     rig.units(600, better={"c": 0.2}, fair=True)
     rig.tick()
-    told = list(views.samples(rig.control, views.ReloadStatus(0), rig.clock.wall_us()))
+    told = list(views.samples(rig.control, ReloadStatus(0), rig.clock.wall_us()))
     values = {(metric.name, *labels): value for metric, labels, value in told}
     assert len(values) == len(told), "no series twice"
     b, c = (values["gateway_experiment_log_evidence", "one", name, "score", "promote"] for name in "bc")
@@ -144,9 +150,9 @@ def test_a_refused_edit_is_said_and_the_old_config_stays(plane: Plane) -> None:
         snapshot = plane.poll()
     assert snapshot["config"]["digest"] == before
     assert "a is the champion now and must stay in the file" in snapshot["config"]["problems"][0]
-    assert plane.control.reload() == snapshot["config"]["problems"]
+    assert plane.control.reload().problems == snapshot["config"]["problems"]
     plane.edit(rank=experiment(), other=fixed(x="100%"))
-    assert plane.control.reload() == []
+    assert plane.control.reload().problems == []
 
 
 def test_an_edit_that_must_wait_for_a_person_is_taken_once_she_has_acted(plane: Plane) -> None:
@@ -179,7 +185,7 @@ def test_a_crash_in_front_of_a_refused_file_starts_with_the_last_good_one(plane:
     plane.edit(rank=experiment("two", champion="c"), other=fixed(x="100%"))
     again = control._plane(plane.path, last_good)
     assert again.controller.loaded.digest == good
-    assert "must stay in the file" in again.reload_status.problems[0]
+    assert "must stay in the file" in again.intake.status.problems[0]
     again.close()
     plane.path.write_text("version: [")
     again = control._plane(plane.path, last_good)

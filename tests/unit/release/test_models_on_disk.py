@@ -8,25 +8,19 @@ from typing import Any
 
 import pytest
 
+from gateway.backends.onnx import digest
 from gateway.config.load import LoadedConfig
 from gateway.errors import ConfigError
-from gateway.release.compile import Artifacts
+from gateway.release.artifacts import Artifacts
 from gateway.release.models import check_models
-from tests.unit.release.configs import experiment, loaded
+from gateway.telemetry.status_page import Word
+from tests.unit.release.configs import MODELS, copied, experiment, loaded
 from tests.unit.release.rig import Rig, Rigs
-
-MODELS = Path(__file__).parents[3] / "models" / "flight_delay"
 
 
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
-
-
-def copied(folder: Path, variant: str, model: str) -> Path:
-    path = folder / f"{variant}.onnx"
-    path.write_bytes((MODELS / f"{model}.onnx").read_bytes())
-    return path
 
 
 def endpoint(folder: Path) -> dict[str, Any]:
@@ -77,8 +71,40 @@ def test_an_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest
     first = Artifacts()
     path = copied(tmp_path, "a", "logistic")
     known = first.read(path)
-    monkeypatch.setattr("gateway.release.compile.inspect", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr("gateway.release.artifacts.inspect", lambda _: pytest.fail("read again"))
     assert Artifacts(first).read(path) == known
+
+
+def copies(rig: Rig) -> set[str]:
+    return {path.stem for path in (rig.data / "models").glob("*.onnx")}
+
+
+def test_workers_load_copies_that_nobody_replaces(rig: Rig, tmp_path: Path) -> None:
+    (served,) = {variant.onnx for variant in rig.plan.endpoints[0].variants if variant.name == "b"}
+    copied(tmp_path, "b", "twin")
+    assert served == str(rig.data / "models" / f"{digests(rig)['b']}.onnx")
+    assert digest(Path(served)) == digests(rig)["b"] == digest(MODELS / "boosted.onnx")
+    assert rig.control.artifacts.changed() == [tmp_path / "b.onnx"]
+
+
+def test_a_copy_that_was_lost_is_made_again(rig: Rig) -> None:
+    for path in (rig.data / "models").iterdir():
+        path.unlink()
+    rig.control.take(rig.load())
+    assert copies(rig) == set(digests(rig).values())
+
+
+def test_copies_go_when_neither_the_plan_nor_a_worker_needs_them(rig: Rig, tmp_path: Path) -> None:
+    before = copies(rig)
+    rig.control.command("rank", "rollback", "ada", "")
+    copied(tmp_path, "b", "twin")
+    rig.control.take(rig.load())
+    rig.control.prune()
+    assert copies(rig) > before, "the worker has not taken the plan yet"
+    rig.page.words[Word.PLAN_REVISION] = rig.plan.revision
+    rig.tick(0.1)
+    rig.control.prune()
+    assert copies(rig) == {digest(MODELS / "logistic.onnx"), digest(MODELS / "twin.onnx")}
 
 
 def problems(config: LoadedConfig) -> list[str]:
@@ -130,3 +156,40 @@ def test_what_does_not_fit_is_shown_with_its_line(tmp_path: Path) -> None:
     line = config.text.decode().splitlines()[problem.line - 1]
     assert f"onnx: {tmp_path / 'b.onnx'}" in line
     assert problem.column
+
+
+def lines(config: LoadedConfig) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        check_models(config, Artifacts())
+    text = config.text.decode().splitlines()
+    return [f"{text[problem.line - 1].strip()} <- {problem.message}" for problem in caught.value.problems]
+
+
+def test_a_pinned_file_is_that_file(tmp_path: Path) -> None:
+    pinned = endpoint(tmp_path)
+    pinned["variants"]["a"]["sha256"] = digest(MODELS / "logistic.onnx")
+    check_models(loaded(tmp_path, rank=pinned), Artifacts())
+    copied(tmp_path, "a", "twin")
+    (problem,) = problems(loaded(tmp_path, rank=pinned))
+    assert problem == (
+        f"endpoints.rank.variants.a.sha256: expected the digest of {tmp_path / 'a.onnx'},"
+        f" which is {digest(MODELS / 'twin.onnx')}"
+    )
+
+
+def test_models_lie_below_folders_that_the_config_names(tmp_path: Path) -> None:
+    (folder := tmp_path / "one" / "two").mkdir(parents=True)
+    outside = endpoint(tmp_path)
+    (first, second) = lines(loaded(folder, rank=outside))
+    assert first.startswith("a: {onnx: ")
+    assert f"a.onnx: is not below {folder} or {folder.parent}" in first
+    assert "model_roots can name more folders" in second
+
+
+def test_a_link_must_not_lead_out(tmp_path: Path) -> None:
+    (folder := tmp_path / "one" / "two").mkdir(parents=True)
+    linked = endpoint(folder)
+    (folder / "b.onnx").unlink()
+    (folder / "b.onnx").symlink_to(copied(tmp_path, "b", "boosted"))
+    (problem,) = problems(loaded(folder, rank=linked))
+    assert f"b.onnx: leads to {tmp_path / 'b.onnx'}, which is not below" in problem

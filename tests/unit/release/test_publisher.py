@@ -10,7 +10,7 @@ from gateway.clock import FakeClock
 from gateway.config.load import LoadedConfig
 from gateway.errors import StoreError
 from gateway.plan import decode
-from gateway.release.compile import Artifacts
+from gateway.release.artifacts import Artifacts
 from gateway.release.keys import Keys, load_or_create
 from gateway.release.publish import Publisher
 from gateway.release.reconcile import reconcile
@@ -32,7 +32,7 @@ class Desk:
     def publish(self, share: int, step: int = 0) -> int:
         config: LoadedConfig = loaded(self.folder, rank=fixed(a=f"{100 - share}%", b=f"{share}%"))
         states = reconcile("f", config.config, {}, {}, Artifacts(), lambda *_: None, 0).states
-        plan = self.publisher.publish(config, Artifacts(), states, step)
+        plan = self.publisher.publish(self.publisher.stage(config, Artifacts(), states), step)
         assert decode(self.path.read_bytes()) == plan
         return plan.revision
 

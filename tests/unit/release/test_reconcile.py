@@ -15,7 +15,8 @@ from gateway.assignment.ranges import owner
 from gateway.errors import ConfigError
 from gateway.evidence.definition import Definition
 from gateway.plan import HASH_SPACE, KeptPlan
-from gateway.release.compile import Artifacts, rules
+from gateway.release.artifacts import Artifacts
+from gateway.release.compile import rules
 from gateway.release.reconcile import Reconciled, reconcile
 from gateway.release.stages import move
 from gateway.release.state import Decision, ReleaseState, shares_of

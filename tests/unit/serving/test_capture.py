@@ -106,6 +106,47 @@ def test_data_is_flat_or_nested(data: Any, shape: Any) -> None:
     assert read({"outputs": [tensor(data, shape)]}) == 0.5
 
 
+def binary(*arrays: tuple[str, str, Any], **changed: Any) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """An answer in which each (name, datatype, array) is binary data."""
+    outputs = [
+        {"name": name, "datatype": datatype, "shape": list(values.shape)}
+        | {"parameters": {"binary_data_size": values.nbytes}}
+        | changed
+        for name, datatype, values in arrays
+    ]
+    text = json.dumps({"outputs": outputs}).encode()
+    headers = [(b"inference-header-content-length", b"%d" % len(text))]
+    return headers, text + b"".join(values.tobytes() for _, _, values in arrays)
+
+
+def test_binary_tensors_are_read_where_they_lie() -> None:
+    answer = binary(("label", "INT64", LABEL), ("probability", "FP32", PROBABILITY))
+    assert capture("probability").from_json(*answer) == 0.125
+    assert capture("label", 0).from_json(*answer) == 1.0
+    assert capture("other").from_json(*answer) is None
+    headers, body = answer
+    packed = [*headers, (b"content-encoding", b"deflate")]
+    assert capture("probability").from_json(packed, zlib.compress(body)) == 0.125
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"shape": [5]},
+        {"shape": [10**12]},
+        {"datatype": "BF16"},
+        {"datatype": ["FP32"]},
+        {"datatype": "BYTES"},
+        {"parameters": {"binary_data_size": 10**12}},
+        {"parameters": {"binary_data_size": -1}},
+        {"parameters": {"binary_data_size": True}},
+        {"parameters": []},
+    ],
+)
+def test_binary_tensors_that_contradict_themselves_have_no_prediction(changed: dict[str, Any]) -> None:
+    assert capture().from_json(*binary(("y", "FP32", PROBABILITY), **changed)) is None
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -167,7 +208,7 @@ BODY = json.dumps({"outputs": [tensor([0.5])]}).encode()
         (b"gzip", gzip.compress(BODY), 0.5),
         (b"gzip", gzip.compress(BODY)[:-1], None),
         (b"gzip", BODY, None),
-        (b"deflate", zlib.compress(BODY), None),
+        (b"deflate", zlib.compress(BODY), 0.5),
         (b"br", BODY, None),
     ],
 )

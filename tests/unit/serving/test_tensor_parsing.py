@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from gateway.backends.onnx import Signature, TensorSpec
 from gateway.errors import RequestError
-from gateway.serving.oip import InferRequest, parse, render
+from gateway.serving.oip import Codec, InferRequest
+from gateway.serving.oip.request import LARGEST, MOST
 
 INTEGERS = {"INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64}
 UNSIGNED = {"UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64}
@@ -24,10 +25,14 @@ def signature(datatype: str, *shape: int) -> Signature:
     return Signature((TensorSpec("x", datatype, shape or (-1,)),), (TensorSpec("y", datatype, shape or (-1,)),))
 
 
+def codec(datatype: str, *shape: int) -> Codec:
+    return Codec("m", signature(datatype, *shape), 1 << 20)
+
+
 def parsed(datatype: str, data: Any, *shape: int, declared: list[int] | None = None) -> Any:
     size = declared or [len(data)]
     body = orjson.dumps({"inputs": [{"name": "x", "datatype": datatype, "shape": size, "data": data}]})
-    return parse(body, signature(datatype, *shape)).inputs["x"]
+    return codec(datatype, *shape).parse(body, {}).inputs["x"]
 
 
 @pytest.mark.parametrize(("datatype", "dtype"), (INTEGERS | UNSIGNED).items())
@@ -60,7 +65,8 @@ def test_booleans_are_not_guessed(data: list[Any]) -> None:
 def test_single_floats_survive_the_way_there_and_back(numbers: list[float]) -> None:
     values = parsed("FP32", numbers)
     assert values.tolist() == numbers
-    answer = render("m", InferRequest({}, None, None), signature("FP32"), [values])
+    headers, answer = codec("FP32").render(InferRequest({}), [values])
+    assert headers == [(b"content-type", b"application/json")]
     assert np.array_equal(np.array(json.loads(answer)["outputs"][0]["data"], np.float32), values)
 
 
@@ -68,7 +74,7 @@ def test_single_floats_survive_the_way_there_and_back(numbers: list[float]) -> N
 def test_doubles_survive_the_way_there_and_back(numbers: list[float]) -> None:
     values = parsed("FP64", numbers)
     assert values.tolist() == numbers
-    answer = render("m", InferRequest({}, None, None), signature("FP64"), [values])
+    _, answer = codec("FP64").render(InferRequest({}), [values])
     assert json.loads(answer)["outputs"][0]["data"] == numbers
 
 
@@ -96,7 +102,7 @@ likely = st.fixed_dictionaries({"name": st.just("x"), "datatype": st.just("FP32"
 )
 def test_any_document_is_parsed_or_refused(document: Any) -> None:
     try:
-        request = parse(orjson.dumps(document), signature("FP32", -1, 2))
+        request = codec("FP32", -1, 2).parse(orjson.dumps(document), {})
     except RequestError:
         return
     assert request.inputs["x"].shape[1] == 2
@@ -105,13 +111,111 @@ def test_any_document_is_parsed_or_refused(document: Any) -> None:
 @given(st.binary(max_size=100))
 def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
     with pytest.raises(RequestError):
-        parse(body, signature("FP32", -1, 2))
+        codec("FP32", -1, 2).parse(body, {})
 
 
 def test_outputs_are_those_asked_for() -> None:
     both = Signature((), (TensorSpec("a", "INT64", (1,)), TensorSpec("b", "BOOL", (1,))))
     tensors = [np.array([5]), np.array([True])]
-    for asked, names in [(None, ["a", "b"]), (("b",), ["b"]), (("b", "a"), ["a", "b"])]:
-        answer = json.loads(render("m", InferRequest({}, "id", asked), both, tensors))
+    for asked, names in [(None, ["a", "b"]), ({"b": False}, ["b"]), ({"b": False, "a": False}, ["a", "b"])]:
+        _, body = Codec("m", both, 0).render(InferRequest({}, "id", asked), tensors)
+        answer = json.loads(body)
         assert [output["name"] for output in answer["outputs"]] == names
-        assert answer["id"] == "id"
+        assert (answer["model_name"], answer["model_version"], answer["id"]) == ("m", "1", "id")
+
+
+@pytest.mark.parametrize(
+    ("shape", "data"),
+    [
+        ([2, 2], [[1, 2], [3]]),
+        ([1, 4], [[1, 2], [3, 4]]),
+        ([4, 1], [[1, 2], [3, 4]]),
+        ([2, 2], [[1, 2], []]),
+        ([2, 2], [[[1], [2]], [[3], [4]]]),
+        ([2, 2], [[1, 2], 3, 4]),
+    ],
+)
+def test_rows_that_do_not_follow_the_shape_are_refused(shape: list[int], data: Any) -> None:
+    with pytest.raises(RequestError, match=r"differ in length or depth|must hold integers"):
+        parsed("INT64", data, -1, -1, declared=shape)
+
+
+def test_text_is_read_and_written_as_strings() -> None:
+    values = parsed("BYTES", ["", "ünï", "a:b"])
+    assert values.tolist() == ["", "ünï", "a:b"]
+    _, answer = codec("BYTES").render(InferRequest({}), [values])
+    assert json.loads(answer)["outputs"][0]["data"] == ["", "ünï", "a:b"]
+
+
+def test_half_floats_have_no_json_form_in_either_direction() -> None:
+    with pytest.raises(RequestError, match="input 'x': FP16 has no JSON form"):
+        parsed("FP16", [1.0])
+    half_out = Signature((TensorSpec("x", "FP32", (1,)),), (TensorSpec("y", "FP16", (1,)),))
+    document = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}
+    reader = Codec("m", half_out, 1 << 20)
+    for asked in ({}, {"outputs": [{"name": "y"}]}, {"outputs": [{"name": "y", "parameters": {"binary_data": False}}]}):
+        with pytest.raises(RequestError, match="output 'y': FP16 has no JSON form: ask for it with binary_data"):
+            reader.parse(orjson.dumps(document | asked), {})
+    assert reader.parse(orjson.dumps(document | {"parameters": {"binary_data_output": True}}), {}).wanted == {"y": True}
+
+
+def test_bfloat16_is_refused_as_another_datatype() -> None:
+    body = orjson.dumps({"inputs": [{"name": "x", "datatype": "BF16", "shape": [1], "data": [1]}]})
+    with pytest.raises(RequestError, match="expected datatype FP32, got 'BF16'"):
+        codec("FP32").parse(body, {})
+
+
+GOOD = {"name": "x", "datatype": "FP32", "shape": [1], "data": [1.5]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"inputs": [], "inputs": [%s]}',
+        b'{"inputs": [%s], "\\u0069nputs": [%s]}',
+        b'{"inputs": [%s], "parameters": {"a": 1, "a": 2}}',
+        b'{"inputs": [%s], "unknown": {"b": [{"c": 1, "c": 1}]}}',
+        b'{"inputs": [{"data": [2], %s]}',
+        b'{"inputs": [%s], "outputs": [{"name": "y", "name": "y"}]}',
+    ],
+)
+def test_a_key_that_comes_twice_is_refused(text: bytes) -> None:
+    good = orjson.dumps(GOOD)
+    if b"[2], %s" in text:
+        good = good[1:]
+    with pytest.raises(RequestError, match="comes twice in one object"):
+        codec("FP32").parse(text.replace(b"%s", good), {})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"id": "urn:with:colons"},
+        {"parameters": {"a": "x:y", "binary_data_output": False}},
+        {"unknown": [{"a": {"a": {"a": 1}}}], "other": {"inputs": []}},
+        {"outputs": [{"name": "y", "parameters": {"binary_data": False, "more": ":"}}]},
+    ],
+)
+def test_colons_in_text_and_keys_of_other_objects_are_nothing_twice(more: dict[str, Any]) -> None:
+    body = orjson.dumps({"inputs": [GOOD | {"parameters": {"k": 1}}]} | more)
+    assert codec("FP32").parse(body, {}).inputs["x"].tolist() == [1.5]
+
+
+@pytest.mark.parametrize("key", ["shared_memory_region", "classification"])
+def test_parameters_that_would_change_the_answer_are_refused(key: str) -> None:
+    for more in ({"outputs": [{"name": "y", "parameters": {key: 1}}]}, {"parameters": {key: 1}}):
+        with pytest.raises(RequestError, match=rf"{key}.*not supported"):
+            codec("FP32").parse(orjson.dumps({"inputs": [GOOD]} | more), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"[" + b"1," * (LARGEST // 2) + b"1]", f"the limit is {LARGEST}: send binary data"),
+        (b"[" + b"[]," * MOST + b"[]]", f"has {MOST + 2} lists and objects"),
+        (b"[" + b"{}," * MOST + b"{}]", f"has {MOST + 2} lists and objects"),
+    ],
+)
+def test_json_that_would_stop_all_threads_is_refused(text: bytes, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        codec("FP32").parse(text, {})

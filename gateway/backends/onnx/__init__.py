@@ -1,0 +1,24 @@
+"""Models served in the process."""
+
+from gateway.backends.onnx.artifacts import confined, digest, keep, kept_path, prune, verified
+from gateway.backends.onnx.loading import load
+from gateway.backends.onnx.model import OnnxModel
+from gateway.backends.onnx.session import inspect
+from gateway.backends.onnx.signature import ModelError, Signature, Tensors, TensorSpec, too_large
+
+__all__ = [
+    "ModelError",
+    "OnnxModel",
+    "Signature",
+    "TensorSpec",
+    "Tensors",
+    "confined",
+    "digest",
+    "inspect",
+    "keep",
+    "kept_path",
+    "load",
+    "prune",
+    "too_large",
+    "verified",
+]

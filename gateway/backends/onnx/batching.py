@@ -1,0 +1,80 @@
+"""Several requests in one run: put together along the first dimension, and taken apart again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.backends.onnx.signature import Tensors
+
+Outputs = list[NDArray[Any]]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One request to a model. `deadline` is loop time in seconds."""
+
+    inputs: Tensors
+    deadline: float
+    future: asyncio.Future[Outputs]
+
+    @property
+    def gone(self) -> bool:
+        """Answered, expired or cancelled; the model's thread may ask too."""
+        return self.future.done()
+
+    @property
+    def rows(self) -> int:
+        """The first dimension of the first input, which is that of all in jobs that share a run."""
+        first = next(iter(self.inputs.values()), None)
+        return first.shape[0] if first is not None and first.ndim else 1
+
+    @property
+    def elements(self) -> int:
+        return sum([values.size for values in self.inputs.values()])
+
+    def kind(self) -> Hashable:
+        """Equal for jobs that can share a run; the job itself where its inputs differ in rows."""
+        if len({values.shape[:1] for values in self.inputs.values()}) != 1:
+            return self
+        return tuple([(name, values.dtype, values.shape[1:]) for name, values in self.inputs.items()])
+
+
+def grouped(jobs: Sequence[Job]) -> Iterable[list[Job]]:
+    """The jobs by kind, in the order in which they came."""
+    if len(jobs) == 1:
+        return [list(jobs)]
+    groups: dict[Hashable, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.kind(), []).append(job)
+    return groups.values()
+
+
+def merged(jobs: Sequence[Job]) -> dict[str, NDArray[Any]]:
+    """The inputs of one run for jobs of one kind."""
+    if len(jobs) == 1:
+        return dict(jobs[0].inputs)
+    return {name: np.concatenate([job.inputs[name] for job in jobs]) for name in jobs[0].inputs}
+
+
+def split(outputs: Outputs, jobs: Sequence[Job]) -> list[Outputs]:
+    """Each job's share of a run's outputs, as views; raises ValueError if the rows do not add up."""
+    if len(jobs) == 1:
+        return [outputs]
+    ends = np.cumsum([job.rows for job in jobs]).tolist()
+    if any(values.shape[:1] != (ends[-1],) for values in outputs):
+        raise ValueError("the rows that came out are not those that went in")
+    return [[values[start:end] for values in outputs] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def not_finite(outputs: Outputs) -> int | None:
+    """The place of the first output with NaN or infinity in it."""
+    for place, values in enumerate(outputs):
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            return place
+    return None

@@ -1,0 +1,98 @@
+"""The model files of a config, as they were when it was taken: digests, signatures, copies.
+
+Between two configs no file is looked at: a rollback must not fail because somebody has deleted the loser's file,
+and a promotion must not bring in a file that was changed on the way. What is served are copies named by their digest,
+so a file that is replaced changes nothing until its config is taken anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.backends.onnx import Signature, digest, inspect, keep, prune
+from gateway.config.schema import Config, Variant
+
+
+class Artifact(NamedTuple):
+    """A model file that was read."""
+
+    digest: str  # sha256, hex
+    signature: Signature
+    place: Path  # where to load it from: the copy, if copies are kept
+
+
+class Artifacts:
+    """The artifacts of one config. `folder` is where copies are kept; without one they are used where they lie."""
+
+    def __init__(self, before: Artifacts | None = None, folder: Path | None = None) -> None:
+        self._folder: Path | None = folder if before is None else before._folder
+        # A file that has not changed on disk is not read again for the next config.
+        self._read: dict[_Identity, Artifact] = dict(before._read) if before else {}
+        self._pinned: dict[Path, tuple[_Identity, Artifact]] = {}
+
+    def read(self, path: Path) -> Artifact:
+        """The file as it is now; raises ModelError or OSError if it cannot be served."""
+        identity = _identity(path)
+        known = self._read.get(identity)
+        if known is None or not known.place.exists():
+            known = self._read[identity] = self._taken_in(path)
+        self._pinned[path] = identity, known
+        return known
+
+    def has_read(self, config: Config) -> bool:
+        """Whether all model files of a config are known as they are now, so that nothing takes long."""
+        return all(_found(path) in self._read for path in _files(config))
+
+    def changed(self) -> list[Path]:
+        """The files that are no longer what was taken; a file that is gone is no news, its copy serves on."""
+        return [path for path, (identity, _) in self._pinned.items() if _found(path) not in (None, identity)]
+
+    def digest(self, variant: Variant) -> str:
+        """The digest of a variant's file, "" for an upstream."""
+        return "" if variant.onnx is None else self._of(variant.onnx).digest
+
+    def place(self, variant: Variant) -> str:
+        """From where workers load a variant's model, "" for an upstream."""
+        return "" if variant.onnx is None else str(self._of(variant.onnx).place)
+
+    def name(self, variant: Variant) -> str:
+        """What a quarantine remembers: the digest of the file, or the URL."""
+        return self.digest(variant) or str(variant.url)
+
+    def prune(self, needed: Collection[str]) -> None:
+        """Delete the copies whose digests neither this config nor anybody else needs."""
+        if self._folder is not None:
+            mine = {artifact.digest for _, artifact in self._pinned.values()}
+            prune(self._folder, mine.union(needed))
+            self._read = {key: one for key, one in self._read.items() if one.digest in mine or one.digest in needed}
+
+    def _of(self, path: Path) -> Artifact:
+        return self._pinned[path][1] if path in self._pinned else self.read(path)
+
+    def _taken_in(self, path: Path) -> Artifact:
+        if self._folder is None:
+            return Artifact(digest(path), inspect(path), path)
+        place = keep(path, self._folder)
+        return Artifact(place.stem if place.parent == self._folder else digest(path), inspect(place), place)
+
+
+_Identity = tuple[Path, int, int, int]
+
+
+def _identity(path: Path) -> _Identity:
+    stat = path.stat()
+    return path, stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _found(path: Path) -> _Identity | None:
+    try:
+        return _identity(path)
+    except OSError:
+        return None
+
+
+def _files(config: Config) -> list[Path]:
+    variants = (variant for endpoint in config.endpoints.values() for variant in endpoint.variants.values())
+    return [variant.onnx for variant in variants if variant.onnx is not None]

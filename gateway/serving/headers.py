@@ -1,0 +1,49 @@
+"""Which headers travel on: from the client to an upstream, and from an upstream back to the client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.backends.hop import HOP
+from gateway.serving.asgi import REQUEST_ID
+
+OURS = b"x-gateway-"
+MOST = 1024  # names to remember: clients choose them
+# Never taken over from a client: they are ours to set, or would let a client speak for the gateway.
+_NOT_FORWARDED = HOP | {b"host", b"content-length", b"expect", REQUEST_ID}
+# Never taken over from an upstream: the answer gets its own, and two of them would contradict each other.
+_NOT_PASSED_BACK = frozenset((b"date", REQUEST_ID))
+
+
+class Verdicts(dict[bytes, bool]):
+    """Whether a header travels, decided once for each name."""
+
+    def __init__(self, decide: Callable[[bytes], bool]) -> None:
+        super().__init__()
+        self._decide = decide
+
+    def __missing__(self, name: bytes) -> bool:
+        verdict = self._decide(name)
+        if len(self) < MOST:
+            self[name] = verdict
+        return verdict
+
+
+def travelling(unit_header: bytes, *, masked: bool) -> Verdicts:
+    """To an upstream; `masked`: its answer must be readable, so it is offered no coding.
+
+    CGI-like upstreams read `x_user_id` as `x-user-id`: what we drew by must not have a second value there.
+    """
+    kept_back = _NOT_FORWARDED | ({b"accept-encoding"} if masked else set())
+
+    def decide(name: bytes) -> bool:
+        twin = name.replace(b"_", b"-")
+        if name in kept_back or twin.startswith(OURS):
+            return False
+        return twin == name or not (twin in _NOT_FORWARDED or twin == unit_header)
+
+    return Verdicts(decide)
+
+
+returning = Verdicts(lambda name: name not in _NOT_PASSED_BACK and not name.startswith(OURS))
+"""To the client."""

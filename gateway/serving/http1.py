@@ -1,0 +1,336 @@
+"""One client connection of the data port: HTTP/1.1 in, ASGI calls out, in the place of uvicorn's own protocol.
+
+uvicorn still accepts, counts and drains; this speaks. Why not its httptools protocol: it costs half as much again as
+all that the gateway does with a request, has no deadlines while it receives, and lets a request run on whose client
+is gone. Requests are answered in order, each by one task.
+
+A client that closes its sending side counts as gone, as it does for nginx and Envoy: a departure and a half-closed
+connection look alike until one writes, and the work for clients that left is what hurts under load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from gateway.errors import GatewayError, RequestTimeout
+from gateway.serving import http1_answer, problem
+from gateway.serving.asgi import REQUEST_ID, Scope, fresh_id
+from gateway.serving.http1_answer import Defaults
+from gateway.serving.http1_exchange import HttpExchange
+from gateway.serving.http1_head import DEFAULTS, Limits
+from gateway.serving.http1_reader import SLICE, RequestReader
+from gateway.serving.http1_timer import LazyTimer
+
+if TYPE_CHECKING:
+    import uvicorn
+    from uvicorn.server import ServerState
+
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Http1Protocol(asyncio.Protocol):
+    """The first four arguments are uvicorn's. `refused` is called with the reason of every refusal before the app."""
+
+    __slots__ = (
+        "_app",
+        "_backlog",
+        "_closing",
+        "_current",
+        "_defaults",
+        "_fault",
+        "_in_head",
+        "_keep_alive",
+        "_limits",
+        "_loop",
+        "_reader",
+        "_receiving",
+        "_refused",
+        "_sending",
+        "_state",
+        "_unflushed",
+        "_waiting",
+        "ending",
+        "read_paused",
+        "tasks",
+        "transport",
+        "writable",
+        "write_paused",
+    )
+
+    transport: asyncio.Transport  # both from the moment the connection is made
+    _reader: RequestReader
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        limits: Limits = DEFAULTS,
+        refused: Callable[[str], None] | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self._app = config.loaded_app
+        self._keep_alive = float(config.timeout_keep_alive)
+        self._state = server_state
+        self._limits = limits
+        self._refused = refused
+        self._loop = _loop or asyncio.get_running_loop()
+        self._backlog = b""  # arrived, not read yet
+        self._current: HttpExchange | None = None  # being answered
+        self._waiting: deque[HttpExchange] = deque()
+        self._fault: GatewayError | None = None  # what came last is no request: told after all before it is answered
+        self._in_head = True  # the deadline of a head runs; a new connection owes one
+        self._closing = False
+        self._unflushed = 0  # bytes that the client had not taken at the last look
+        self._receiving = LazyTimer(self._loop, self._receive_expired)
+        self._sending = LazyTimer(self._loop, self._send_expired)
+        self._defaults = Defaults([])
+        self.tasks = server_state.tasks
+        self.ending = False
+        self.read_paused = False
+        self.write_paused = False
+        self.writable = asyncio.Event()
+
+    def __repr__(self) -> str:
+        state = "closing" if self._closing else "idle" if self._current is None else "busy"
+        return f"<Http1Protocol {state}, {len(self._waiting)} waiting>"
+
+    @property
+    def defaults(self) -> Defaults:
+        """Fields for every answer: uvicorn makes a new list of them every second."""
+        if self._defaults.of is not self._state.default_headers:
+            self._defaults = Defaults(self._state.default_headers)
+        return self._defaults
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        peers = [_address(transport.get_extra_info(name)) for name in ("peername", "sockname")]
+        self._reader = RequestReader(self._take, self._limits, *peers)
+        self._state.connections.add(self)  # type: ignore[arg-type]
+        self._receiving.set(self._limits.head_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        if len(data) <= SLICE and not self._backlog:
+            self._feed(data)
+        elif not reader.done:
+            self._backlog += data
+            self._work_off()
+        if self._waiting or reader.reading is not None:
+            self.throttle()
+
+    def eof_received(self) -> None:
+        if self._current is not None:
+            self.cut(reset=False)
+        # Else the transport closes itself.
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._state.connections.discard(self)
+        self._abandon()
+        self._reader.dispose()
+        self._receiving.close()
+        self._sending.close()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        self.writable.clear()
+        self._watch_sending()
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        self.writable.set()
+        if not self._closing:
+            self._sending.clear()
+
+    def shutdown(self) -> None:
+        """uvicorn stops: nothing is begun any more. What is being answered is answered."""
+        self.ending = True
+        if self._current is None and not self._closing:
+            self._close()
+
+    # -- what arrives
+
+    def _feed(self, data: bytes) -> None:
+        reader = self._reader
+        if reader.done:
+            return
+        try:
+            reader.feed(data)
+        except GatewayError as error:
+            self._reject(error)
+        if self._current is None and reader.received and not self._in_head:
+            self._in_head = True
+            self._receiving.set(self._limits.head_timeout)
+
+    def _work_off(self) -> None:
+        """Read what has arrived, as far as there is room."""
+        backlog = self._backlog
+        at = 0
+        while at < len(backlog) and not self._full() and not self._reader.done:
+            self._feed(backlog[at : at + SLICE])
+            at += SLICE
+        self._backlog = b"" if self._reader.done else backlog[at:]
+
+    def _reject(self, error: GatewayError) -> None:
+        """What has arrived last is no request. Whoever waits for its body is told; else it is answered in turn."""
+        self._reader.done = True
+        if self._reader.reading is not None:
+            self._reader.reading.fail(error)
+        elif self._current is None:
+            self._refuse(error)
+        else:
+            self._fault = error
+
+    def _full(self) -> bool:
+        """Not more than one request waits, and of its body no more than is allowed."""
+        reading = self._reader.reading
+        return len(self._waiting) > 1 or (reading is not None and reading.buffered > self._limits.buffer)
+
+    def throttle(self) -> None:
+        if self._backlog and not self._full():
+            self._work_off()
+        pause = self._full() and not self._reader.done
+        if pause == self.read_paused or self.transport.is_closing():
+            return
+        self.read_paused = pause
+        if pause:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def await_body(self) -> None:
+        self._receiving.set(self._limits.body_timeout)
+
+    # -- who is answered
+
+    def _take(self, scope: Scope, expects: bool, persistent: bool) -> HttpExchange:
+        exchange = HttpExchange(self, scope, expects, persistent)
+        if self._current is None:
+            self._begin(exchange)
+        else:
+            self._waiting.append(exchange)
+        return exchange
+
+    def _begin(self, exchange: HttpExchange) -> None:
+        self._current = exchange
+        self._in_head = False
+        self._receiving.clear()
+        # Not by the loop's own method, which would number it: formatting the name costs more than it says.
+        exchange.task = task = asyncio.Task(exchange.run(self._app), loop=self._loop, name="request")
+        self.tasks.add(task)
+
+    def answered(self, exchange: HttpExchange) -> None:
+        self._state.total_requests += 1
+        self._current = None
+        if not exchange.persistent or self.ending:
+            self._end(exchange)
+        elif self._waiting:
+            self._begin(self._waiting.popleft())
+            self.throttle()
+        elif self._fault is not None:
+            self._refuse(self._fault)
+        else:
+            self._in_head = self._reader.received > 0
+            self._receiving.set(self._limits.head_timeout if self._in_head else self._keep_alive)
+
+    def refuse(self, error: GatewayError, exchange: HttpExchange) -> None:
+        self._state.total_requests += 1
+        self._current = None
+        self._say(error, exchange.scope["path"], head_only=exchange.scope["method"] == "HEAD")
+        self._end(exchange)
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer what no application is asked for."""
+        self._reader.done = True
+        if self._refused is not None:
+            self._refused(error.reason)
+        self._say(error, "", head_only=False)
+        self._end(None)
+
+    def _say(self, error: GatewayError, path: str, *, head_only: bool) -> None:
+        request_id = fresh_id()
+        status, headers, body = problem.render(error, path, request_id)
+        headers = [*headers, (REQUEST_ID, request_id), (b"content-length", b"%d" % len(body))]
+        head, _, _ = http1_answer.render(
+            status, headers, self.defaults, bodiless=head_only, chunkable=False, persistent=False
+        )
+        self.transport.write(head if head_only else head + body)
+
+    def _abandon(self) -> None:
+        """Nobody is left to be answered."""
+        self._reader.done = True
+        self._backlog = b""
+        self._waiting.clear()
+        exchange, self._current = self._current, None
+        if exchange is not None:
+            exchange.disconnect(self._loop)
+        self.writable.set()
+
+    # -- how it ends
+
+    def _end(self, exchange: HttpExchange | None) -> None:
+        """After the last answer. Where more may come, closing would reset the connection before the client could
+        read it: only our side is closed, and what comes is thrown away for a moment."""
+        all_read = exchange is not None and exchange.whole and not self._waiting and not self._backlog
+        self._abandon()
+        if all_read or not self.transport.can_write_eof():
+            self._close()
+        elif not self.transport.is_closing():
+            self._closing = True
+            self._reader.reading = None
+            self.throttle()
+            self.transport.write_eof()
+            self._receiving.set(self._limits.linger)
+
+    def _close(self) -> None:
+        self._closing = True
+        self._reader.done = True
+        self.transport.close()
+        self._receiving.clear()
+        self._watch_sending()
+
+    def cut(self, *, reset: bool) -> None:
+        self._closing = True
+        self._abandon()
+        if reset and (connection := self.transport.get_extra_info("socket")) is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
+    # -- deadlines
+
+    def _receive_expired(self) -> None:
+        current = self._current
+        if self._closing:
+            self.cut(reset=False)  # the client has had the time to read its last answer
+        elif current is not None:
+            if current.asking:
+                self._reader.done = True
+                current.fail(RequestTimeout("the body did not come in time"))
+        elif self._reader.received:
+            self._refuse(RequestTimeout("the head of the request did not come in time"))
+        else:
+            self._close()
+
+    def _watch_sending(self) -> None:
+        self._unflushed = self.transport.get_write_buffer_size()
+        self._sending.set(self._limits.send_timeout)
+
+    def _send_expired(self) -> None:
+        if 0 < self.transport.get_write_buffer_size() < self._unflushed:
+            self._watch_sending()  # slow, but not idle
+        else:
+            self.cut(reset=False)
+
+
+def _address(name: Any) -> tuple[str, int] | None:
+    return (name[0], name[1]) if isinstance(name, tuple) else None

@@ -1,0 +1,118 @@
+"""The head of an answer as bytes, and how its body is framed (RFC 9112 section 6). Pure.
+
+The names of an answer's fields are the same from one answer to the next, so what depends on them alone is worked
+out once, into a `_Form`; only the values differ.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import NamedTuple
+
+from gateway.serving.asgi import Headers
+
+CHUNKED = -1  # in the place of a length: a body of pieces, a body up to the end of the connection, and none
+UNTIL_CLOSE = -2
+BODILESS = -3
+_CONNECTION = b"connection"
+_FRAMING = b"transfer-encoding"
+_LENGTH = b"content-length"
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # of a field name; ASGI wants it in lower case
+_FORMS = 512  # kept at most: names come from upstreams, so they need not be few
+
+
+class Defaults:
+    """Fields for answers that do not have them, rendered once."""
+
+    __slots__ = ("lines", "names", "of")
+
+    def __init__(self, of: Headers) -> None:
+        self.of = of
+        self.names = frozenset([name for name, _ in of])
+        self.lines = b"".join([b"%b: %b\r\n" % field for field in of])
+
+    def without(self, names: frozenset[bytes]) -> bytes:
+        return b"".join([b"%b: %b\r\n" % field for field in self.of if field[0] not in names])
+
+
+class _Form(NamedTuple):
+    """What the names of the fields say."""
+
+    lines: bytes  # a format for the values
+    ours: bool  # there are fields that only the server may set
+    names: frozenset[bytes]
+
+
+_forms: dict[tuple[bytes, ...], _Form] = {}
+
+
+def render(
+    status: int, headers: Headers, defaults: Defaults, *, bodiless: bool, chunkable: bool, persistent: bool
+) -> tuple[bytes, int, bool]:
+    """Head, length of the body (or how it ends), and whether another answer may follow. `bodiless` answers HEAD;
+    `chunkable` is what the client understands. Raises RuntimeError for what cannot be the head of an answer: the
+    application has it wrong."""
+    fields = dict(headers)
+    names, values = tuple(fields), tuple(fields.values())
+    if len(names) != len(headers):
+        names, values = tuple([name for name, _ in headers]), tuple([value for _, value in headers])
+    form = _forms.get(names) or _form(names)
+    if form.ours:  # framing is not the application's business, but it may ask for the end
+        persistent = persistent and not _says_close(headers)
+        kept = [field for field in headers if field[0] not in (_CONNECTION, _FRAMING)]
+        return render(status, kept, defaults, bodiless=bodiless, chunkable=chunkable, persistent=persistent)
+    joined = b"".join(values)
+    if b"\n" in joined or b"\r" in joined or b"\0" in joined:
+        raise RuntimeError(f"the value of a header field would end it: {headers}")
+    end = b"\r\n"
+    if bodiless or status == 204 or status == 304:
+        length = BODILESS
+    elif _LENGTH in fields:
+        length = _number(fields[_LENGTH])
+    elif chunkable:
+        length, end = CHUNKED, b"transfer-encoding: chunked\r\n\r\n"
+    else:
+        length, persistent = UNTIL_CLOSE, False
+    if not persistent:
+        end = b"connection: close\r\n" + end
+    others = defaults.lines if form.names.isdisjoint(defaults.names) else defaults.without(form.names)
+    return b"".join((_STATUS_LINES[status], others, form.lines % values, end)), length, persistent
+
+
+def chunk(body: bytes, *, last: bool) -> bytes:
+    """RFC 9112 7.1. Nothing for an empty piece in the middle: it would end the body."""
+    piece = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+    return piece + b"0\r\n\r\n" if last else piece
+
+
+def _form(names: tuple[bytes, ...]) -> _Form:
+    if not all(names) or b"".join(names).translate(None, _TOKEN):
+        raise RuntimeError(f"not names of header fields: {names}")
+    if names.count(_LENGTH) > 1:
+        raise RuntimeError("an answer has one content-length")
+    form = _Form(
+        lines=b"".join([name.replace(b"%", b"%%") + b": %b\r\n" for name in names]),
+        ours=_CONNECTION in names or _FRAMING in names,
+        names=frozenset(names),
+    )
+    if len(_forms) < _FORMS:
+        _forms[names] = form
+    return form
+
+
+def _number(value: bytes) -> int:
+    if not value.isdigit():
+        raise RuntimeError(f"content-length must be a number of bytes, not {value!r}")
+    return int(value)
+
+
+def _says_close(headers: Headers) -> bool:
+    return any(name == _CONNECTION and b"close" in value.lower() for name, value in headers)
+
+
+def _status_line(status: int) -> bytes:
+    phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+
+
+_STATUS_LINES = {status: _status_line(status) for status in range(200, 600)}

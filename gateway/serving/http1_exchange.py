@@ -1,0 +1,274 @@
+"""One request being answered over HTTP/1.1: the `receive` and `send` that its ASGI application is given.
+
+It keeps what has arrived of the body until it is asked for, and frames the answer. Whether the connection lives on,
+and who is next on it, is the connection's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gateway.errors import GatewayError
+from gateway.serving import http1_answer
+from gateway.serving.http1_answer import BODILESS, CHUNKED, UNTIL_CLOSE
+
+if TYPE_CHECKING:
+    from gateway.serving.asgi import Headers, Message, Scope
+    from gateway.serving.http1_answer import Defaults
+
+log = logging.getLogger(__name__)
+
+COALESCED = 65_536  # a body up to this size is copied behind its head, to leave in one piece
+
+
+class Carrier(Protocol):
+    """What an exchange needs of the connection that carries it."""
+
+    transport: asyncio.Transport
+    tasks: set[asyncio.Task[None]]
+    ending: bool  # the answer that begins now is the last one
+    read_paused: bool
+    write_paused: bool
+    writable: asyncio.Event
+
+    @property
+    def defaults(self) -> Defaults: ...
+
+    def await_body(self) -> None:
+        """Somebody waits for more of the body: not for ever."""
+
+    def throttle(self) -> None:
+        """Read on, or do not, as there is room."""
+
+    def answered(self, exchange: HttpExchange) -> None:
+        """The answer is out."""
+
+    def refuse(self, error: GatewayError, exchange: HttpExchange) -> None:
+        """Answer in the place of an application that did not."""
+
+    def cut(self, *, reset: bool) -> None:
+        """Close at once, so that nobody takes half an answer for a whole one."""
+
+
+class HttpExchange:
+    __slots__ = (
+        "_arrived",
+        "_asking",
+        "_begun",
+        "_carrier",
+        "_ended",
+        "_expects",
+        "_fault",
+        "_head",
+        "_left",
+        "_parts",
+        "_running",
+        "_unsent",
+        "answered",
+        "buffered",
+        "gone",
+        "persistent",
+        "scope",
+        "size",
+        "task",
+        "whole",
+    )
+
+    def __init__(self, carrier: Carrier, scope: Scope, expects: bool, persistent: bool) -> None:
+        self.scope = scope
+        self.persistent = persistent  # another request may follow; the answer may still decide otherwise
+        self.task: asyncio.Task[None] | None = None
+        self.whole = False  # the request has arrived
+        self.size = 0  # bytes of its body so far
+        self.buffered = 0  # how many of them nobody has taken yet
+        self.gone = False  # nobody is left to be answered
+        self.answered = False
+        self._carrier = carrier
+        self._running = False
+        # the body of the request
+        self._expects = expects  # the client waits for a 100 before it sends the body
+        self._parts: list[bytes] = []
+        self._ended = False  # the application has been given the last of it
+        self._fault: GatewayError | None = None  # why the rest will not come
+        self._asking = 0  # calls of `receive` that wait
+        self._arrived: asyncio.Event | None = None
+        # the answer
+        self._begun = False  # its head is known
+        self._head = b""  # it waits for the first of the body, to leave with it
+        self._unsent = True
+        self._left = 0  # bytes of the body that content-length still promises, or how it ends
+
+    def __repr__(self) -> str:
+        answer = "answered" if self.answered else "not begun" if self._unsent else "being answered"
+        return f"<HttpExchange {self.scope['method']} {self.scope['path']}, {answer}>"
+
+    @property
+    def asking(self) -> bool:
+        """Somebody waits for more of the body."""
+        return self._asking > 0 and not self.whole
+
+    # -- what the connection tells it
+
+    def add(self, body: bytes) -> None:
+        self._parts.append(body)
+        self._expects = False
+        self.size += len(body)
+        self.buffered += len(body)
+        if self._asking:
+            self._wake()
+
+    def complete(self) -> None:
+        """The request has arrived."""
+        self.whole = True
+        if self._asking:
+            self._wake()
+
+    def fail(self, fault: GatewayError) -> None:
+        """The rest of the body will not come: whoever asks for it is told why."""
+        self._fault = fault
+        if self._asking:
+            self._wake()
+
+    def disconnect(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The client is gone: an application that waits in `receive` hears it first, any other is cancelled."""
+        self.gone = True
+        task = self.task
+        if task is None:
+            return
+        if self._asking:
+            self._wake()
+            loop.call_soon(task.cancel)  # in the same tick, unless it has ended by itself
+        else:
+            task.cancel()
+            if not self._running:  # it will never run, so it cannot take itself off
+                self._carrier.tasks.discard(task)
+
+    def _wake(self) -> None:
+        if self._arrived is not None:
+            self._arrived.set()
+
+    # -- the application and its two ways
+
+    async def run(self, app: Any) -> None:
+        self._running = True
+        try:
+            await app(self.scope, self.receive, self.send)
+            if not self.answered and not self.gone:
+                self._give_up(RuntimeError("the application returned before its answer was whole"))
+        except asyncio.CancelledError:
+            if not self.answered and not self.gone:
+                self._cut()  # the server stops
+            raise
+        except Exception as error:
+            if not self.answered and not self.gone:
+                self._give_up(error)
+            elif not isinstance(error, OSError):
+                log.exception("the application failed after its answer")
+        finally:
+            self._carrier.tasks.discard(self.task)
+
+    async def receive(self) -> Message:
+        while True:
+            if self.gone or self.answered:
+                return {"type": "http.disconnect"}
+            if self._fault is not None:
+                raise self._fault
+            if self._parts or (self.whole and not self._ended):
+                parts = self._parts
+                body = parts[0] if len(parts) == 1 else b"".join(parts)
+                parts.clear()
+                self.buffered = 0
+                self._ended = self.whole
+                if self._carrier.read_paused:
+                    self._carrier.throttle()
+                return {"type": "http.request", "body": body, "more_body": not self.whole}
+            await self._more()
+
+    async def send(self, message: Message) -> None:
+        """OSError once the client is gone; RuntimeError if the application does not keep to its own head."""
+        if self._carrier.write_paused:
+            await self._carrier.writable.wait()
+        if self.gone:
+            raise ConnectionResetError("the client is gone")
+        kind = message["type"]
+        if kind == "http.response.start" and not self._begun:
+            self._begun = True
+            self._start(message["status"], message.get("headers", []))
+        elif kind == "http.response.body" and self._begun and not self.answered:
+            self._write(message.get("body", b""), message.get("more_body", False))
+        else:
+            raise RuntimeError(f"{kind} is out of place here ({self!r})")
+
+    # -- the body of the request
+
+    async def _more(self) -> None:
+        """Wait until something has arrived, or until it is known that nothing will."""
+        if not self.whole:
+            if self._expects:
+                self._expects = False
+                self._carrier.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._carrier.await_body()
+        if self._arrived is None:
+            self._arrived = asyncio.Event()
+        self._arrived.clear()
+        self._asking += 1
+        try:
+            await self._arrived.wait()
+        finally:
+            self._asking -= 1
+
+    # -- the answer
+
+    def _start(self, status: int, headers: Headers) -> None:
+        carrier = self._carrier
+        scope = self.scope
+        self._head, self._left, self.persistent = http1_answer.render(
+            status,
+            headers,
+            carrier.defaults,
+            bodiless=scope["method"] == "HEAD",
+            chunkable=scope["http_version"] == "1.1",
+            # An answer that overtakes its request ends the connection: the rest of the body is not worth reading.
+            persistent=self.persistent and self.whole and not carrier.ending,
+        )
+        self._expects = False
+
+    def _write(self, body: bytes, more: bool) -> None:
+        left = self._left
+        if left >= 0:
+            self._left = left = left - len(body)
+            if left < 0 or (left and not more):
+                raise RuntimeError(f"the body ends {left} bytes before its content-length")
+        elif left == CHUNKED:
+            body = http1_answer.chunk(body, last=not more)
+        elif left == BODILESS:
+            body = b""
+        if self._unsent:
+            self._unsent = False
+            if len(body) <= COALESCED:
+                body = self._head + body
+            else:
+                self._carrier.transport.write(self._head)
+        if body:
+            self._carrier.transport.write(body)
+        if not more:
+            self.answered = True
+            self._carrier.answered(self)
+
+    def _give_up(self, error: Exception) -> None:
+        """The application has ended and its answer has not."""
+        if not isinstance(error, GatewayError):
+            log.error("the application failed", exc_info=error)
+            error = GatewayError("the gateway failed")
+        if self._unsent:
+            self.answered = True
+            self._carrier.refuse(error, self)
+        else:
+            self._cut()
+
+    def _cut(self) -> None:
+        # Where the end of the connection is the end of the body, only a reset tells that it came too early.
+        self.gone = True
+        self._carrier.cut(reset=self._left == UNTIL_CLOSE)

@@ -1,0 +1,119 @@
+"""The OpenAI-compatible dialect: JSON requests below /v1 that name a model, answers in JSON or as an event stream.
+
+Clients name the endpoint as `model`. What a variant calls its model is spliced into the bytes of the request; nothing
+is parsed and written anew, so whatever else is in there arrives as it was sent. Answers pass as they come, byte for
+byte, unless `mask_model` asks that they, too, name the endpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+import orjson
+
+from gateway.backends import base
+from gateway.errors import BackendError, RequestError, UnknownEndpoint
+from gateway.serving.asgi import Exchange, Headers
+from gateway.serving.calls import Answer, Call, request_of
+from gateway.serving.masking import masked
+from gateway.serving.splice import replace_top_level
+from gateway.serving.table import Endpoint, Table, Variant
+
+JSON: Headers = [(b"content-type", b"application/json")]
+
+
+class _Named(msgspec.Struct):
+    """All that the gateway itself reads of a request; the rest is between client and upstream."""
+
+    model: str
+    stream: bool | None = None
+
+
+_named = msgspec.json.Decoder(_Named)
+
+
+@dataclass(slots=True)
+class OpenAiCall(Call):
+    endpoint: Endpoint
+
+    def asked(self, variant: Variant) -> base.Request:
+        if not variant.plan.model:
+            return self.request
+        body = replace_top_level(self.request.body, b"model", orjson.dumps(variant.plan.model))
+        assert body is not None  # the endpoint was found by it
+        return msgspec.structs.replace(self.request, body=body)
+
+    def told(self, answer: Answer) -> Answer:
+        plan = self.endpoint.plan
+        return masked(answer, b"model", orjson.dumps(plan.name)) if plan.mask_model else answer
+
+    def last_words(self, answer: Answer, failure: BackendError) -> bytes:
+        return error_event(str(failure), failure.reason) if answer.events else b""
+
+
+class Asked(NamedTuple):
+    """A request that names an endpoint."""
+
+    endpoint: Endpoint
+    body: bytes
+    stream: bool
+
+
+async def read(exchange: Exchange, table: Table) -> Asked:
+    """Raises RequestError if the request names no endpoint, or none that exists."""
+    body = await exchange.body(table.plan.max_body)
+    named = _read(body)
+    return Asked(_endpoint(table, named.model), body, bool(named.stream))
+
+
+async def prepare(exchange: Exchange, asked: Asked) -> OpenAiCall:
+    exchange.once(asked.endpoint.unit_header)
+    # What is to be masked is needed whole; a stream is masked event by event.
+    whole = asked.endpoint.plan.mask_model and not asked.stream
+    request = request_of(exchange, asked.endpoint, exchange.scope["raw_path"], asked.body, whole=whole)
+    return OpenAiCall(request, asked.endpoint)
+
+
+def _endpoint(table: Table, name: str) -> Endpoint:
+    endpoint = table.endpoints.get(name)
+    if endpoint is None or endpoint.plan.protocol != "openai":
+        raise UnknownEndpoint(f"there is no model {name!r}")
+    return endpoint
+
+
+def _read(body: bytes) -> _Named:
+    try:
+        return _named.decode(body)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"expected an object with the name of a model in `model`: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(f"the body is not valid JSON: {error}") from error
+
+
+async def models(exchange: Exchange, table: Table) -> None:
+    """GET /v1/models: the endpoints that speak this dialect."""
+    data = [_model_object(endpoint) for endpoint in table.endpoints.values() if endpoint.plan.protocol == "openai"]
+    await exchange.answer(200, JSON, orjson.dumps({"object": "list", "data": data}))
+
+
+async def model(exchange: Exchange, table: Table, name: str) -> None:
+    """GET /v1/models/{name}."""
+    await exchange.answer(200, JSON, orjson.dumps(_model_object(_endpoint(table, name))))
+
+
+def _model_object(endpoint: Endpoint) -> dict[str, object]:
+    return {"id": endpoint.plan.name, "object": "model", "created": 0, "owned_by": "gateway"}
+
+
+def error_body(message: str, reason: str, *, asked_for: bool) -> bytes:
+    """As the provider's own clients read it; `asked_for`: the client is to mend it."""
+    kind = "invalid_request_error" if asked_for else "server_error"
+    code = "model_not_found" if reason == UnknownEndpoint.reason else reason
+    return orjson.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
+
+
+def error_event(message: str, reason: str) -> bytes:
+    """The last event of a stream that cannot go on: the status went out long ago."""
+    return b"data: " + error_body(message, reason, asked_for=False) + b"\n\n"
