@@ -77,7 +77,7 @@ def experiment(
 
 @contextmanager
 def gateway(folder: Path, endpoints: Mapping[str, Any], path: str, body: bytes, **more: Any) -> Iterator[Gateway]:
-    """One worker and the control process on the server's core, serving these endpoints of a config (and `more` keys)."""
+    """One worker and the control process on the server's core; `more` keys go into the config beside the endpoints."""
     home = folder / "gateway"
     home.mkdir(parents=True, exist_ok=True)
     url, port = address()
