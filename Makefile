@@ -6,7 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install clients demo test check prove lock clean
+PEERS := $(patsubst benchmarks/peers/%/requirements.txt,%,$(wildcard benchmarks/peers/*/requirements.txt))
+PROGRAMS := nginx wrk
+
+.PHONY: install clients demo test check prove peers bench lock clean
 
 install: $(STAMP)
 
@@ -46,6 +49,21 @@ check: install
 prove: install
 	$(BIN)/python -m benchmarks.prove $(ARGS)
 
+# What the request path is measured against, each in an environment of its own, and the two programs from Debian.
+peers: install $(PEERS:%=benchmarks/.peers/%/.installed)
+	@for program in $(PROGRAMS); do PATH="$$PATH:/usr/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } \
+	|| { echo "missing:$$missing; as root: apt-get install$$missing" >&2; exit 1; }
+
+benchmarks/.peers/%/.installed: benchmarks/peers/%/requirements.txt
+	@echo "building $(@D) ..."
+	@$(PYTHON) -m venv --clear $(@D) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(@D)
+	@$(PYTHON) -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check -r $< -c $(<D)/constraints.txt
+	@touch $@
+
+bench: peers
+	@for one in $(or $(ONLY),proxy flat onnx openai); do $(BIN)/python -m benchmarks.bench_$$one --json $(ARGS) || missed=1; done; test -z "$$missed"
+
 lock:
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --group dev --no-annotate --no-header pyproject.toml -o requirements.lock
 	for name in mlserver kserve; do \
@@ -54,4 +72,4 @@ lock:
 	done
 
 clean:
-	rm -rf $(VENV) $(CLIENTS)/.envs dist build
+	rm -rf $(VENV) $(CLIENTS)/.envs benchmarks/.peers dist build

@@ -58,6 +58,8 @@ class ResultsFile(Generic[Value]):
     name: str
     code: tuple[str, ...] = ()
     cases: dict[str, Value] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)  # what else the document says: method, versions, summary
+    kept: bool = True  # whether anything is written
 
     @property
     def path(self) -> Path:
@@ -80,7 +82,7 @@ class ResultsFile(Generic[Value]):
 
         def done(key: str, case: Value) -> None:
             self.cases[key] = case
-            self._save(program)
+            self.save(program)
             left = sum(key not in self.cases for key in wanted)
             say(f"{self.name}: {len(wanted) - left}/{len(wanted)} {key}: {json.dumps(case)[:150]}")
 
@@ -99,9 +101,11 @@ class ResultsFile(Generic[Value]):
             named["code"] = {"files": list(self.code), "sha256": digest(self.code)}
         return named
 
-    def _save(self, program: dict[str, Any]) -> None:
+    def save(self, program: dict[str, Any]) -> None:
+        if not self.kept:
+            return
         RESULTS.mkdir(exist_ok=True)
-        document = {"proof": self.name, **program, "machine": machine(), "cases": self.cases}
+        document = {"proof": self.name, **program, "machine": machine(), **self.about, "cases": self.cases}
         temporary = self.path.with_suffix(".new")
         temporary.write_text(json.dumps(document, indent=1) + "\n")
         temporary.replace(self.path)

@@ -64,9 +64,9 @@ def statistics_table() -> str:
     cases: dict[str, list[dict[str, Any]]] = stored["cases"]
     lines = ["| goal | measured | value | limit | runs |", "|---|---|--:|--:|--:|"]
     for record in stats_plan.summary(cases):
-        value = _number(record["value"]) if record["pass"] else f"**{_number(record['value'])}, missed**"
+        value = number(record["value"]) if record["pass"] else f"**{number(record['value'])}, missed**"
         sign = "≥" if record["at_least"] else "≤"
-        limit = f"{sign} {_number(record['limit'])}"
+        limit = f"{sign} {number(record['limit'])}"
         lines.append(f"| {record['goal']} | {record['what']} | {value} | {limit} | {record['runs']:,} |")
     seconds = sum(records[0]["seconds"] for records in cases.values())
     missing = [key for key in stats_plan.CASES if key not in cases]
@@ -93,10 +93,10 @@ def traps_table() -> str:
         own = [one for one in case["measured"] if not one["what"].startswith("naive")]
         fooled = [one for one in case["measured"] if one["what"].startswith("naive")]
         for n, one in enumerate(own):
-            value = _number(one["value"]) if one["pass"] else f"**{_number(one['value'])}, missed**"
-            limit = f"{'≥' if one['at_least'] else '≤'} {_number(one['limit'])}"
+            value = number(one["value"]) if one["pass"] else f"**{number(one['value'])}, missed**"
+            limit = f"{'≥' if one['at_least'] else '≤'} {number(one['limit'])}"
             first = name if n == 0 else ""
-            naive = ", ".join(_number(bad["value"]) for bad in fooled) if n == 0 else ""
+            naive = ", ".join(number(bad["value"]) for bad in fooled) if n == 0 else ""
             lines.append(f"| {first} | {one['what']} | {value} | {limit} | {one['runs']:,} | {naive} |")
     known = [f"- {name}: {case['known']}." for name, case in stored["cases"].items() if case["known"]]
     parts = ["\n".join(lines)]
@@ -117,12 +117,12 @@ def _rivals(cases: dict[str, list[dict[str, Any]]]) -> list[str]:
     ]
     for name, needed in units.items():
         label = "**the gateway's**" if name == stats_plan.OURS else name
-        rates = " | ".join(_number(rates[name]) for rates in false.values())
+        rates = " | ".join(number(rates[name]) for rates in false.values())
         lines.append(f"| {label} | {needed:,.0f} | {rates} |")
     return ["Other tests on the same streams, alpha .05, looking after every unit (G4):", "\n".join(lines)]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three digits, four below .1 (limits of error rates differ in the fourth), whole from 1,000 on."""
     if value and abs(value) < 1e-4:
         return f"{value:.1e}"

@@ -1,0 +1,150 @@
+"""The tables of the request path's benchmarks, made from their summaries and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.results_file import RESULTS, ROOT
+from benchmarks.tables import number
+
+_PROXIES = {
+    "nginx": "nginx, `split_clients`: the practical limit",
+    "envoy": "Envoy, `weighted_clusters`, one worker, nothing logged",
+    "gateway": "**this gateway**, everything on",
+    "aiohttp_proxy": "bare ASGI + aiohttp client, nothing kept",
+    "httpx_proxy": "Starlette + httpx, nothing kept",
+}
+
+
+def proxy_table(summary: Mapping[str, Any]) -> str:
+    """What a proxied request costs, server by server, from the summary of `results/proxy.json`."""
+    lines = [
+        "| server | CPU µs a request, c=32: median (range) | requests/s on one core | added ms, c=1: p50 | p99 |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for name, label in _PROXIES.items():
+        if name in summary:
+            own = summary[name]
+            added = (_added(summary, own, figure) for figure in ("c1_p50_us", "c1_p99_us"))
+            lines.append(
+                f"| {label} | {_range(own['c32_cpu_us'])} | {own['c32_rate']['median']:,.0f} | {' | '.join(added)} |"
+            )
+            lines += _parts(own, columns=5)
+    return "\n".join(lines) + "\n"
+
+
+def _range(spread: Mapping[str, float]) -> str:
+    return f"{number(spread['median'])} ({number(spread['low'])}-{number(spread['high'])})"
+
+
+def _added(summary: Mapping[str, Any], own: Mapping[str, Any], figure: str) -> str:
+    if "direct" not in summary:
+        return ""
+    return number((own[figure]["median"] - summary["direct"][figure]["median"]) / 1000.0)
+
+
+_MODEL_SERVERS = {
+    "bare": "bare ASGI + orjson + onnxruntime, nothing checked or kept",
+    "gateway": "**this gateway**, everything on",
+    "mlserver": "MLServer, custom onnxruntime runtime",
+    "bentoml": "BentoML",
+    "heavy: bare": "heavier model: bare ASGI + orjson + onnxruntime",
+    "heavy: gateway, one by one": "heavier model: **this gateway**, one by one",
+    "heavy: gateway, batches": "heavier model: **this gateway**, opportunistic batches",
+}
+
+
+def onnx_table(summary: Mapping[str, Any]) -> str:
+    """What a model in the process costs, server by server, from the summary of `results/onnx.json`."""
+    lines = [
+        "| server | CPU µs a request, c=32: median (range) | requests/s on one core, c=32 | p99 ms, c=1 |",
+        "|---|--:|--:|--:|",
+    ]
+    for name, label in _MODEL_SERVERS.items():
+        if name in summary:
+            own = summary[name]
+            p99 = number(own["c1_p99_us"]["median"] / 1000.0)
+            rate = f"{own['c32_rate']['median']:,.0f}"
+            lines += [f"| {label} | {_range(own['c32_cpu_us'])} | {rate} | {p99} |", *_parts(own, columns=4)]
+    return "\n".join(lines) + "\n"
+
+
+def _parts(own: Mapping[str, Any], columns: int) -> list[str]:
+    """A row for each kind of process of the gateway."""
+    return [
+        f"| - its {part} | {_range(own[f'c32_cpu_us_{part}'])} |{' |' * (columns - 2)}"
+        for part in ("workers", "control", "supervisor")
+        if f"c32_cpu_us_{part}" in own
+    ]
+
+
+def flat_table(summary: Mapping[str, Any]) -> str:
+    """Cost of a request as other things grow, from the summary of `results/flat.json`."""
+    lines = [
+        "| varied | CPU µs a request: median (range) | workers | control | requests/s | control idle, % of a core |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name, own in summary.items():
+        if name != "memory":
+            parts = " | ".join(number(own[f"cpu_us_{part}"]["median"]) for part in ("workers", "control"))
+            idle = number(own["idle_percent_control"]["median"])
+            lines.append(f"| {name} | {_range(own['cpu_us'])} | {parts} | {own['rate']['median']:,.0f} | {idle} |")
+    if "memory" in summary:
+        own = summary["memory"]
+        for part in ("workers", "control"):
+            first, half, last = (number(own[f"mb_{part}_{tenth}"]["median"]) for tenth in (1, 5, 10))
+            requests = f"{own['requests']['median']:,.0f}"
+            told = f"{first} MB after a tenth of {requests} requests, {half} after half, {last} after all."
+            lines += ["", f"Memory of the {part}: {told}"]
+    return "\n".join(lines) + "\n"
+
+
+_LLM_PROXIES = {"gateway": "**this gateway**, everything on", "litellm": "LiteLLM proxy, two weighted deployments"}
+
+
+def openai_table(summary: Mapping[str, Any]) -> str:
+    """What a chat completion costs, plain and streamed, from the summary of `results/openai.json`."""
+    lines = [
+        "| server | CPU µs a plain request, c=32: median (range) | requests/s on one core | added ms, c=1: p50 | p99 "
+        "| CPU µs a chunk, 32 streams | first chunk later by, ms: p50 | p99 |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, label in _LLM_PROXIES.items():
+        if name in summary:
+            own = summary[name]
+            plain, first = (
+                " | ".join(_added(summary, own, f"{kind}_{share}_us") for share in ("p50", "p99"))
+                for kind in ("c1", "first")
+            )
+            lines.append(
+                f"| {label} | {_range(own['c32_cpu_us'])} | {own['c32_rate']['median']:,.0f} | {plain} "
+                f"| {_range(own['chunk_cpu_us'])} | {first} |"
+            )
+            lines += _parts(own, columns=8)
+    return "\n".join(lines) + "\n"
+
+
+_TABLES = {"proxy": proxy_table, "flat": flat_table, "onnx": onnx_table, "openai": openai_table}
+
+
+def bench_table(name: str) -> str:
+    """Table, goals and source of a benchmark (proxy, flat, onnx or openai) for a README, from its result file."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return f"Not measured yet: `make bench ONLY={name}` does it.\n"
+    stored = json.loads(path.read_text())
+    goals = ["| goal | value | limit |", "|---|--:|--:|", *map(_goal, stored["goals"])]
+    versions = ", ".join(f"{peer} {version}" for peer, version in stored["versions"].items())
+    machine = stored["machine"]
+    source = (
+        f"From `{path.relative_to(ROOT)}` at {stored['revision']}: {machine['cpu']}, {machine['cores']} cores, "
+        f"Python {machine['python']}; {versions or 'no peers'}."
+    )
+    return "\n".join([_TABLES[name](stored["summary"]), *goals, "", source, ""])
+
+
+def _goal(record: Mapping[str, Any]) -> str:
+    value = number(record["value"]) if record["pass"] else f"**{number(record['value'])}, missed**"
+    return f"| {record['what']} | {value} | {'≥' if record['at_least'] else '≤'} {number(record['limit'])} |"
