@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -36,6 +37,7 @@ from gateway.telemetry.logging import configure as configure_logging
 
 log = logging.getLogger(__name__)
 
+NICE = 5  # below the workers: on a core that they share, folding must not keep a request waiting
 TICK = 0.1  # seconds between two rounds of the control loop
 READING = 30.0  # seconds that whoever asks for a reload waits for its model files to be read
 LAST_SHIPMENTS = 5.0  # seconds that a stopping node gives to shipping what its workers left
@@ -197,6 +199,7 @@ def main() -> None:
     """Entry of the control process; settings come as JSON in the first argument."""
     settings = msgspec.json.decode(sys.argv[1], type=ControlSettings)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICE)
     configure_logging("control")
     try:
         asyncio.run(_run(settings))
