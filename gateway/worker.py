@@ -32,6 +32,7 @@ from gateway.serving.http1 import Http1Protocol
 from gateway.serving.inference import Inference
 from gateway.serving.outcomes import Outcomes
 from gateway.serving.registry import Registry
+from gateway.serving.routes import Router
 from gateway.serving.shadow import Shadows
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry.logging import configure as configure_logging
@@ -57,7 +58,7 @@ class Worker:
         self._registry = Registry(self.page)
         self._shadows = Shadows(self._requests, self.page, clock)
         inference = Inference(self._requests, self.page, clock, self._shadows)
-        self.app = DataApp(inference, Outcomes(self._outcomes, self.page), self.page, clock)
+        self.app = DataApp(Router(inference, Outcomes(self._outcomes, self.page)), self.page, clock)
         self._follower = PlanFollower(data_dir / "plan.json", self._registry, self.app, self.page, clock)
 
     async def poll(self) -> None:

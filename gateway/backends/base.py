@@ -42,7 +42,7 @@ class Body(Protocol):
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Pieces as they come, none of them empty; a BackendError if they end too early or stall."""
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Give up the rest and close its connection at once; nothing happens if it has ended."""
 
 

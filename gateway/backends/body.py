@@ -75,9 +75,6 @@ class StreamedBody:
         finally:
             self._waiter = None
 
-    async def aclose(self) -> None:
-        self.close()
-
     def close(self) -> None:
         given_up = Incomplete("the rest of the answer was given up")
         if self._source is not None:

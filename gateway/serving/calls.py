@@ -52,14 +52,14 @@ class Call:
         backend = variant.backend
         if not isinstance(backend, HttpBackend):
             raise BackendError("an in-process model answers the Open Inference Protocol only")
-        return self.told(await _over_http(backend, self.asked(variant), deadline))
+        return self.told(_judged(await backend.call(self.asked(variant), deadline)))
 
     async def copy(self, variant: Variant, deadline: float) -> Answer:
         """As `attempt`, for an answer that no client sees: an upstream is told so, and it is taken whole."""
         assert isinstance(variant.backend, HttpBackend)
         asked = self.asked(variant)
         marked = msgspec.structs.replace(asked, headers=[*asked.headers, SHADOW], whole=True)
-        return await _over_http(variant.backend, marked, deadline)
+        return _judged(await variant.backend.call(marked, deadline))
 
     def asked(self, variant: Variant) -> base.Request:
         """The request as this variant is asked."""
@@ -112,14 +112,22 @@ def request_of(
     return base.Request(method.encode(), target, headers, body, idempotent, upload, length, whole)
 
 
-async def _over_http(backend: HttpBackend, request: base.Request, deadline: float) -> Answer:
-    answer = await backend.call(request, deadline)
-    if not 200 <= answer.status <= 599:
+def _judged(answer: base.Answer) -> Answer:
+    """What an upstream has said, as the answer of its variant."""
+    status = answer.status
+    if not 200 <= status <= 599:
+        # No stream is left open: an upstream has no say in a status like that, nor in how long it goes on.
         if answer.rest is not None:
-            await answer.rest.aclose()
-        raise BadOutput(f"the upstream answered with the status {answer.status}")
-    failure = "status" if answer.status >= 500 else ""
-    return Answer(answer.status, _passed_back(answer.status, answer.headers), answer.body, failure, rest=answer.rest)
+            answer.rest.close()
+        raise BadOutput(f"the upstream answered with the status {status}")
+    return Answer(
+        status,
+        _passed_back(status, answer.headers),
+        answer.body,
+        "status" if status >= 500 else "",
+        None,
+        answer.rest,
+    )
 
 
 def predicted(endpoint: Endpoint, variant: Variant, answer: Answer | None) -> float | None:

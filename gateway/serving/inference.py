@@ -57,7 +57,12 @@ class Inference:
         variant, assignment = self._assign(exchange, table, endpoint)
         course = _Course(variant)
         try:
-            course.answer = answer = await self._respond(endpoint, variant, call, course)
+            if variant is endpoint.champion:
+                answer = await call.attempt(variant, self._deadline(variant))
+                course.error = answer.failure
+            else:
+                answer = await self._of_challenger(endpoint, variant, call, course)
+            course.answer = answer
             course.status = answer.status
             course.first_byte_us = self._elapsed_us(exchange)
             token = table.signer.sign(endpoint.names, assignment.decision, assignment.at, assignment.bucket)
@@ -115,7 +120,7 @@ class Inference:
                 await exchange.more(last_words)
             raise
         finally:
-            await rest.aclose()
+            rest.close()
 
     def _reader(self, exchange: Exchange, readings: Readings, answer: Answer) -> Reader:
         reader = Reader(readings, exchange.started)
@@ -152,13 +157,8 @@ class Inference:
         keep(assignment, self._spool, self._page)
         return variant, assignment
 
-    async def _respond(self, endpoint: Endpoint, variant: Variant, call: Call, course: _Course) -> Answer:
-        """Put the call to the assigned variant; if a challenger fails, the champion answers in its place."""
-        champion = endpoint.champion
-        if variant is champion:
-            answer = await call.attempt(variant, self._deadline(variant))
-            course.error = answer.failure
-            return answer
+    async def _of_challenger(self, endpoint: Endpoint, variant: Variant, call: Call, course: _Course) -> Answer:
+        """Put the call to a challenger; if it fails and that is safe, the champion answers in its place."""
         try:
             answer = await self._guarded(variant, call, course)
         except BackendError as failure:
@@ -170,7 +170,8 @@ class Inference:
             if not answer.failure or not call.may_fall_back(variant):
                 return answer
             if answer.rest is not None:
-                await answer.rest.aclose()
+                answer.rest.close()
+        champion = endpoint.champion
         answer = await call.attempt(champion, self._deadline(champion))
         course.served = champion
         return answer

@@ -44,5 +44,5 @@ class _MaskedEvents:
         if tail := self._editor.rest():
             yield tail
 
-    async def aclose(self) -> None:
-        await self._rest.aclose()
+    def close(self) -> None:
+        self._rest.close()

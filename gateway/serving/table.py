@@ -6,7 +6,7 @@ A table is immutable once built (by the `Registry`). The next plan builds the ne
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.assignment.covariates import CovariateReader
 from gateway.assignment.hashing import bucket
@@ -96,3 +96,10 @@ class Table:
     signer: Signer
     pepper: bytes
     in_flight: int = 0  # requests, and shadow copies of them
+    usual: dict[bytes, Endpoint] = field(init=False)
+    """Endpoints by how their paths are usually spelt: /v2/models/{name}/infer, or the first segment of plain HTTP."""
+
+    def __post_init__(self) -> None:
+        paths = {"oip": b"/v2/models/%b/infer", "http": b"/%b", "openai": b""}
+        ways = ((paths[one.plan.protocol], name, one) for name, one in self.endpoints.items())
+        self.usual = {path % name.encode(): one for path, name, one in ways if path}

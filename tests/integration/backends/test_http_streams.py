@@ -361,8 +361,8 @@ async def test_stream_holds_its_slot_to_its_end() -> None:
 
 
 async def give_up(got: Answer) -> None:
-    await rest(got).aclose()
-    await rest(got).aclose()
+    rest(got).close()
+    rest(got).close()
     with pytest.raises(Incomplete, match="given up"):
         await read(got)
 
@@ -394,7 +394,7 @@ async def test_closing_a_body_that_has_ended_costs_no_connection() -> None:
         got = await backend.call(STREAM, soon())
         steps.go()
         await until(lambda: backend.pool.idle == 1)
-        await rest(got).aclose()
+        rest(got).close()
         assert backend.pool.idle == 1
         with pytest.raises(Incomplete, match="given up"):
             await read(got)
@@ -412,7 +412,7 @@ async def test_call_cancelled_in_the_tick_of_its_head_closes_the_connection() ->
             call.cancel()
             (got,) = await asyncio.gather(call, return_exceptions=True)
             if isinstance(got, Answer):
-                await rest(got).aclose()
+                rest(got).close()
             assert backend.pool.busy == 0
         await until(lambda: upstream.open == 0)
 
@@ -447,7 +447,7 @@ async def test_streams_left_at_random_moments_leak_nothing(seed: int, times: int
             return await read(got)
         finally:
             if got.rest is not None:
-                await got.rest.aclose()
+                got.rest.close()
 
     async def caller(backend: HttpBackend) -> None:
         for _ in range(times):

@@ -181,7 +181,7 @@ async def test_reader_that_leaves_closes_the_connection_at_once(authority: Autho
         backend = upstream.backend(ca=authority.file)
         got = await backend.call(STREAM, soon())
         assert got.rest is not None
-        await got.rest.aclose()
+        got.rest.close()
         assert backend.pool.busy == 0
         await hung_up.wait()
 
