@@ -117,18 +117,22 @@ async def test_twenty_swaps_under_load_leave_one_model_its_memory_and_no_descrip
     worker: LocalWorker, tmp_path: Path
 ) -> None:
     size = 8 << 20
-    await worker.publish(plan(endpoint(champion()), revision=1))
-    await worker.infer("u")
-    descriptors, memory = len(os.listdir("/proc/self/fd")), resident()
-    for number in range(20):
+
+    async def swap_to(number: int) -> None:
         path = tiny_onnx.heavy(tmp_path / f"m{number}.onnx", size)
         under_way = [asyncio.ensure_future(worker.infer(f"u{n}")) for n in range(8)]
         await worker.publish(plan(endpoint(onnx(f"m{number}", "champion", path)), revision=2 + number))
         assert [(await answer).status for answer in under_way] == [200] * 8
         path.unlink()
-    await worker.worker.poll()
-    await until(lambda: models() == {"onnx m19"})
-    await until(lambda: resident() < memory + 5 * size)
+        await worker.worker.poll()
+        await until(lambda: models() == {f"onnx m{number}"})
+
+    await worker.publish(plan(endpoint(champion()), revision=1))
+    await swap_to(0)
+    descriptors, memory = len(os.listdir("/proc/self/fd")), resident()
+    for number in range(1, 21):
+        await swap_to(number)
+    await until(lambda: resident() < memory + 5 * size, "twenty models later there is little more than the first")
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
