@@ -12,13 +12,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import click
 
 from benchmarks import stats_plan
+from benchmarks.bench_tables import bench_table
 from benchmarks.results_file import ROOT, Case, ResultsFile
 from benchmarks.tables import SCENARIOS, endings_table, statistics_table, traps_table
 
+BENCHES = ("proxy", "onnx", "openai", "flat")
 PROOFS = ("statistics", "traps", "demo-clock", "demo-http")
 README = ROOT / "README.md"
 TRAPS = ROOT / "tests" / "statistical" / "README.md"
@@ -47,7 +51,12 @@ def main(http_seeds: int, clock_seeds: int, only: str | None, jobs: int, skip: t
             _run("demo-clock", clock_seeds, _under_fake_clock)
         if only in (None, "demo-http"):
             _run("demo-http", http_seeds, _over_http)
-    tables = (("prove", README, endings_table), ("statistics", README, statistics_table), ("traps", TRAPS, traps_table))
+    tables: list[tuple[str, Path, Callable[[], str]]] = [
+        ("prove", README, endings_table),
+        ("statistics", README, statistics_table),
+        ("traps", TRAPS, traps_table),
+        *((name, README, partial(bench_table, name)) for name in BENCHES),  # `make bench` measures them
+    ]
     for mark, page, table in tables:
         page.write_text(between(page.read_text(), mark, table()))
 
