@@ -19,7 +19,7 @@ from gateway.backends.hop import end_to_end
 from gateway.backends.http import HttpBackend
 from gateway.errors import BackendError, BadOutput
 from gateway.serving.asgi import REQUEST_ID, Exchange, Headers
-from gateway.serving.headers import OURS, returning
+from gateway.serving.headers import OURS, is_event_stream, returning
 from gateway.serving.table import Endpoint, Variant
 
 HELD = 64 << 10  # bytes up to which a body is collected before it is sent on: then it can be sent to somebody else too
@@ -39,7 +39,7 @@ class Answer:
     @property
     def events(self) -> bool:
         """Whether it is an event stream."""
-        return field(self.headers, b"content-type").startswith(b"text/event-stream")
+        return is_event_stream(self.headers)
 
 
 @dataclass(slots=True)
@@ -143,11 +143,6 @@ def predicted(endpoint: Endpoint, variant: Variant, answer: Answer | None) -> fl
     if prediction is None:
         variant.counters.unread()
     return prediction
-
-
-def field(headers: Headers, name: bytes) -> bytes:
-    """The value of a header that is a word, in lower case; b"" if it is not there."""
-    return next((value.strip().lower() for known, value in headers if known == name), b"")
 
 
 SHADOW = (OURS + b"shadow", b"1")

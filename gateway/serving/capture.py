@@ -20,6 +20,7 @@ from gateway.backends.onnx import Signature
 from gateway.errors import RequestError
 from gateway.plan import CapturePlan
 from gateway.serving import coding
+from gateway.serving.headers import field
 from gateway.serving.oip.datatypes import DATATYPES
 from gateway.serving.oip.request import HEADER_LENGTH
 
@@ -71,9 +72,8 @@ class Capture:
 
 def _decoded(headers: Headers, body: bytes) -> bytes | None:
     """The answer, unless it is too long. Most clients ask for gzip, and upstreams do as they are asked."""
-    packed = next((value for name, value in headers if name == b"content-encoding"), b"identity")
     try:
-        text = coding.decoded(body, packed, LARGEST)
+        text = coding.decoded(body, field(headers, b"content-encoding"), LARGEST)
     except RequestError:
         return None
     return text if len(text) <= LARGEST else None
@@ -89,7 +89,7 @@ def _outputs(text: bytes) -> list[Any]:
 
 
 def _json_length(headers: Headers, size: int) -> int:
-    declared = next((value for name, value in headers if name == HEADER_LENGTH), b"")
+    declared = field(headers, HEADER_LENGTH)
     return int(declared) if declared.isdigit() and len(declared) < 10 else size
 
 

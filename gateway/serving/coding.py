@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from gateway.backends.base import Headers
 from gateway.errors import BodyTooLarge, RequestError, UnsupportedEncoding
+from gateway.serving.headers import field
 
 CODINGS = "gzip, deflate"
 WORTH = 14600  # bytes: what fits ten segments (RFC 6928) leaves in one flight, and comes no sooner for being smaller
@@ -68,7 +69,7 @@ class Decoder:
     __slots__ = ("_inflater", "broken")
 
     def __init__(self, headers: Headers) -> None:
-        encoding = next((value.lower() for name, value in headers if name == b"content-encoding"), b"identity")
+        encoding = field(headers, b"content-encoding") or b"identity"
         self._inflater = zlib.decompressobj(_ANY_HEADER) if encoding in (b"gzip", b"deflate") else None
         self.broken = self._inflater is None and encoding != b"identity"
 

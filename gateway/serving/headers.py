@@ -1,9 +1,10 @@
-"""Which headers travel on: from the client to an upstream, and from an upstream back to the client."""
+"""Headers: what one says, and which travel on, from the client to an upstream and from an upstream to the client."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.backends.base import Headers
 from gateway.backends.hop import HOP
 from gateway.serving.asgi import REQUEST_ID
 
@@ -13,6 +14,16 @@ MOST = 1024  # names to remember: clients choose them
 _NOT_FORWARDED = HOP | {b"host", b"content-length", b"expect", REQUEST_ID}
 # Never taken over from an upstream: the answer gets its own, and two of them would contradict each other.
 _NOT_PASSED_BACK = frozenset((b"date", REQUEST_ID))
+
+
+def field(headers: Headers, name: bytes) -> bytes:
+    """The value of a header that is a word or a number, in lower case; b"" if it is not there."""
+    return next((value.strip().lower() for known, value in headers if known == name), b"")
+
+
+def is_event_stream(headers: Headers) -> bool:
+    """Whether a body is a stream of events (WHATWG HTML, section 9.2)."""
+    return field(headers, b"content-type").split(b";")[0].rstrip() == b"text/event-stream"
 
 
 class Verdicts(dict[bytes, bool]):

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from gateway.backends.base import Body
-from gateway.serving.calls import Answer, field
+from gateway.serving.calls import Answer
+from gateway.serving.headers import field
 from gateway.serving.splice import every_top_level, replaced
 from gateway.serving.sse import EventEditor
 

@@ -20,6 +20,7 @@ from gateway.events import Assignment, Outcome, Rejection
 from gateway.plan import EndpointPlan, MetricPlan
 from gateway.serving.capture import LARGEST
 from gateway.serving.coding import Decoder
+from gateway.serving.headers import is_event_stream
 from gateway.serving.streams import Pointer, Stream, StreamReader
 from gateway.serving.values import checked, limits
 
@@ -87,7 +88,7 @@ class Reader:
         readings = self.readings
         for metric, name in readings.headers:
             self._take(metric, _header(headers, name))
-        if _is_stream(headers):
+        if is_event_stream(headers):
             pointers = tuple(pointer for _, pointer in readings.pointers)
             self._stream = StreamReader(pointers, readings.any_content)
             self._decoder = Decoder(headers)
@@ -154,11 +155,6 @@ def _header(headers: Headers, name: bytes) -> float | None:
         return None
     value = _BOOLEANS.get(values[0].strip().lower(), number(values[0]))
     return None if math.isnan(value) else value
-
-
-def _is_stream(headers: Headers) -> bool:
-    content_type = next((value for name, value in headers if name == b"content-type"), b"")
-    return content_type.split(b";")[0].strip().lower() == b"text/event-stream"
 
 
 def _within(metric: MetricPlan, value: float) -> float:
