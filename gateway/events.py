@@ -8,6 +8,7 @@ never by guessing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -102,10 +103,10 @@ _decoder: msgspec.msgpack.Decoder[Fact] = msgspec.msgpack.Decoder(Fact)
 encode = _encoder.encode
 
 
-def decode(payload: bytes | memoryview) -> Fact:
-    """Raises msgspec.DecodeError on anything that is not a fact of this schema."""
+def decode_into(facts: list[Fact], payloads: Iterable[bytes]) -> None:
+    """Append what the payloads hold, in turn; raises msgspec.DecodeError at one that is no fact of this schema."""
     try:
-        return _decoder.decode(payload)
+        facts.extend(map(_decoder.decode, payloads))  # which keeps those before a bad one
     except (UnicodeDecodeError, RecursionError) as error:  # msgspec lets these two through as they are
         raise msgspec.DecodeError(str(error)) from error
 

@@ -32,7 +32,7 @@ class Shipped:
     quarantined: set[str] = field(default_factory=set)
 
     def add(self, shipment: Shipment) -> None:
-        self.facts.update(type(fact).__name__.lower() for fact in shipment.facts)
+        self.facts.update(shipment.facts.counts)
         self.torn += shipment.torn
         self.quarantined.update(shipment.quarantined)
 
@@ -86,9 +86,9 @@ class Engine:
         folded = 0
         try:
             with self._store.transaction():
-                assignments = record(self._store, number, shipment.facts, self.evidence)
+                record(self._store, number, shipment.facts, self.evidence)
                 marks = self._admission.admit(
-                    self._store, assignments, self.watermark, shipment.watermark, self.evidence
+                    self._store, shipment.facts.assignments, self.watermark, shipment.watermark, self.evidence
                 )
                 folded = self._fold(number, shipment.watermark)
                 if shipment.idle and not folded and not marks:

@@ -10,24 +10,24 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from gateway.events import Assignment, Completion, Fact, Outcome, Rejection, Shadow
+from gateway.events import Outcome, Rejection
 from gateway.evidence.cells import Evidence
 from gateway.evidence.definition import Definition
+from gateway.evidence.ship import Facts
 from gateway.store.base import Exposure, Store
 
 
-def record(store: Store, step: int, facts: list[Fact], evidence: Mapping[str, Evidence]) -> list[Assignment]:
-    """Write facts inside the caller's transaction; returns the assignments among them."""
-    assignments = [fact for fact in facts if isinstance(fact, Assignment)]
-    store.add_assignments(step, assignments)
-    store.add_completions(step, (fact for fact in facts if isinstance(fact, Completion)))
-    store.add_shadows(step, (fact for fact in facts if isinstance(fact, Shadow)))
-    # Accepted first, kept first: streams come one after the other, each in the order of its own times.
-    posted = sorted((fact for fact in facts if isinstance(fact, Outcome)), key=lambda fact: fact.at)
+def record(store: Store, step: int, facts: Facts, evidence: Mapping[str, Evidence]) -> None:
+    """Write facts inside the caller's transaction."""
+    store.add_assignments(step, facts.assignments)
+    store.add_completions(step, facts.completions)
+    if facts.shadows:
+        store.add_shadows(step, facts.shadows)
+    # Accepted first, kept first: the order is that of the times, over all streams.
+    posted = sorted(facts.outcomes, key=lambda fact: fact.at)
     # Workers accept no NaN; one that does all the same must not stop the shipping of everybody's facts.
     outcomes = [fact for fact in posted if not math.isnan(fact.value)]
-    rejections: list[Outcome | Rejection] = [fact for fact in facts if isinstance(fact, Rejection)]
-    rejections += [fact for fact in posted if math.isnan(fact.value)]
+    rejections: list[Outcome | Rejection] = [*facts.rejections, *(fact for fact in posted if math.isnan(fact.value))]
     if outcomes or rejections:
         repeated = store.add_outcomes(step, outcomes)
         exposures = store.exposures({o.decision for o in outcomes} | {r.decision for r in rejections})
@@ -38,7 +38,6 @@ def record(store: Store, step: int, facts: list[Fact], evidence: Mapping[str, Ev
             tally[fact.experiment, exposure.variant if exposure else "", name] += 1
         for key in sorted(tally):
             store.count(*key, tally[key])
-    return assignments
 
 
 def _odd(

@@ -7,15 +7,16 @@ gone, the rest is read) and who was silent for `MAX_LAG` (it hangs, or its disk 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from gateway.clock import Clock
 from gateway.errors import SpoolError
-from gateway.events import Fact, Heartbeat
+from gateway.events import Assignment, Completion, Fact, Heartbeat, Outcome, Rejection, Shadow
 from gateway.spool import reader
 from gateway.spool.reader import StreamId
 from gateway.store.base import Store, StreamCursor
@@ -24,12 +25,45 @@ SKEW_US = 5_000_000  # how far a worker's clock may be ahead of ours before its 
 MAX_LAG_US = 60_000_000  # a stream that is silent for longer no longer holds up the others
 
 
+class Facts:
+    """Facts by kind; of each kind streams come one after the other, each in the order of its own times."""
+
+    def __init__(self) -> None:
+        self.assignments: list[Assignment] = []
+        self.completions: list[Completion] = []
+        self.shadows: list[Shadow] = []
+        self.outcomes: list[Outcome] = []
+        self.rejections: list[Rejection] = []
+        self.heartbeats: list[Heartbeat] = []
+        self._by_kind: dict[type[Fact], list[Any]] = {
+            Assignment: self.assignments,
+            Completion: self.completions,
+            Shadow: self.shadows,
+            Outcome: self.outcomes,
+            Rejection: self.rejections,
+            Heartbeat: self.heartbeats,
+        }
+        self._append: dict[type[Fact], Callable[[Any], None]] = {
+            kind: facts.append for kind, facts in self._by_kind.items()
+        }
+
+    def extend(self, facts: Iterable[Fact]) -> None:
+        append = self._append
+        for fact in facts:
+            append[type(fact)](fact)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many there are, by the kind's name; kinds of which there are none are left out."""
+        return {kind.__name__.lower(): len(facts) for kind, facts in self._by_kind.items() if facts}
+
+
 @dataclass(slots=True)
 class Shipment:
     """What one look at all spools gave, not yet written."""
 
     cursors: dict[StreamId, StreamCursor] = field(default_factory=dict)  # of streams that moved
-    facts: list[Fact] = field(default_factory=list)
+    facts: Facts = field(default_factory=Facts)
     watermark: int = 0
     torn: int = 0
     quarantined: list[str] = field(default_factory=list)
@@ -37,7 +71,7 @@ class Shipment:
     @property
     def idle(self) -> bool:
         """Nothing but heartbeats came."""
-        return all(isinstance(fact, Heartbeat) for fact in self.facts)
+        return self.facts.counts.keys() <= {"heartbeat"}
 
     @property
     def positions(self) -> str:
@@ -97,7 +131,7 @@ class Shipper:
         moved = StreamCursor(batch.position, newest, cursor.admitted, batch.finished)
         if moved != cursor:
             shipment.cursors[stream] = moved
-            shipment.facts += facts
+            shipment.facts.extend(facts)
         if facts or stream not in self._heard:
             self._heard[stream] = now
         if batch.finished or batch.corrupt or now - self._heard[stream] > MAX_LAG_US:

@@ -87,31 +87,39 @@ def _bytes(path: Path, offset: int, limit: int) -> tuple[bool, bytes, int]:
 
 def _parse(data: bytes, path: Path, start: Position, batch: Batch) -> int:
     """Decode whole records into the batch; returns the bytes used, leaving a bad tail unread."""
-    used = 0
-    view = memoryview(data)
-    while used + FRAME.size <= len(data):
-        length, checksum = FRAME.unpack_from(data, used)
-        end = used + FRAME.size + length
-        if length > LONGEST:
-            batch.corrupt = f"{path}: impossible record length {length} at byte {start.offset + used}"
-            break
-        if end > len(data):
-            break
-        payload = view[used + FRAME.size : end]
-        if crc32(payload) != checksum:
-            if end < len(data):
-                batch.corrupt = f"{path}: checksum mismatch at byte {start.offset + used}"
-            break
-        try:
-            if start.offset + used == 0:
-                decode_header(bytes(payload), path)
-            else:
-                batch.facts.append(events.decode(payload))
-        except SpoolError as error:
-            batch.corrupt = str(error)
-            break
-        except msgspec.DecodeError as error:
-            batch.corrupt = f"{path}: undecodable record at byte {start.offset + used}: {error}"
-            break
-        used = end
+    payloads, damage = _payloads(data)
+    header = int(start.offset == 0 and bool(payloads))
+    why = ""
+    try:
+        if header:
+            decode_header(payloads[0], path)
+        events.decode_into(batch.facts, payloads[header:])
+    except SpoolError as error:
+        batch.corrupt = str(error)
+        return 0
+    except msgspec.DecodeError as error:
+        damage, why = "undecodable record", f": {error}"
+    sound = payloads[: header + len(batch.facts)]
+    used = sum(map(len, sound)) + FRAME.size * len(sound)
+    if damage:
+        batch.corrupt = f"{path}: {damage} at byte {start.offset + used}{why}"
     return used
+
+
+def _payloads(data: bytes) -> tuple[list[bytes], str]:
+    """Payloads of the whole, sound records at the start; and the damage behind them, "" if that may be a bad tail."""
+    payloads: list[bytes] = []
+    unpack, head = FRAME.unpack_from, FRAME.size
+    used, size = 0, len(data)
+    while (begin := used + head) <= size:
+        length, checksum = unpack(data, used)
+        if length > LONGEST:
+            return payloads, f"impossible record length {length}"
+        used = begin + length
+        if used > size:
+            break
+        payload = data[begin:used]
+        if crc32(payload) != checksum:
+            return payloads, "checksum mismatch" if used < size else ""
+        payloads.append(payload)
+    return payloads, ""
