@@ -11,11 +11,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
+from operator import attrgetter
+from typing import NamedTuple
 
 from gateway.events import FORCED, SEQUENCE_BITS, Assignment, decision_id, spool_of
 from gateway.evidence.cells import Evidence
 from gateway.evidence.definition import Definition
 from gateway.evidence.splits import Splits, seen_too
+from gateway.evidence.units import Units
 from gateway.spool.reader import StreamId
 from gateway.store.base import KnownUnit, Store, StreamCursor, UnitKey, Vote
 
@@ -28,6 +32,7 @@ class Admission:
 
     splits: Splits
     pending: list[Assignment] = field(default_factory=list)
+    known: Units = field(default_factory=Units)
     ordinals: dict[str, int] = field(default_factory=dict)  # votes so far, by experiment
 
     @classmethod
@@ -61,27 +66,26 @@ class Admission:
         written by a spool that had been declared dead: late, counted, no vote.
         """
         due = self._due(fresh, watermark)
-        _count(store, "late", (fact for fact in due if fact.at < before))
+        _count(store, "late", takewhile(lambda fact: fact.at < before, due))
         self._vote(store, due, before, evidence)
-        marks: dict[int, int] = {}
-        for fact in due:
-            spool = spool_of(fact.decision)
-            marks[spool] = max(marks.get(spool, 0), fact.decision)
-        return marks
+        return {spool_of(decision): decision for decision in sorted([fact.decision for fact in due])}
 
     def _due(self, fresh: list[Assignment], watermark: int) -> list[Assignment]:
-        waiting = self.pending + fresh if self.pending else fresh
+        waiting = self.pending + fresh
         self.pending = [fact for fact in waiting if fact.at >= watermark]
         due = [fact for fact in waiting if fact.at < watermark] if self.pending else waiting
-        return sorted(due, key=lambda fact: (fact.at, fact.decision))
+        return sorted(due, key=_coin_order)
 
     def _vote(self, store: Store, facts: list[Assignment], before: int, evidence: Mapping[str, Evidence]) -> None:
         drawn = [fact for fact in facts if fact.experiment in evidence and not fact.flags & FORCED]
         if not drawn:
             return
         keys = [UnitKey(fact.experiment, fact.bucket, fact.unit) for fact in drawn]
-        ballot = _Ballot(self.splits, dict(zip(keys, store.known_units(keys), strict=True)))
-        terms = {id: _Terms(evidence[id].definition, self.units(store, id)) for id in {key.experiment for key in keys}}
+        ballot = _Ballot(self.known.recall(store, keys))
+        terms = {
+            id: _Terms(evidence[id].definition, self.splits, self.units(store, id))
+            for id in {key.experiment for key in keys}
+        }
         for key, fact in zip(keys, drawn, strict=True):
             ballot.cast(key, fact, terms[fact.experiment], late=fact.at < before)
         _count(store, "unexplained", ballot.unexplained)
@@ -93,23 +97,51 @@ class Admission:
             evidence[experiment].fold_coins([vote.arm for vote in votes], [vote.odds for vote in votes])
 
 
+class _Coin(NamedTuple):
+    """What one exposure of a unit is worth."""
+
+    odds: tuple[float, ...]  # of each arm; () where they cannot be told, or tell that this variant was impossible
+    known: str | None  # what is known of the unit from now on
+
+    @property
+    def thrown(self) -> bool:
+        """Whether chance decided anything: not where the place of the hash was known already."""
+        return bool(self.odds) and 1.0 not in self.odds
+
+
 class _Terms:
-    """What a ballot asks of a definition again and again; and the last vote of the experiment."""
+    """What the exposures of one experiment are judged by, in one step; and its last vote."""
 
-    __slots__ = ("arms", "number", "ordinal", "window_us")
+    __slots__ = ("_coins", "_splits", "arms", "number", "ordinal", "window_us")
 
-    def __init__(self, definition: Definition, ordinal: int) -> None:
+    def __init__(self, definition: Definition, splits: Splits, ordinal: int) -> None:
+        self._splits = splits
+        self._coins: dict[tuple[str | None, str, int, str], _Coin] = {}  # few: most units have few pasts
         self.arms = definition.arms
         self.number = {name: arm for arm, name in enumerate(self.arms)}
         self.window_us = definition.longest_us
         self.ordinal = ordinal
+
+    def coin(self, known: str | None, fact: Assignment) -> _Coin:
+        """The coin of a unit of which so much is known."""
+        key = known, fact.endpoint, fact.revision, fact.variant
+        coin = self._coins.get(key)
+        if coin is None:
+            coin = self._coins[key] = self._coin(known, fact)
+        return coin
+
+    def _coin(self, known: str | None, fact: Assignment) -> _Coin:
+        split, arm = self._splits.name(fact), self.number.get(fact.variant)
+        if not split or known is None or arm is None:
+            return _Coin((), None)
+        odds = self._splits.odds(fact.endpoint, known, split, self.arms)
+        return _Coin(odds, seen_too(known, split, fact.variant)) if odds[arm] > 0.0 else _Coin((), None)
 
 
 @dataclass(slots=True)
 class _Ballot:
     """The votes of one step in the making."""
 
-    splits: Splits
     units: dict[UnitKey, KnownUnit | None]
     changed: dict[UnitKey, KnownUnit] = field(default_factory=dict)
     votes: dict[str, list[Vote]] = field(default_factory=lambda: defaultdict(list))
@@ -118,31 +150,23 @@ class _Ballot:
 
     def cast(self, key: UnitKey, fact: Assignment, terms: _Terms, *, late: bool) -> None:
         """One exposure: a vote, a later request of a vote, or nothing."""
-        unit, split = self.units[key] or _STRANGER, self.splits.name(fact)
+        unit = self.units[key] or _STRANGER
         complete = fact.at >= unit.at + terms.window_us
         if not complete and not late:
             self.revisits.append((fact.experiment, unit.decision, fact.decision))
-        chances = self._chances(fact, split, unit, terms)
-        if not chances:
+        coin = terms.coin(unit.known, fact)
+        if not coin.odds:
             self.unexplained.append(fact)
             self._remember(key, unit._replace(known=None))
-        elif 1.0 not in chances:
+        elif coin.thrown:
             # Whether it becomes a vote or not: where the hash lies has been shown, and no coin is left.
-            known = seen_too(unit.known or "", split, fact.variant)
             if not late:
-                self._add(fact, terms, chances, complete)
+                self._add(fact, terms, coin.odds, complete)
             voted = complete and not late
-            self._remember(key, KnownUnit(fact.decision, fact.at, known) if voted else unit._replace(known=known))
+            at = (fact.decision, fact.at) if voted else (unit.decision, unit.at)
+            self._remember(key, KnownUnit(*at, coin.known))
 
-    def _chances(self, fact: Assignment, split: int, unit: KnownUnit, terms: _Terms) -> tuple[float, ...]:
-        """The odds of the coin; () where they cannot be told, or tell that this variant was impossible."""
-        arm = terms.number.get(fact.variant)
-        if not split or unit.known is None or arm is None:
-            return ()
-        chances = self.splits.odds(fact.endpoint, unit.known, split, terms.arms)
-        return chances if chances[arm] > 0.0 else ()
-
-    def _add(self, fact: Assignment, terms: _Terms, chances: tuple[float, ...], complete: bool) -> None:
+    def _add(self, fact: Assignment, terms: _Terms, odds: tuple[float, ...], complete: bool) -> None:
         terms.ordinal += 1
         self.votes[fact.experiment].append(
             Vote(
@@ -154,7 +178,7 @@ class _Ballot:
                 fact.variant,
                 terms.number[fact.variant],
                 fact.segments,
-                chances,
+                odds,
                 complete,
                 fact.covariates,
             )
@@ -163,6 +187,9 @@ class _Ballot:
     def _remember(self, key: UnitKey, unit: KnownUnit) -> None:
         if unit != self.units[key]:
             self.units[key] = self.changed[key] = unit
+
+
+_coin_order = attrgetter("at", "decision")
 
 
 def _count(store: Store, name: str, facts: Iterable[Assignment]) -> None:

@@ -28,6 +28,7 @@ from gateway.store.base import (
 from gateway.store.releases import ReleaseTables
 
 _SIGN = 1 << 63
+_HASHES = 1 << 64
 
 
 class SqliteStore(ReleaseTables):
@@ -153,9 +154,16 @@ class SqliteStore(ReleaseTables):
     # ------------------------------------------------------------------ joining and folding
 
     def known_units(self, keys: Sequence[UnitKey]) -> list[KnownUnit | None]:
-        wanted = "SELECT decision, at, known FROM unit WHERE experiment = ? AND bucket = ? AND unit = ?"
-        rows = (self.row(wanted, (key.experiment, _signed(key.bucket), key.unit)) for key in keys)
-        return [KnownUnit(*row) if row else None for row in rows]
+        known: dict[UnitKey, KnownUnit] = {}
+        for experiment in dict.fromkeys(key.experiment for key in keys):
+            buckets = [_signed(key.bucket) for key in keys if key.experiment == experiment]
+            rows = self.rows(
+                "SELECT bucket, unit, decision, at, known FROM unit"
+                " WHERE experiment = ? AND bucket IN (SELECT value FROM json_each(?))",
+                (experiment, json.dumps(buckets)),
+            )
+            known |= {UnitKey(experiment, bucket % _HASHES, unit): KnownUnit(*more) for bucket, unit, *more in rows}
+        return [known.get(key) for key in keys]
 
     def save_units(self, units: Mapping[UnitKey, KnownUnit]) -> None:
         self.write_all(
@@ -274,7 +282,7 @@ def _assignment(row: tuple[Any, ...]) -> Assignment:
         stage,
         variant,
         pi,
-        bucket % (1 << 64),
+        bucket % _HASHES,
         unit,
         tuple(json.loads(segments)),
         revision,
@@ -291,4 +299,4 @@ def _json(values: tuple[str | float, ...]) -> str:
 
 def _signed(bucket: int) -> int:
     """A 64-bit hash as SQLite's signed integer."""
-    return bucket - (1 << 64) if bucket >= _SIGN else bucket
+    return bucket - _HASHES if bucket >= _SIGN else bucket
