@@ -70,9 +70,13 @@ class Engine:
 
     def folded(self, experiment: str) -> int:
         """Votes that every metric has folded."""
+        return min(self.progress(experiment)[1:], default=0)
+
+    def progress(self, experiment: str) -> tuple[int, ...]:
+        """Votes admitted, and votes folded by each metric: where these stand still, the evidence does."""
         cursors = self._metric_cursors[experiment]
         metrics = self.evidence[experiment].definition.metrics
-        return min((cursors.get(metric.name, 0) for metric in metrics), default=0)
+        return self.units(experiment), *(cursors.get(metric.name, 0) for metric in metrics)
 
     @property
     def everything_read(self) -> bool:

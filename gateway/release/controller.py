@@ -111,6 +111,8 @@ class Controller:
             self._fail(error)  # the engine's memory may be ahead of the store
             raise
         self.loaded, self._artifacts = loaded, artifacts
+        for run in self._runs.values():
+            run.ledger_has_grown()
         self._publication_due = True
         self._publish_or_fail()
 

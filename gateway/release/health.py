@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway.release.state import ReleaseState
 from gateway.telemetry import metrics
-from gateway.telemetry.status_page import PageReading, PageSet, Series
+from gateway.telemetry.status_page import PageReading, PageSet
 
 
 class Health:
@@ -18,12 +18,10 @@ class Health:
     def __init__(self, directory: Path) -> None:
         self.pages = PageSet(directory)
         self.living: list[PageReading] = []
-        self.totals: dict[Series, tuple[int, ...]] = {}
         self._lost_before: int | None = None
 
     def look(self) -> None:
         self.living = self.pages.read()
-        self.totals = self.pages.totals(self.living)
         if self._lost_before is None:
             self._lost_before = self._lost
 
@@ -36,10 +34,10 @@ class Health:
         """(requests, errors) of a variant since the experiment began, also of workers that died."""
         labels = state.endpoint, state.experiment, variant
         ok, bad = (
-            self.totals.get((metrics.COMPLETIONS.name, (*labels, result)), (0,))[0] for result in ("ok", "error")
+            self.pages.total((metrics.COMPLETIONS.name, (*labels, result)), self.living) for result in ("ok", "error")
         )
         return ok + bad, bad
 
     @property
     def _lost(self) -> int:
-        return self.totals.get((metrics.SPOOL_FAILURES.name, ("requests",)), (0,))[0]
+        return self.pages.total((metrics.SPOOL_FAILURES.name, ("requests",)), self.living)

@@ -24,33 +24,40 @@ class Run:
     """One experiment."""
 
     report: Report | None = None
-    judged: tuple[int, str] = (-1, "")  # fold step and config of the report
+    judged: tuple[tuple[int, ...], str] = ((), "")  # progress of the fold, and config, of the report
+    counted: int = -1  # fold step of the counters
     decision: Decision | None = None
     counters: Mapping[tuple[str, str], int] = field(default_factory=dict)
     decisions: Mapping[str, int] = field(default_factory=dict)  # rows of the ledger by kind
     last: LedgerRow | None = None  # the newest row of the ledger that is about this experiment
+    _ledger_read: bool = False
     _kills: dict[str, KillRule] = field(default_factory=dict)
     _promotable_since: int = 0
     _said: set[_Said] | None = None  # what a trial of equals has in the ledger already; None before it was read
 
     def look(self, experiment: str, engine: Engine, thresholds: Thresholds, config: str, store: Store) -> Report:
-        """The report of the last fold step; made anew only if there was one, or another config."""
-        basis = engine.step_number, config
+        """The report of what is folded; made anew only if there is more, or another config."""
+        basis = engine.progress(experiment), config
         if self.report is None or self.judged != basis:
             units, folded = engine.units(experiment), engine.folded(experiment)
             self.report = judge(engine.evidence[experiment], thresholds, units, folded)
+            self.judged = basis
+        if self.counted != engine.step_number:
             self.counters = store.counters(experiment)
+            self.counted = engine.step_number
+        if not self._ledger_read:
             self.decisions = store.decisions_by_kind(experiment)
             self.last = next((row for row in reversed(store.ledger()) if row.experiment == experiment), self.last)
-            self.judged = basis
+            self._ledger_read = True
         return self.report
 
     def ledger_has_grown(self) -> None:
-        self.judged = (-1, "")
+        self._ledger_read = False
 
     def store_came_back(self) -> None:
-        """Nobody knows whether what failed is in the ledger."""
+        """Nobody knows whether what failed is in the store."""
         self._said = None
+        self.judged, self.counted = ((), ""), -1
         self.ledger_has_grown()
 
     def kills(self, health: Health, state: ReleaseState) -> dict[str, str]:

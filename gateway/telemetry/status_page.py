@@ -16,6 +16,7 @@ import mmap
 import os
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from pathlib import Path
 
 from gateway.files import create_locked, is_locked
@@ -99,21 +100,27 @@ class PageReading:
 
 def read_page(path: Path) -> PageReading | None:
     """Read a page, or None if the file is none. 64-bit words are read whole, never torn."""
-    data = path.read_bytes()
-    if len(data) != PAGE_BYTES or data[:8] != MAGIC:
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size != PAGE_BYTES:
+            return None
+        head = file.read(_DIRECTORY_AT + 8)
+        directory = file.read(int.from_bytes(head[_DIRECTORY_AT:], "little"))
+    if head[:8] != MAGIC:
         return None
-    words = memoryview(data)[:_DIRECTORY_AT].cast("Q")
-    used = int.from_bytes(data[_DIRECTORY_AT : _DIRECTORY_AT + 8], "little")
-    series: dict[Series, tuple[int, ...]] = {}
-    start = _DIRECTORY_AT + 8
+    words = memoryview(head)[:_DIRECTORY_AT].cast("Q")
     try:
-        for line in data[start : start + used].splitlines():
-            index, size, name, labels = json.loads(line)
-            series[name, tuple(labels)] = tuple(words[index : index + size])
+        series = {key: tuple(words[index : index + size]) for index, size, key in map(_series, directory.splitlines())}
     except (ValueError, TypeError) as error:
         log.error("%s: damaged directory: %s", path, error)  # noqa: TRY400 - the line says it all
         return None
     return PageReading(path.stem, tuple(words[:_WORDS]), series)
+
+
+@lru_cache(maxsize=SLOTS)
+def _series(line: bytes) -> tuple[int, int, Series]:
+    """Index, size and key of a series; its line in the directory never changes, and is read ten times a second."""
+    index, size, name, labels = json.loads(line)
+    return index, size, (name, tuple(labels))
 
 
 class PageSet:
@@ -150,6 +157,11 @@ class PageSet:
         for reading in [*self._waiting, *living]:
             _add(sums, reading.series)
         return sums
+
+    def total(self, series: Series, living: list[PageReading]) -> int:
+        """One counter, summed over the living and the dead."""
+        pages = (self._base, *(reading.series for reading in (*self._waiting, *living)))
+        return sum(page[series][0] for page in pages if series in page)
 
     def _bury(self, path: Path, reading: PageReading | None) -> None:
         # The base names the incarnations that it contains, so a crash between the two steps counts none twice.
