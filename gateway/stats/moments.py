@@ -11,8 +11,8 @@ not.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -128,12 +128,13 @@ class Moments:
 
     def state(self) -> dict[str, Any]:
         """The fields as plain ints, floats and lists."""
-        return asdict(self)
+        own = ((one, getattr(self, one)) for one in _FIELDS)
+        return {name: list(value) if isinstance(value, list) else value for name, value in own}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Moments:
         """Inverse of `state`. Raises ValueError when a field is missing or unknown."""
-        if set(state) != {one.name for one in fields(cls)}:
+        if set(state) != set(_FIELDS):
             raise ValueError("the state does not have the fields of Moments")
         own: dict[str, Any] = {
             name: list(value) if isinstance(value, list | tuple) else value for name, value in state.items()
@@ -177,6 +178,9 @@ class Moments:
         self.n0 += len(z) - (int(ones) - self.n1)
         self.n1 = int(ones)
         return path[:3]
+
+
+_FIELDS: Final = tuple(one.name for one in fields(Moments))
 
 
 class _Epochs(NamedTuple):

@@ -14,6 +14,7 @@ from gateway.errors import StoreError
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x41424757  # "ABGW" in the file's header: this database is ours
 _MAGIC = b"SQLite format 3\0"
+_CACHE_KIB = 32 << 10  # pages kept in memory: new units land all over their table
 _BUSY = 5.0  # seconds to wait for a reader that blocks a checkpoint
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -123,6 +124,7 @@ class Connection:
         if version > SCHEMA_VERSION:
             raise StoreError(f"{self._path}: schema {version} is newer than this program's {SCHEMA_VERSION}")
         self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         folder = resources.files("gateway.store") / "migrations"
         for number in range(version + 1, SCHEMA_VERSION + 1):
             script = (folder / f"{number:04d}.sql").read_text()

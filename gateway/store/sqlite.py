@@ -168,7 +168,8 @@ class SqliteStore(ReleaseTables):
     def save_units(self, units: Mapping[UnitKey, KnownUnit]) -> None:
         self.write_all(
             "INSERT OR REPLACE INTO unit (experiment, bucket, unit, decision, at, known) VALUES (?, ?, ?, ?, ?, ?)",
-            ((key.experiment, _signed(key.bucket), key.unit, *known) for key, known in units.items()),
+            # In the order of the table: neighbours share a page.
+            sorted((key.experiment, _signed(key.bucket), key.unit, *known) for key, known in units.items()),
         )
 
     def add_revisits(self, rows: Iterable[tuple[str, int, int]]) -> None:

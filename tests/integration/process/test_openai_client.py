@@ -122,7 +122,9 @@ def test_a_stream_arrives_event_by_event_and_byte_by_byte(
 
 
 def test_a_request_arrives_as_it_was_sent_but_for_the_name(node: Node, upstream: Provider) -> None:
-    sent = b'{ "messages":[{"role":"user","content":"\\u00fc \\"model\\": \\"x\\""}] ,"model" : "chat","seed":1e2, "n":1 }'
+    sent = (
+        b'{ "messages":[{"role":"user","content":"\\u00fc \\"model\\": \\"x\\""}] ,"model" : "chat","seed":1e2, "n":1 }'
+    )
     answer = node.client.post(
         node.url("data", "/v1/chat/completions"), content=sent, headers={"content-type": "application/json"}
     )
@@ -143,9 +145,7 @@ def test_errors_have_the_form_that_the_client_reads(client: openai.OpenAI) -> No
         client.post("/chat/completions", cast_to=object, body={"messages": []})
 
 
-def test_who_hangs_up_stops_the_provider_and_is_no_error(
-    client: openai.OpenAI, node: Node, upstream: Provider
-) -> None:
+def test_who_hangs_up_stops_the_provider_and_is_no_error(client: openai.OpenAI, node: Node, upstream: Provider) -> None:
     upstream.patience.clear()
     stream = client.chat.completions.create(model="chat", messages=[], stream=True)
     next(stream)
