@@ -101,12 +101,8 @@ class _Coin(NamedTuple):
     """What one exposure of a unit is worth."""
 
     odds: tuple[float, ...]  # of each arm; () where they cannot be told, or tell that this variant was impossible
-    known: str | None  # what is known of the unit from now on
-
-    @property
-    def thrown(self) -> bool:
-        """Whether chance decided anything: not where the place of the hash was known already."""
-        return bool(self.odds) and 1.0 not in self.odds
+    known: str | None = None  # what is known of the unit from now on
+    thrown: bool = False  # whether chance decided anything: not where the place of the hash was known already
 
 
 class _Terms:
@@ -133,9 +129,11 @@ class _Terms:
     def _coin(self, known: str | None, fact: Assignment) -> _Coin:
         split, arm = self._splits.name(fact), self.number.get(fact.variant)
         if not split or known is None or arm is None:
-            return _Coin((), None)
+            return _Coin(())
         odds = self._splits.odds(fact.endpoint, known, split, self.arms)
-        return _Coin(odds, seen_too(known, split, fact.variant)) if odds[arm] > 0.0 else _Coin((), None)
+        if odds[arm] == 0.0:
+            return _Coin(())
+        return _Coin(odds, seen_too(known, split, fact.variant), thrown=1.0 not in odds)
 
 
 @dataclass(slots=True)

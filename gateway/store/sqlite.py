@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from gateway.events import Assignment, Completion, Outcome, Shadow
@@ -25,6 +27,7 @@ from gateway.store.base import (
     UnitKey,
     Vote,
 )
+from gateway.store.draws import Draws
 from gateway.store.releases import ReleaseTables
 
 _SIGN = 1 << 63
@@ -33,6 +36,20 @@ _HASHES = 1 << 64
 
 class SqliteStore(ReleaseTables):
     """Implements `store.base.Store`. Use from one thread at a time."""
+
+    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+        super().__init__(path, read_only=read_only)
+        self._draws = Draws(self)
+
+    @contextmanager
+    def transaction(self, *, durable: bool = False) -> Iterator[None]:
+        try:
+            with super().transaction(durable=durable):
+                yield
+        except BaseException:
+            self._draws.rolled_back()
+            raise
+        self._draws.committed()
 
     # ------------------------------------------------------------------ shipping
 
@@ -58,27 +75,21 @@ class SqliteStore(ReleaseTables):
         self.write("INSERT INTO fold_step VALUES (?, ?, ?, ?)", step)
 
     def add_assignments(self, step: int, facts: Iterable[Assignment]) -> None:
+        number = self._draws.number
         self.write_all(
-            "INSERT INTO request VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
+            "INSERT INTO assignment VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
                 (
                     fact.decision,
                     fact.at,
-                    fact.endpoint,
-                    fact.experiment,
-                    fact.stage,
-                    fact.variant,
-                    fact.pi,
+                    number(fact),
                     _signed(fact.bucket),
                     fact.unit,
-                    _json(fact.segments),
-                    fact.revision,
-                    fact.flags,
-                    step,
                     _json(fact.covariates),
+                    step,
                 )
                 for fact in facts
-            ),
+            ],
         )
 
     def add_completions(self, step: int, facts: Iterable[Completion]) -> None:

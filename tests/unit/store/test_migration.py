@@ -86,6 +86,22 @@ def test_votes_and_definitions_are_read_as_they_were_meant(path: Path) -> None:
     store.close()
 
 
+def test_every_request_is_what_it_was(path: Path) -> None:
+    """`request` became a view, `draw` holds what requests have in common."""
+    columns = "decision, at, endpoint, experiment, stage, variant, pi, bucket, unit, segments, revision, flags, step"
+    with sqlite3.connect(path) as db:
+        requests = list(db.execute(f"SELECT {columns} FROM request ORDER BY decision"))
+        exposures = list(db.execute("SELECT * FROM exposure ORDER BY decision"))
+    db.close()
+    store = SqliteStore(path)
+    assert len(requests) > 56
+    assert store.rows(f"SELECT {columns} FROM request ORDER BY decision") == requests
+    assert store.rows("SELECT * FROM exposure ORDER BY decision") == exposures
+    ((draws,),) = store.rows("SELECT count(*) FROM draw")
+    assert draws < len(requests) / 4
+    store.close()
+
+
 def test_units_of_before_vote_no_more(path: Path) -> None:
     """Nobody wrote down under which split they were seen."""
     store = SqliteStore(path)

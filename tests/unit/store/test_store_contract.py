@@ -119,6 +119,26 @@ def test_what_was_committed_is_there_after_reopening(store: Store, reopen: Calla
     other.close()
 
 
+def test_what_a_lost_transaction_brought_comes_again_whole(store: Store, reopen: Callable[[], Store]) -> None:
+    """Nothing that the store remembers of it may stand for rows that are gone."""
+
+    def lost() -> None:
+        store.add_assignments(1, [assignment(1)])
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        lost()
+    with store.transaction():
+        store.add_assignments(1, [assignment(1), assignment(2, variant="a")])
+    store.close()
+    other = reopen()
+    with other.transaction():
+        other.add_assignments(2, [assignment(3, variant="a")])
+    found = other.assignments_after(decision_id(1, 0), decision_id(2, 0))
+    assert found == [assignment(1), assignment(2, variant="a"), assignment(3, variant="a")]
+    other.close()
+
+
 def test_the_same_fact_twice_is_refused(store: Store) -> None:
     with store.transaction():
         store.add_assignments(1, [assignment(1)])
