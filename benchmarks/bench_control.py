@@ -177,7 +177,15 @@ def _experiment(case: Case) -> dict[str, Any]:
 
 def _goals(name: str, case: dict[str, float], rounds: int) -> list[Measured]:
     if name == "idle":
-        return [Measured("control", "share of a core when idle", case["all"], IDLE, rounds)]
+        return [
+            Measured(
+                "control",
+                "share of a core that ticks take when idle (without ports and wake-ups)",
+                case["all"],
+                IDLE,
+                rounds,
+            )
+        ]
     goals = [Measured("control", f"CPU µs of a request, {name}", case["all"], LIMIT_US, rounds)]
     if name == "fixed split":
         rate = 2e6 / sum(case[stage] for stage in SHIPPING)
