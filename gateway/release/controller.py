@@ -158,11 +158,14 @@ class Controller:
     def _judge(self, name: str) -> None:
         """Read the evidence of one experiment and do what follows from it."""
         state = self.states[name]
-        run, view = self.run(state.experiment), self._view(name)
+        run = self.run(state.experiment)
+        kills = run.kills(self.health, state) if state.status == "running" else {}
+        news = state, self.loaded.digest, self.engine.progress(state.experiment), self._facts_lost, self._loading(name)
+        if not kills and not run.due(news, self._clock.monotonic()):
+            return
+        view = msgspec.structs.replace(self._view(name), kills=kills)
         if not state.open:
             return
-        if state.status == "running":
-            view = msgspec.structs.replace(view, kills=run.kills(self.health, state))
         if view.definition.aa and state.status == "running":
             self._write_what_would_be(run, view)
         run.decision = run.ripened(decide(view), self.engine.seen_through, self._clock.wall_us())
@@ -179,9 +182,16 @@ class Controller:
             state=state,
             report=run.look(state.experiment, self.engine, thresholds, self.loaded.digest, self._store),
             now_us=self._clock.wall_us(),
-            facts_lost=self.health.facts_lost or self.engine.damaged,
-            loading=name in self._publisher.held,
+            facts_lost=self._facts_lost,
+            loading=self._loading(name),
         )
+
+    @property
+    def _facts_lost(self) -> bool:
+        return self.health.facts_lost or self.engine.damaged
+
+    def _loading(self, name: str) -> bool:
+        return name in self._publisher.held
 
     def _write_what_would_be(self, run: Run, view: View) -> None:
         """In a trial of equals every would-be decision is a row, when it appears for the first time."""

@@ -15,6 +15,7 @@ from gateway.release.kill import KillRule
 from gateway.release.state import Decision, ReleaseState
 from gateway.store.base import LedgerRow, Store
 
+PAUSE = 1.0  # seconds after which a release is looked at although nothing has changed but the time
 _EVERYTHING = 1 << 62  # rows of a ledger
 _Said = tuple[str, str]  # reason and variant
 
@@ -30,10 +31,23 @@ class Run:
     counters: Mapping[tuple[str, str], int] = field(default_factory=dict)
     decisions: Mapping[str, int] = field(default_factory=dict)  # rows of the ledger by kind
     last: LedgerRow | None = None  # the newest row of the ledger that is about this experiment
+    _news: object = None  # at the last look
+    _look_at: float = 0.0
     _ledger_read: bool = False
     _kills: dict[str, KillRule] = field(default_factory=dict)
     _promotable_since: int = 0
     _said: set[_Said] | None = None  # what a trial of equals has in the ledger already; None before it was read
+
+    def due(self, news: object, now: float) -> bool:
+        """Whether to look again: there is news, a promotion waits, or it is time (monotonic seconds).
+
+        Hundreds of releases in which nothing happens must not keep a core busy ten times a second.
+        """
+        waits = self.decision is not None and self.decision.reason == "promotion_waits"
+        if news == self._news and not waits and now < self._look_at:
+            return False
+        self._news, self._look_at = news, now + PAUSE
+        return True
 
     def look(self, experiment: str, engine: Engine, thresholds: Thresholds, config: str, store: Store) -> Report:
         """The report of what is folded; made anew only if there is more, or another config."""
@@ -57,6 +71,7 @@ class Run:
     def store_came_back(self) -> None:
         """Nobody knows whether what failed is in the store."""
         self._said = None
+        self._news = None
         self.judged, self.counted = ((), ""), -1
         self.ledger_has_grown()
 
