@@ -15,9 +15,22 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+DIRECT = "gateway.direct"  # where a server of ours puts its `Direct` in the scope
 REQUEST_ID = b"x-request-id"
 _LONGEST_ID = 128
 _BODILESS = (204, 304)
+
+
+class Direct(Protocol):
+    """What our own server offers beside messages: the common case at once, without a message and without waiting."""
+
+    def taken(self) -> bytes | None:
+        """The body, or what is left of it; None if not all of it is here, or any other than the common case: `receive`
+        tells."""
+
+    def reply(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Send a whole answer, its content-length added; False, and nothing sent, if it is not the common case:
+        `send` it."""
 
 
 class Server(Protocol):
@@ -28,6 +41,7 @@ class Exchange:
     """One request being answered: what came in, and the only two ways to read and answer it."""
 
     __slots__ = (
+        "_direct",
         "_endless",
         "_receive",
         "_send",
@@ -48,6 +62,7 @@ class Exchange:
         self.request_id = self._own_id()
         self.started = started  # monotonic seconds
         self.answered = False  # the answer has begun: nothing else can be said any more
+        self._direct: Direct | None = scope.get(DIRECT)
         self._server = server
         self._endless = False  # the rest of the body will not be read
         self._receive = receive
@@ -69,7 +84,8 @@ class Exchange:
         return await self._whole(limit)
 
     async def _whole(self, limit: int) -> bytes:
-        body, more = await self._piece()
+        taken = None if self._direct is None else self._direct.taken()
+        body, more = await self._piece() if taken is None else (taken, False)
         if not more and len(body) <= limit:
             return body
         parts = bytearray(body)
@@ -92,16 +108,18 @@ class Exchange:
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer; `content-length` and the request id are added here."""
-        headers = [*headers, (REQUEST_ID, self.request_id)]
+        headers = self._head(headers)
+        if self._direct is not None and self._direct.reply(status, headers, body):
+            return
         # The length of an answer to HEAD is what its headers already say, if it has no body to say it.
         if status not in _BODILESS and (body or self.scope["method"] != "HEAD"):
             headers.append((b"content-length", b"%d" % len(body)))
-        await self._start(status, headers)
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
     async def begin(self, status: int, headers: Headers, piece: bytes) -> None:
         """Send the head of an answer whose body comes piece by piece, and the first piece; `end` it."""
-        await self._start(status, [*headers, (REQUEST_ID, self.request_id)])
+        await self._send({"type": "http.response.start", "status": status, "headers": self._head(headers)})
         await self.more(piece)
 
     async def more(self, piece: bytes) -> None:
@@ -111,11 +129,13 @@ class Exchange:
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})
 
-    async def _start(self, status: int, headers: Headers) -> None:
+    def _head(self, headers: Headers) -> Headers:
+        """The answer begins: its fields and ours."""
+        self.answered = True
+        headers = [*headers, (REQUEST_ID, self.request_id)]
         if self._endless or self._server.draining:
             headers.append((b"connection", b"close"))
-        self.answered = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        return headers
 
     async def _pieces(self, size: int, limit: int, more: bool) -> AsyncIterator[bytes]:
         """What comes behind the first `size` bytes of the body."""
