@@ -24,6 +24,9 @@ _BODILESS = (204, 304)
 class Direct(Protocol):
     """What our own server offers beside messages: the common case at once, without a message and without waiting."""
 
+    scope: Scope  # which it belongs to; the application may have made another of it
+    fields: dict[bytes, bytes]  # its headers by name, of repeated ones the last; not to be changed
+
     def taken(self) -> bytes | None:
         """The body, or what is left of it; None if not all of it is here, or any other than the common case: `receive`
         tells."""
@@ -56,13 +59,14 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, started: float, server: Server) -> None:
         fields: Headers = scope["headers"]
+        direct: Direct | None = scope.get(DIRECT)
         self.scope = scope
-        self.headers: dict[bytes, bytes] = dict(fields)
+        self.headers = dict(fields) if direct is None or direct.scope is not scope else direct.fields
         self.repeated: frozenset[bytes] = _NONE if len(self.headers) == len(fields) else _repeated(fields)
         self.request_id = self._own_id()
         self.started = started  # monotonic seconds
         self.answered = False  # the answer has begun: nothing else can be said any more
-        self._direct: Direct | None = scope.get(DIRECT)
+        self._direct = direct
         self._server = server
         self._endless = False  # the rest of the body will not be read
         self._receive = receive
@@ -80,12 +84,20 @@ class Exchange:
 
     async def body(self, limit: int) -> bytes:
         """The whole body; raises BodyTooLarge beyond `limit` bytes (before reading, where declared)."""
+        if (body := self._arrived(limit)) is not None:
+            return body
         self._declared_length(limit)
         return await self._whole(limit)
 
+    def _arrived(self, limit: int) -> bytes | None:
+        """The whole body, if our own server has it already; it has also seen to what was declared."""
+        body = None if self._direct is None else self._direct.taken()
+        if body is not None and len(body) > limit:
+            raise BodyTooLarge(f"the body has {len(body)} bytes, the limit is {limit}")
+        return body
+
     async def _whole(self, limit: int) -> bytes:
-        taken = None if self._direct is None else self._direct.taken()
-        body, more = await self._piece() if taken is None else (taken, False)
+        body, more = await self._piece()
         if not more and len(body) <= limit:
             return body
         parts = bytearray(body)
@@ -94,10 +106,12 @@ class Exchange:
         return bytes(parts)
 
     async def upload(self, limit: int, held: int) -> tuple[bytes, AsyncIterator[bytes] | None, int | None]:
-        """The body so far, what is still to come (None: nothing), and the length of both where it is declared.
+        """The body so far, what is still to come (None: nothing), and the length of both where it is known.
 
         Up to `held` declared bytes are awaited whole. The iterator raises ClientGone and BodyTooLarge.
         """
+        if (body := self._arrived(limit)) is not None:
+            return body, None, len(body)
         declared = self._declared_length(limit)
         if declared is not None and declared <= held:
             return await self._whole(limit), None, declared

@@ -88,11 +88,12 @@ def render(
 
 def whole(status: int, headers: Headers, defaults: Defaults, body: bytes) -> bytes | None:
     """A whole answer with its content-length, after which another may follow; None unless it is one of the common
-    kind: `render` takes any. Raises RuntimeError as `render` does."""
-    fields = dict(headers)
-    names, values = tuple(fields), tuple(fields.values())
+    kind, with a field or more: `render` takes any. Raises RuntimeError as `render` does."""
+    if not headers:
+        return None
+    names, values = zip(*headers, strict=True)
     form = _forms.get(names) or _form(names)
-    if not form.plain or len(fields) != len(headers) or not form.names.isdisjoint(defaults.names):
+    if not form.plain or not form.names.isdisjoint(defaults.names):
         return None
     status_line = _STATUS_LINES.get(status)
     if status_line is None or status in _BODILESS or _end_a_field(values):

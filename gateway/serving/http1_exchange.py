@@ -69,6 +69,7 @@ class HttpExchange:
         "_unsent",
         "answered",
         "buffered",
+        "fields",
         "gone",
         "persistent",
         "scope",
@@ -77,8 +78,11 @@ class HttpExchange:
         "whole",
     )
 
-    def __init__(self, carrier: Carrier, scope: Scope, expects: bool, persistent: bool) -> None:
+    def __init__(
+        self, carrier: Carrier, scope: Scope, fields: dict[bytes, bytes], expects: bool, persistent: bool
+    ) -> None:
         self.scope = scope
+        self.fields = fields
         self.persistent = persistent  # another request may follow; the answer may still decide otherwise
         self.task: asyncio.Task[None] | None = None
         self.whole = False  # the request has arrived

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from gateway.serving.asgi import Headers, Scope
     from gateway.serving.http1_head import Limits
 
+    Begin = Callable[[Scope, dict[bytes, bytes], bool, bool], HttpExchange]
+
 log = logging.getLogger(__name__)
 
 SLICE = 16_384  # few enough that a client cannot have many requests taken in before the first is answered
@@ -32,7 +34,8 @@ _Line = tuple[bytes, str, bytes]  # method, version, target
 
 
 class RequestReader:
-    """`begin` makes an exchange of scope, whether the client waits for a 100, and whether another may follow."""
+    """`begin` makes an exchange of scope, headers by name, whether the client waits for a 100, and whether another may
+    follow."""
 
     __slots__ = (
         "_begin",
@@ -50,9 +53,7 @@ class RequestReader:
         "received",
     )
 
-    def __init__(
-        self, begin: Callable[[Scope, bool, bool], HttpExchange], limits: Limits, client: Any, server: Any
-    ) -> None:
+    def __init__(self, begin: Begin, limits: Limits, client: Any, server: Any) -> None:
         self._begin = begin
         self._limits = limits
         self._peers = (client, server)
@@ -145,7 +146,7 @@ class RequestReader:
         scope: Scope = self._scope.copy()
         scope["headers"] = headers
         current = version == "1.1"
-        self.reading = self._begin(scope, current and expects, current and parser.should_keep_alive())
+        self.reading = self._begin(scope, fields, current and expects, current and parser.should_keep_alive())
         if b"upgrade" in fields:
             self._upgrading = parser.should_upgrade()
 
