@@ -182,9 +182,9 @@ class Exchange:
 
     def _own_id(self) -> bytes:
         """The client's own id, so that its retries are recognised, or a fresh one."""
-        given = self.once(REQUEST_ID)
-        if given is None:
+        if REQUEST_ID not in self.headers:
             return fresh_id()
+        given = self.once(REQUEST_ID) or b""
         if not 0 < len(given) <= _LONGEST_ID or not given.isascii() or not given.decode().isprintable():
             raise RequestError(f"x-request-id must be 1 to {_LONGEST_ID} printable ASCII characters")
         return given
