@@ -15,9 +15,25 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+DIRECT = "gateway.direct"  # where a server of ours puts its `Direct` in the scope
 REQUEST_ID = b"x-request-id"
 _LONGEST_ID = 128
 _BODILESS = (204, 304)
+
+
+class Direct(Protocol):
+    """What our own server offers beside messages: the common case at once, without a message and without waiting."""
+
+    scope: Scope  # which it belongs to; the application may have made another of it
+    fields: dict[bytes, bytes]  # its headers by name, of repeated ones the last; not to be changed
+
+    def taken(self) -> bytes | None:
+        """The body, or what is left of it; None if not all of it is here, or any other than the common case: `receive`
+        tells."""
+
+    def reply(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Send a whole answer, its content-length added; False, and nothing sent, if it is not the common case:
+        `send` it."""
 
 
 class Server(Protocol):
@@ -28,6 +44,7 @@ class Exchange:
     """One request being answered: what came in, and the only two ways to read and answer it."""
 
     __slots__ = (
+        "_direct",
         "_endless",
         "_receive",
         "_send",
@@ -42,12 +59,14 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, started: float, server: Server) -> None:
         fields: Headers = scope["headers"]
+        direct: Direct | None = scope.get(DIRECT)
         self.scope = scope
-        self.headers: dict[bytes, bytes] = dict(fields)
+        self.headers = dict(fields) if direct is None or direct.scope is not scope else direct.fields
         self.repeated: frozenset[bytes] = _NONE if len(self.headers) == len(fields) else _repeated(fields)
         self.request_id = self._own_id()
         self.started = started  # monotonic seconds
         self.answered = False  # the answer has begun: nothing else can be said any more
+        self._direct = direct
         self._server = server
         self._endless = False  # the rest of the body will not be read
         self._receive = receive
@@ -65,8 +84,17 @@ class Exchange:
 
     async def body(self, limit: int) -> bytes:
         """The whole body; raises BodyTooLarge beyond `limit` bytes (before reading, where declared)."""
+        if (body := self._arrived(limit)) is not None:
+            return body
         self._declared_length(limit)
         return await self._whole(limit)
+
+    def _arrived(self, limit: int) -> bytes | None:
+        """The whole body, if our own server has it already; it has also seen to what was declared."""
+        body = None if self._direct is None else self._direct.taken()
+        if body is not None and len(body) > limit:
+            raise BodyTooLarge(f"the body has {len(body)} bytes, the limit is {limit}")
+        return body
 
     async def _whole(self, limit: int) -> bytes:
         body, more = await self._piece()
@@ -78,10 +106,12 @@ class Exchange:
         return bytes(parts)
 
     async def upload(self, limit: int, held: int) -> tuple[bytes, AsyncIterator[bytes] | None, int | None]:
-        """The body so far, what is still to come (None: nothing), and the length of both where it is declared.
+        """The body so far, what is still to come (None: nothing), and the length of both where it is known.
 
         Up to `held` declared bytes are awaited whole. The iterator raises ClientGone and BodyTooLarge.
         """
+        if (body := self._arrived(limit)) is not None:
+            return body, None, len(body)
         declared = self._declared_length(limit)
         if declared is not None and declared <= held:
             return await self._whole(limit), None, declared
@@ -92,16 +122,18 @@ class Exchange:
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer; `content-length` and the request id are added here."""
-        headers = [*headers, (REQUEST_ID, self.request_id)]
+        headers = self._head(headers)
+        if self._direct is not None and self._direct.reply(status, headers, body):
+            return
         # The length of an answer to HEAD is what its headers already say, if it has no body to say it.
         if status not in _BODILESS and (body or self.scope["method"] != "HEAD"):
             headers.append((b"content-length", b"%d" % len(body)))
-        await self._start(status, headers)
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
     async def begin(self, status: int, headers: Headers, piece: bytes) -> None:
         """Send the head of an answer whose body comes piece by piece, and the first piece; `end` it."""
-        await self._start(status, [*headers, (REQUEST_ID, self.request_id)])
+        await self._send({"type": "http.response.start", "status": status, "headers": self._head(headers)})
         await self.more(piece)
 
     async def more(self, piece: bytes) -> None:
@@ -111,11 +143,13 @@ class Exchange:
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})
 
-    async def _start(self, status: int, headers: Headers) -> None:
+    def _head(self, headers: Headers) -> Headers:
+        """The answer begins: its fields and ours."""
+        self.answered = True
+        headers = [*headers, (REQUEST_ID, self.request_id)]
         if self._endless or self._server.draining:
             headers.append((b"connection", b"close"))
-        self.answered = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        return headers
 
     async def _pieces(self, size: int, limit: int, more: bool) -> AsyncIterator[bytes]:
         """What comes behind the first `size` bytes of the body."""
@@ -148,9 +182,9 @@ class Exchange:
 
     def _own_id(self) -> bytes:
         """The client's own id, so that its retries are recognised, or a fresh one."""
-        given = self.once(REQUEST_ID)
-        if given is None:
+        if REQUEST_ID not in self.headers:
             return fresh_id()
+        given = self.once(REQUEST_ID) or b""
         if not 0 < len(given) <= _LONGEST_ID or not given.isascii() or not given.decode().isprintable():
             raise RequestError(f"x-request-id must be 1 to {_LONGEST_ID} printable ASCII characters")
         return given

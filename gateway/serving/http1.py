@@ -215,8 +215,8 @@ class Http1Protocol(asyncio.Protocol):
 
     # -- who is answered
 
-    def _take(self, scope: Scope, expects: bool, persistent: bool) -> HttpExchange:
-        exchange = HttpExchange(self, scope, expects, persistent)
+    def _take(self, scope: Scope, fields: dict[bytes, bytes], expects: bool, persistent: bool) -> HttpExchange:
+        exchange = HttpExchange(self, scope, fields, expects, persistent)
         if self._current is None:
             self._begin(exchange)
         else:

@@ -14,10 +14,12 @@ from gateway.serving.asgi import Headers
 CHUNKED = -1  # in the place of a length: a body of pieces, a body up to the end of the connection, and none
 UNTIL_CLOSE = -2
 BODILESS = -3
+_BODILESS = (204, 304)
 _CONNECTION = b"connection"
 _FRAMING = b"transfer-encoding"
 _LENGTH = b"content-length"
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # of a field name; ASGI wants it in lower case
+_LF, _CR, _NUL = b"\n\r\0"  # as numbers: looked for at a seventh of the cost
 _FORMS = 512  # kept at most: names come from upstreams, so they need not be few
 
 
@@ -40,6 +42,8 @@ class _Form:
     """What the names of the fields say."""
 
     lines: bytes  # a format for the values
+    answer: bytes  # a format for status line, default fields, values, length of the body and body
+    plain: bool  # the server need not look at the values: neither framing nor connection are among them
     ours: bool  # there are fields that only the server may set
     names: frozenset[bytes]
 
@@ -66,11 +70,10 @@ def render(
         persistent = persistent and not _says_close(headers)
         kept = [field for field in headers if field[0] not in (_CONNECTION, _FRAMING)]
         return render(status, kept, defaults, bodiless, chunkable, persistent)
-    joined = b"".join(values)
-    if b"\n" in joined or b"\r" in joined or b"\0" in joined:
+    if _end_a_field(values):
         raise RuntimeError(f"the value of a header field would end it: {headers}")
     end = b"\r\n"
-    if bodiless or status == 204 or status == 304:
+    if bodiless or status in _BODILESS:
         length = BODILESS
     elif _LENGTH in fields:
         length = _number(fields[_LENGTH])
@@ -84,6 +87,21 @@ def render(
     return b"".join((status_line, others, form.lines % values, end)), length, persistent
 
 
+def whole(status: int, headers: Headers, defaults: Defaults, body: bytes) -> bytes | None:
+    """A whole answer with its content-length, after which another may follow; None unless it is one of the common
+    kind, with a field or more: `render` takes any. Raises RuntimeError as `render` does."""
+    if not headers:
+        return None
+    names, values = zip(*headers, strict=True)
+    form = _forms.get(names) or _form(names)
+    if not form.plain or not form.names.isdisjoint(defaults.names):
+        return None
+    status_line = _STATUS_LINES.get(status)
+    if status_line is None or status in _BODILESS or _end_a_field(values):
+        return None
+    return form.answer % (status_line, defaults.lines, *values, len(body), body)
+
+
 def chunk(body: bytes, *, last: bool) -> bytes:
     """RFC 9112 7.1. Nothing for an empty piece in the middle: it would end the body."""
     piece = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
@@ -95,14 +113,23 @@ def _form(names: tuple[bytes, ...]) -> _Form:
         raise RuntimeError(f"not names of header fields: {names}")
     if names.count(_LENGTH) > 1:
         raise RuntimeError("an answer has one content-length")
+    lines = b"".join([name.replace(b"%", b"%%") + b": %b\r\n" for name in names])
+    ours = _CONNECTION in names or _FRAMING in names
     form = _Form(
-        lines=b"".join([name.replace(b"%", b"%%") + b": %b\r\n" for name in names]),
-        ours=_CONNECTION in names or _FRAMING in names,
+        lines=lines,
+        answer=b"%b%b" + lines + b"content-length: %d\r\n\r\n%b",
+        plain=not ours and _LENGTH not in names,
+        ours=ours,
         names=frozenset(names),
     )
     if len(_forms) < _FORMS:
         _forms[names] = form
     return form
+
+
+def _end_a_field(values: tuple[bytes, ...]) -> bool:
+    joined = b"".join(values)
+    return _LF in joined or _CR in joined or _NUL in joined
 
 
 def _number(value: bytes) -> int:

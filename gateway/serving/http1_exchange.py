@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.errors import GatewayError
 from gateway.serving import http1_answer
+from gateway.serving.asgi import DIRECT
 from gateway.serving.http1_answer import BODILESS, CHUNKED, UNTIL_CLOSE
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class HttpExchange:
         "_unsent",
         "answered",
         "buffered",
+        "fields",
         "gone",
         "persistent",
         "scope",
@@ -76,8 +78,11 @@ class HttpExchange:
         "whole",
     )
 
-    def __init__(self, carrier: Carrier, scope: Scope, expects: bool, persistent: bool) -> None:
+    def __init__(
+        self, carrier: Carrier, scope: Scope, fields: dict[bytes, bytes], expects: bool, persistent: bool
+    ) -> None:
         self.scope = scope
+        self.fields = fields
         self.persistent = persistent  # another request may follow; the answer may still decide otherwise
         self.task: asyncio.Task[None] | None = None
         self.whole = False  # the request has arrived
@@ -153,6 +158,7 @@ class HttpExchange:
 
     async def run(self, app: Any) -> None:
         self._running = True
+        self.scope[DIRECT] = self
         try:
             await app(self.scope, self.receive, self.send)
             if not self.answered and not self.gone:
@@ -167,6 +173,7 @@ class HttpExchange:
             elif not isinstance(error, OSError):
                 log.exception("the application failed after its answer")
         finally:
+            del self.scope[DIRECT]  # else each would hold the other until the collector comes
             self._carrier.tasks.discard(self.task)
 
     async def receive(self) -> Message:
@@ -176,10 +183,7 @@ class HttpExchange:
             if self._fault is not None:
                 raise self._fault
             if self._parts or (self.whole and not self._ended):
-                parts = self._parts
-                body = parts[0] if len(parts) == 1 else b"".join(parts)
-                parts.clear()
-                self.buffered = 0
+                body = self._take()
                 self._ended = ended = self.whole
                 if self._carrier.read_paused:
                     self._carrier.throttle()  # more may arrive in here
@@ -201,7 +205,37 @@ class HttpExchange:
         else:
             raise RuntimeError(f"{kind} is out of place here ({self!r})")
 
+    # -- the common case, at once (`asgi.Direct`)
+
+    def taken(self) -> bytes | None:
+        if not self.whole or self._ended or self.gone or self.answered or self._carrier.read_paused:
+            return None
+        self._ended = True
+        return self._take()
+
+    def reply(self, status: int, headers: Headers, body: bytes) -> bool:
+        carrier = self._carrier
+        if self._begun or self.gone or carrier.write_paused or carrier.ending or not (self.persistent and self.whole):
+            return False
+        if len(body) > COALESCED or self.scope["method"] == "HEAD":
+            return False
+        answer = http1_answer.whole(status, headers, carrier.defaults, body)
+        if answer is None:
+            return False
+        self._begun = self.answered = True
+        self._unsent = False
+        carrier.transport.write(answer)
+        carrier.answered(self)
+        return True
+
     # -- the body of the request
+
+    def _take(self) -> bytes:
+        parts = self._parts
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self.buffered = 0
+        return body
 
     async def _more(self) -> None:
         """Wait until something has arrived, or until it is known that nothing will."""

@@ -41,10 +41,15 @@ class Limits(NamedTuple):
 DEFAULTS = Limits()
 
 
-def check(version: str, fields: dict[bytes, bytes], headers: Headers) -> None:
-    """Raises RequestError (400, 417, 501, 505). `fields` are the headers by name."""
+def check_version(version: str) -> None:
+    """Raises VersionNotSupported (505)."""
     if version not in ("1.1", "1.0"):
         raise VersionNotSupported("only HTTP/1.1 and HTTP/1.0 are spoken here")
+
+
+def check(version: str, fields: dict[bytes, bytes], headers: Headers) -> None:
+    """Of a head with repeated fields, a coding or an expectation. Raises RequestError (400, 417, 501). `fields` are the
+    headers by name."""
     if len(fields) != len(headers):
         _refuse_repeated(headers)
     if b"transfer-encoding" in fields:

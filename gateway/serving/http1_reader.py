@@ -22,16 +22,20 @@ if TYPE_CHECKING:
     from gateway.serving.asgi import Headers, Scope
     from gateway.serving.http1_head import Limits
 
+    Begin = Callable[[Scope, dict[bytes, bytes], bool, bool], HttpExchange]
+
 log = logging.getLogger(__name__)
 
 SLICE = 16_384  # few enough that a client cannot have many requests taken in before the first is answered
 CHUNKING = 8  # a chunk of one byte takes six on the wire; what exceeds this is trailers or extensions
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 _FRAMING = (b"content-length", b"transfer-encoding")
+_Line = tuple[bytes, str, bytes]  # method, version, target
 
 
 class RequestReader:
-    """`begin` makes an exchange of scope, whether the client waits for a 100, and whether another may follow."""
+    """`begin` makes an exchange of scope, headers by name, whether the client waits for a 100, and whether another may
+    follow."""
 
     __slots__ = (
         "_begin",
@@ -49,9 +53,7 @@ class RequestReader:
         "received",
     )
 
-    def __init__(
-        self, begin: Callable[[Scope, bool, bool], HttpExchange], limits: Limits, client: Any, server: Any
-    ) -> None:
+    def __init__(self, begin: Begin, limits: Limits, client: Any, server: Any) -> None:
         self._begin = begin
         self._limits = limits
         self._peers = (client, server)
@@ -61,7 +63,7 @@ class RequestReader:
         self._upgrading = False
         # what was valid the last time: most clients send the same again and again
         self._host: bytes | None = None
-        self._line: tuple[str, str, bytes] | None = None  # method, version, target
+        self._line: _Line | None = None
         self._scope: dict[str, Any] = {}
         self.reading: HttpExchange | None = None  # whose body is arriving
         self.received = 0  # bytes of a request that is not whole yet; not those that came with the end of the last one
@@ -128,20 +130,23 @@ class RequestReader:
         if len(headers) > limits.fields or self.received + SLICE > limits.head:  # the last may have ended in this slice
             http1_head.check_size(target, headers, limits)
         parser = self._parser
-        method, version = parser.get_method().decode(), parser.get_http_version()
+        version = parser.get_http_version()
+        line = (parser.get_method(), version, target)
+        if line != self._line:
+            self._scope = self._scope_of(*line)
+            self._line = line
         fields = dict(headers)
-        http1_head.check(version, fields, headers)
+        expects = b"expect" in fields
+        if expects or b"transfer-encoding" in fields or len(fields) != len(headers):
+            http1_head.check(version, fields, headers)
         host = fields.get(b"host")
         if host is None or host != self._host:
             http1_head.check_host(host, version)
             self._host = host
-        if (method, version, target) != self._line:
-            self._scope = self._scope_of(method, version, target)
-            self._line = (method, version, target)
         scope: Scope = self._scope.copy()
         scope["headers"] = headers
         current = version == "1.1"
-        self.reading = self._begin(scope, current and b"expect" in fields, current and parser.should_keep_alive())
+        self.reading = self._begin(scope, fields, current and expects, current and parser.should_keep_alive())
         if b"upgrade" in fields:
             self._upgrading = parser.should_upgrade()
 
@@ -159,7 +164,10 @@ class RequestReader:
         if not reading.persistent:  # type: ignore[union-attr]
             self.done = True
 
-    def _scope_of(self, method: str, version: str, target: bytes) -> dict[str, Any]:
+    def _scope_of(self, verb: bytes, version: str, target: bytes) -> dict[str, Any]:
+        """What the request line alone says."""
+        http1_head.check_version(version)
+        method = verb.decode()
         raw_path, query = http1_head.split(method, target)
         path = raw_path.decode("ascii")
         return {
