@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from gateway.backends.onnx.signature import Tensors
+
+# Elements that may go into a shared run: 4 MiB of float32. Activations are a multiple of that, and requests as large
+# as these gain nothing by company.
+SHARED = 1 << 20
 
 Outputs = list[NDArray[Any]]
 
@@ -43,6 +49,36 @@ class Job:
         if len({values.shape[:1] for values in self.inputs.values()}) != 1:
             return self
         return tuple([(name, values.dtype, values.shape[1:]) for name, values in self.inputs.items()])
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One run of the session, for one job or several."""
+
+    jobs: Sequence[Job]
+    stopped: bool = False
+    options: ort.RunOptions = field(default_factory=ort.RunOptions)
+
+    def stop(self) -> None:
+        """It raises at the next node; any thread may ask."""
+        self.stopped = True
+        self.options.terminate = True
+
+    def stop_if_gone(self) -> None:
+        if all(job.gone for job in self.jobs):
+            self.stop()
+
+
+def taken(waiting: deque[Job], max_rows: int) -> list[Job]:
+    """The next in line, and those behind it as far as there is room for them in one run; off the line."""
+    first = waiting.popleft()
+    jobs, rows, elements = [first], first.rows, first.elements
+    while waiting:
+        rows, elements = rows + waiting[0].rows, elements + waiting[0].elements
+        if rows > max_rows or elements > SHARED:
+            break
+        jobs.append(waiting.popleft())
+    return jobs
 
 
 def grouped(jobs: Sequence[Job]) -> Iterable[list[Job]]:

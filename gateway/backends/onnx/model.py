@@ -16,7 +16,7 @@ from gateway.backends.onnx.deadlines import Deadlines
 from gateway.backends.onnx.runner import Runner
 from gateway.backends.onnx.session import open_session
 from gateway.backends.onnx.signature import Tensors, signature_of
-from gateway.backends.onnx.warm_up import warm_up
+from gateway.backends.onnx.warm_up import rows_within, warm_up
 from gateway.errors import BackendUnavailable
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,9 @@ class OnnxModel:
         if alone and max_batch > 1:
             log.info("%s: requests are run one by one: %s", path, alone)
         self.aside = asyncio.Lock()  # held by who runs a shadow copy: clients' requests wait behind one at most
-        self._runner = Runner(session, path.stem, 1 if alone else max_batch)
+        rows = 1 if alone else max_batch
+        rows_here = rows_within(session, self.signature, rows) if threads == 1 else 0
+        self._runner = Runner(session, path.stem, rows, rows_here)
         self._deadlines = Deadlines(self._runner.stop_if_gone)
         self._arrived: list[Job] = []  # in this turn of the loop
         self._closed = False
@@ -91,6 +93,6 @@ class OnnxModel:
         """At the end of a turn of the loop, so that what came in it shares a run: woken by the first request, the
         thread would take that alone, and contend with the loop for the interpreter once for each of the others.
         """
-        for job in self._arrived:
-            self._runner.put(job)
-        self._arrived.clear()
+        arrived, self._arrived = self._arrived, []
+        if arrived:
+            self._runner.put(arrived)

@@ -40,7 +40,9 @@ def resident() -> int:
 
 
 def unload(model: OnnxModel) -> None:
-    """Ends the model's thread, which must not be left behind."""
+    """Ends the model's threads, which must not be left behind."""
     model.close()
-    model._runner.thread.join(5)
-    assert not model._runner.thread.is_alive()
+    runner = model._runner
+    for thread in [runner.thread, *([runner._watchdog.thread] if runner._watchdog else [])]:
+        thread.join(5)
+        assert not thread.is_alive()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.backends.onnx import OnnxModel, Tensors, load, runner
+from gateway.backends.onnx import OnnxModel, Tensors, batching, load
 from gateway.errors import BackendError, BackendTimeout, BadOutput
 from tests.unit.backends import tiny_onnx
 from tests.unit.backends.models import FLIGHT_DELAY, Build, begun, row, unload, within
@@ -58,7 +58,7 @@ async def test_a_run_has_at_most_so_many_rows(build: Build, max_batch: int, runs
 
 
 async def test_large_requests_do_without_company(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "SHARED", 3 * tiny_onnx.FEATURES)
+    monkeypatch.setattr(batching, "SHARED", 3 * tiny_onnx.FEATURES)
     model = build(tiny_onnx.moody)
     values = [float(n) for n in range(9)]
     assert await together(model, values) == logarithms(values)
