@@ -12,6 +12,7 @@ import orjson
 from gateway.backends.base import Headers
 from gateway.errors import BadOutput, RequestError
 from gateway.serving import coding
+from gateway.serving.headers import field
 from gateway.serving.oip.request import HEADER_LENGTH
 from gateway.serving.splice import every_top_level, replaced
 
@@ -30,7 +31,7 @@ def mask(headers: Headers, body: bytes, public_name: str, key: bytes = b"model_n
     Raises BadOutput for an answer in a coding that cannot be undone, or shorter than its header says.
     """
     fields = dict(headers)
-    packed = fields.get(b"content-encoding", b"identity")
+    packed = field(headers, b"content-encoding") or b"identity"
     text = _unpacked(body, packed)
     length = _json_length(fields, len(text))
     # The upstream cannot be asked which of two counts, so every one is replaced.
