@@ -243,6 +243,8 @@ async def test_other_headers_may_come_twice(serving: LocalWorker) -> None:
         ("GET", "/plain/a%2f..%2fx", 400, ""),
         ("GET", "/plain/a\\..\\x", 400, ""),
         ("GET", "/plain/.", 400, ""),
+        ("GET", "/plain/..;/x", 400, ""),
+        ("GET", "/plain/%2e.%3bv=1/x", 400, ""),
     ],
 )
 async def test_what_is_not_served_is_said(
