@@ -6,7 +6,7 @@ change; what no table in use needs any more is closed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.assignment.covariates import CovariateReader
@@ -90,7 +90,7 @@ class Registry:
             variants=variants,
             forwards=any(variant.url for variant in plan.variants),
             idempotent=all(variant.idempotent for variant in plan.variants if variant.url),
-            travelling=travelling(plan.unit_header.encode(), masked=plan.mask_model),
+            travelling=travelling(plan.unit_header.encode(), _set_by(plan.variants), masked=plan.mask_model),
             signature=signature,
             codec=None if signature is None else oip.Codec(plan.name, signature, max_body),
             key=salt_key(plan.salt),
@@ -118,6 +118,13 @@ class Registry:
             breaker = self._breakers.setdefault(key, Breaker())
         counters = VariantCounters(self.page, endpoint.name, endpoint.experiment, plan.name)
         return Variant(plan, self._backends[key], breaker, counters, pi)
+
+
+def _set_by(variants: Iterable[VariantPlan]) -> Iterator[bytes]:
+    """The names of the headers that these set on what is sent to them."""
+    for variant in variants:
+        for name, _ in variant.headers:
+            yield name.lower().encode()
 
 
 def _kept(endpoint: EndpointPlan, variants: Mapping[str, Variant]) -> tuple[Kept, ...]:

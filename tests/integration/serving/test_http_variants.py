@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 from gateway.events import Assignment, Completion
@@ -87,6 +88,15 @@ async def test_headers_that_speak_for_the_gateway_or_the_connection_stay_behind(
         (b"x-user-id", b"me"),
         (b"x_harmless", b"1"),
     ]
+
+
+async def test_what_a_variant_sets_has_no_second_value_under_another_spelling(worker: LocalWorker) -> None:
+    async with Upstream(OK) as upstream:
+        one = http("a", "champion", f"http://{upstream.authority}")
+        await worker.publish(plan(plain(msgspec.structs.replace(one, headers=(("x-api-key", "ours"),)))))
+        await worker.request("GET", "/plain/x", headers=[("X_Api_Key", "theirs"), ("X-Api-Key", "theirs")])
+    sent = [field for field in upstream.requests[0].headers if field[0].lower().replace(b"_", b"-") == b"x-api-key"]
+    assert sent == [(b"x-api-key", b"ours")]
 
 
 async def test_the_clients_request_id_goes_on_and_comes_back(worker: LocalWorker) -> None:
