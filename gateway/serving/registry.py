@@ -6,15 +6,18 @@ change; what no table in use needs any more is closed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gateway.assignment.covariates import CovariateReader
 from gateway.assignment.hashing import salt_key, shadow_key
 from gateway.assignment.segments import SegmentReader
 from gateway.assignment.token import Signer, pack_names
+from gateway.backends import tls
 from gateway.backends.breaker import Breaker
-from gateway.backends.http import HttpBackend
+from gateway.backends.http import HttpBackend, is_secure
 from gateway.backends.onnx import ModelError, OnnxModel, Signature
 from gateway.plan import (
     HASH_SPACE,
@@ -51,6 +54,14 @@ class Registry:
     def add(self, loaded: PreparedPlan, model: OnnxModel) -> None:
         """Take a model that is loaded and warm."""
         self._backends[loaded.key] = model
+
+    async def foresee(self, plan: Plan) -> None:
+        """Read the certificates that new upstreams of this plan need, in a thread: `build` then finds them read."""
+        for endpoint in plan.endpoints:
+            for variant in endpoint.variants:
+                if is_secure(variant.url) and backend_key(endpoint.name, variant) not in self._backends:
+                    with suppress(OSError):  # `build` will say so
+                        await asyncio.to_thread(tls.context)
 
     def build(self, plan: Plan) -> Table:
         """The plan as a table, at once; its models must be here.
