@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gateway.assignment.covariates import CovariateReader
 from gateway.assignment.hashing import salt_key, shadow_key
@@ -61,7 +62,7 @@ class Registry:
             for variant in endpoint.variants:
                 if is_secure(variant.url) and backend_key(endpoint.name, variant) not in self._backends:
                     with suppress(OSError):  # `build` will say so
-                        await asyncio.to_thread(tls.context)
+                        await asyncio.to_thread(tls.context, _authorities(variant))
 
     def build(self, plan: Plan) -> Table:
         """The plan as a table, at once; its models must be here.
@@ -122,13 +123,24 @@ class Registry:
     def _variant(self, endpoint: EndpointPlan, plan: VariantPlan, pi: float) -> Variant:
         key = backend_key(endpoint.name, plan)
         if plan.url and key not in self._backends:
-            own = [(name.encode(), value.encode()) for name, value in plan.headers]
-            self._backends[key] = HttpBackend(plan.url, headers=own, idle_timeout=plan.idle_timeout)
+            self._backends[key] = _upstream(endpoint.name, plan)
         breaker = None
         if plan.role == "challenger":
             breaker = self._breakers.setdefault(key, Breaker())
         counters = VariantCounters(self.page, endpoint.name, endpoint.experiment, plan.name)
         return Variant(plan, self._backends[key], breaker, counters, pi)
+
+
+def _upstream(endpoint: str, plan: VariantPlan) -> HttpBackend:
+    own = [(name.encode(), value.encode()) for name, value in plan.headers]
+    try:
+        return HttpBackend(plan.url, ca=_authorities(plan), headers=own, idle_timeout=plan.idle_timeout)
+    except OSError as error:
+        raise PlanError(f"{endpoint}/{plan.name}: no authorities could be read from {plan.ca}: {error}") from error
+
+
+def _authorities(plan: VariantPlan) -> Path | None:
+    return Path(plan.ca) if plan.ca else None
 
 
 def _set_by(variants: Iterable[VariantPlan]) -> Iterator[bytes]:
