@@ -227,7 +227,8 @@ class Http1Protocol(asyncio.Protocol):
         self._current = exchange
         self._in_head = False
         self._receiving.clear()
-        # Not by the loop's own method, which would number it: formatting the name costs more than it says.
+        # Not by the loop's own method, which would number it: formatting the name costs more than it says. A
+        # runner of our own that begins at once would save a tenth of 2.4 us at most: asyncio's is in C.
         exchange.task = task = asyncio.Task(exchange.run(self._app), loop=self._loop, name="request")
         self.tasks.add(task)
 
