@@ -28,13 +28,13 @@ from gateway.http_server import configure
 from gateway.node import WorkerSettings
 from gateway.serving.app import DataApp
 from gateway.serving.drain import DrainingServer
-from gateway.serving.follow import PlanFollower
-from gateway.serving.http1 import Http1Protocol
+from gateway.serving.http1.protocol import Http1Protocol
 from gateway.serving.inference import Inference
 from gateway.serving.outcomes import Outcomes
-from gateway.serving.registry import Registry
 from gateway.serving.routes import Router
 from gateway.serving.shadow import Shadows
+from gateway.serving.tables.follow import PlanFollower
+from gateway.serving.tables.registry import Registry
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry.logging import configure as configure_logging
 from gateway.telemetry.status_page import StatusPage, Word

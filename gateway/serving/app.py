@@ -9,7 +9,7 @@ from gateway.errors import ClientGone, GatewayError, RequestError
 from gateway.serving import problem
 from gateway.serving.asgi import REQUEST_ID, Exchange, Receive, Scope, Send
 from gateway.serving.routes import Router
-from gateway.serving.table import Table
+from gateway.serving.tables.table import Table
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import StatusPage, Word
 

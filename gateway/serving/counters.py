@@ -7,8 +7,8 @@ from typing import Literal
 
 from gateway.errors import SpoolError
 from gateway.events import Fact
-from gateway.serving.readings import Read
-from gateway.serving.streams import Stream
+from gateway.serving.answers.readings import Read
+from gateway.serving.answers.streams import Stream
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import StatusPage

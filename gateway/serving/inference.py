@@ -16,12 +16,12 @@ from gateway.backends.breaker import Breaker
 from gateway.clock import Clock
 from gateway.errors import BackendError, BackendTimeout, BreakerOpen, ClientGone, RequestError
 from gateway.events import FORCED, Assignment, Completion, End, decision_id
+from gateway.serving.answers.readings import Reader, Readings
 from gateway.serving.asgi import Exchange, Headers
-from gateway.serving.calls import Answer, Call, predicted
+from gateway.serving.calls.plain import Answer, Call, predicted
 from gateway.serving.counters import keep
-from gateway.serving.readings import Reader, Readings
 from gateway.serving.shadow import Shadows
-from gateway.serving.table import Endpoint, Table, Variant
+from gateway.serving.tables.table import Endpoint, Table, Variant
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry.status_page import StatusPage
 

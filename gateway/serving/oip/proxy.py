@@ -11,9 +11,9 @@ import orjson
 
 from gateway.backends.base import Headers
 from gateway.errors import BadOutput, RequestError
-from gateway.serving import coding
 from gateway.serving.oip.request import HEADER_LENGTH, LARGE
-from gateway.serving.splice import every_top_level, replaced
+from gateway.serving.wire import coding
+from gateway.serving.wire.splice import every_top_level, replaced
 
 LARGEST = 64 << 20  # bytes of a coded answer once it is decoded to be masked
 

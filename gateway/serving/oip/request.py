@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from gateway.backends.onnx import Signature, Tensors
 from gateway.errors import BodyTooLarge, RequestError
-from gateway.serving import coding
 from gateway.serving.oip.datatypes import DATATYPES
 from gateway.serving.oip.tensors import InputReader
+from gateway.serving.wire import coding
 
 HEADER_LENGTH = b"inference-header-content-length"
 LARGE = 1 << 20  # bytes of JSON whose parsing would hold up every other request

@@ -13,8 +13,8 @@ import pytest
 
 from gateway.http_server import Server, configure
 from gateway.serving.asgi import Receive, Scope, Send
-from gateway.serving.http1 import Http1Protocol
-from gateway.serving.http1_head import Limits
+from gateway.serving.http1.head import Limits
+from gateway.serving.http1.protocol import Http1Protocol
 from tests.integration.serving.local_worker import LocalWorker, champion, endpoint, infer_body, plan, until
 
 pytestmark = pytest.mark.anyio

@@ -16,8 +16,8 @@ from gateway.backends.onnx import digest
 from gateway.backends.onnx import load as onnx_load
 from gateway.events import Assignment, Heartbeat
 from gateway.plan import KeptPlan, Plan, PreparedPlan, Slot, VariantPlan
-from gateway.serving import loading
-from gateway.serving.table import Table
+from gateway.serving.tables import loading
+from gateway.serving.tables.table import Table
 from gateway.telemetry.status_page import LOAD_FAILURES, Word
 from tests.integration.serving.local_worker import (
     MODELS,

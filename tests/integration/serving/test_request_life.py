@@ -15,7 +15,7 @@ from gateway.backends.onnx import OnnxModel
 from gateway.errors import SpoolError
 from gateway.events import Assignment, Completion
 from gateway.plan import SigningKey
-from gateway.serving.oip_calls import OipCall
+from gateway.serving.calls.open_inference import OipCall
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry.status_page import Word
 from tests.integration.serving.local_worker import (

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.errors import BodyTooLarge, ClientGone
 from gateway.serving.asgi import DIRECT, Exchange, Headers, Receive, Scope, Send
-from gateway.serving.http1 import Http1Protocol
+from gateway.serving.http1.protocol import Http1Protocol
 from tests.unit.serving.http1_peer import App, Peer, Script, settle
 
 pytestmark = pytest.mark.anyio

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from gateway.backends.base import Headers
 from gateway.events import Assignment, Outcome, Rejection
 from gateway.plan import EndpointPlan, MetricPlan, ReadingPlan, Slot, VariantPlan
-from gateway.serving.capture import LARGEST
-from gateway.serving.readings import Read, Reader, Readings
-from gateway.serving.streams import Stream
+from gateway.serving.answers.capture import LARGEST
+from gateway.serving.answers.readings import Read, Reader, Readings
+from gateway.serving.answers.streams import Stream
 
 JSON: Headers = [(b"content-type", b"application/json")]
 EVENTS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8")]

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import RequestError
-from gateway.serving.splice import every_top_level, replace_top_level, top_level
+from gateway.serving.wire.splice import every_top_level, replace_top_level, top_level
 
 KEY = b"model"
 

@@ -18,11 +18,11 @@ from gateway.backends.base import Headers
 from gateway.errors import ValueRejected
 from gateway.events import Assignment, Outcome, Rejection
 from gateway.plan import EndpointPlan, MetricPlan
-from gateway.serving.capture import LARGEST
-from gateway.serving.coding import Decoder
-from gateway.serving.headers import is_event_stream
-from gateway.serving.streams import Pointer, Stream, StreamReader
-from gateway.serving.values import checked, limits
+from gateway.serving.answers.capture import LARGEST
+from gateway.serving.answers.streams import Pointer, Stream, StreamReader
+from gateway.serving.answers.values import checked, limits
+from gateway.serving.wire.coding import Decoder
+from gateway.serving.wire.headers import is_event_stream
 
 _BOOLEANS = {b"true": True, b"false": False}
 

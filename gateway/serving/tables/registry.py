@@ -28,11 +28,11 @@ from gateway.plan import (
     shares,
 )
 from gateway.serving import oip
-from gateway.serving.capture import Capture
+from gateway.serving.answers.capture import Capture
+from gateway.serving.answers.readings import Readings
 from gateway.serving.counters import EndpointCounters, VariantCounters
-from gateway.serving.headers import travelling
-from gateway.serving.readings import Readings
-from gateway.serving.table import Backend, Endpoint, Kept, Table, Variant
+from gateway.serving.tables.table import Backend, Endpoint, Kept, Table, Variant
+from gateway.serving.wire.headers import travelling
 from gateway.telemetry.status_page import StatusPage
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from gateway.serving.sse import Event, EventReader
+from gateway.serving.wire.sse import Event, EventReader
 
 _DONE = b"[DONE]"
 # A string that is not empty under one of these keys. Inside of strings, quotes have a backslash before them.

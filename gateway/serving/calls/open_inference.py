@@ -13,9 +13,9 @@ from gateway.backends import base
 from gateway.backends.onnx import OnnxModel
 from gateway.serving import oip
 from gateway.serving.asgi import Exchange
-from gateway.serving.calls import Answer, Call, request_of
+from gateway.serving.calls.plain import Answer, Call, request_of
 from gateway.serving.oip import proxy
-from gateway.serving.table import Endpoint, Variant
+from gateway.serving.tables.table import Endpoint, Variant
 
 
 @dataclass(slots=True)

@@ -16,10 +16,10 @@ import orjson
 from gateway.backends import base
 from gateway.errors import BackendError, RequestError, UnknownEndpoint
 from gateway.serving.asgi import Exchange, Headers
-from gateway.serving.calls import Answer, Call, request_of
-from gateway.serving.masking import masked
-from gateway.serving.splice import replace_top_level
-from gateway.serving.table import Endpoint, Table, Variant
+from gateway.serving.calls.masking import masked
+from gateway.serving.calls.plain import Answer, Call, request_of
+from gateway.serving.tables.table import Endpoint, Table, Variant
+from gateway.serving.wire.splice import replace_top_level
 
 JSON: Headers = [(b"content-type", b"application/json")]
 

@@ -2,7 +2,7 @@
 
 A call is prepared once, from the client's bytes, and can then be put to any variant of the endpoint; `attempt` and
 `copy` raise nothing but BackendError (and cancellation), so whatever they raise counts against the variant.
-`Call` itself is plain HTTP; `serving.oip_calls` and `serving.openai` refine what a variant is asked and what of its
+`Call` itself is plain HTTP; `open_inference` and `openai` refine what a variant is asked and what of its
 answer the client sees.
 """
 
@@ -19,8 +19,8 @@ from gateway.backends.hop import end_to_end
 from gateway.backends.http import HttpBackend
 from gateway.errors import BackendError, BadOutput
 from gateway.serving.asgi import REQUEST_ID, Exchange, Headers
-from gateway.serving.headers import OURS, is_event_stream, returning
-from gateway.serving.table import Endpoint, Variant
+from gateway.serving.tables.table import Endpoint, Variant
+from gateway.serving.wire.headers import OURS, is_event_stream, returning
 
 HELD = 64 << 10  # bytes up to which a body is collected before it is sent on: then it can be sent to somebody else too
 

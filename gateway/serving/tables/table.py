@@ -17,10 +17,10 @@ from gateway.backends.http import HttpBackend
 from gateway.backends.onnx import OnnxModel, Signature
 from gateway.plan import EndpointPlan, MetricPlan, Plan, VariantPlan
 from gateway.serving import oip
-from gateway.serving.capture import Capture
+from gateway.serving.answers.capture import Capture
+from gateway.serving.answers.readings import Readings
 from gateway.serving.counters import EndpointCounters, VariantCounters
-from gateway.serving.headers import Verdicts
-from gateway.serving.readings import Readings
+from gateway.serving.wire.headers import Verdicts
 
 Backend = OnnxModel | HttpBackend
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from gateway.backends.onnx import ModelError, OnnxModel, load
 from gateway.clock import Clock
 from gateway.plan import BackendKey, PreparedPlan, VariantPlan
-from gateway.serving.registry import Registry
+from gateway.serving.tables.registry import Registry
 from gateway.telemetry.status_page import LOAD_FAILURES, StatusPage
 
 log = logging.getLogger(__name__)

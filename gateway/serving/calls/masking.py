@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from gateway.backends.base import Body
-from gateway.serving.calls import Answer
-from gateway.serving.headers import field
-from gateway.serving.splice import every_top_level, replaced
-from gateway.serving.sse import EventEditor
+from gateway.serving.calls.plain import Answer
+from gateway.serving.wire.headers import field
+from gateway.serving.wire.splice import every_top_level, replaced
+from gateway.serving.wire.sse import EventEditor
 
 
 def masked(answer: Answer, key: bytes, value: bytes) -> Answer:
