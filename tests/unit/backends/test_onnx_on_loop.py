@@ -32,7 +32,10 @@ async def test_a_small_model_answers_before_the_loop_has_turned_twice(build: Bui
     assert [float(values[0, 0]) for (values,) in answers] == list(range(20))
 
 
-async def test_a_hang_is_stopped_within_milliseconds_and_its_model_leaves_the_loop(build: Build) -> None:
+async def test_a_hang_is_stopped_within_milliseconds_and_its_model_leaves_the_loop(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "HELD", 60.0)
     model = build(tiny_onnx.moody)
     assert model.on_loop
     call = asyncio.ensure_future(model.infer(row(HANGS), within(0.5)))
@@ -48,7 +51,8 @@ async def test_a_hang_is_stopped_within_milliseconds_and_its_model_leaves_the_lo
     assert model.runs == 2  # the one that was stopped counts for nobody
 
 
-async def test_who_waits_with_a_hang_is_answered_all_the_same(build: Build) -> None:
+async def test_who_waits_with_a_hang_is_answered_all_the_same(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "HELD", 60.0)
     model = build(tiny_onnx.moody, max_batch=1)
     assert model.on_loop
     values = [-1.0, HANGS, 1.0]
