@@ -291,6 +291,33 @@ async def test_a_client_that_leaves_in_its_upload_is_no_failure_of_the_variant(w
     assert worker.count("gateway_completions", "plain", "exp-1", "a", "error") == 0
 
 
+@pytest.mark.parametrize("taken", [True, False])
+async def test_an_upload_that_stalls_is_its_clients_unless_the_upstream_takes_none(
+    worker: LocalWorker, taken: bool
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        if taken:
+            await peer.gone()
+        await asyncio.sleep(LONG)
+
+    async with Upstream(script) as upstream:
+        url = f"http://{upstream.authority}"
+        variants = http("a", "champion", url), http("b", "challenger", url, timeout=0.2)
+        await worker.publish(plan(endpoint(*variants, share=0.5, name="plain", protocol="http"), max_body=1 << 26))
+        user = worker.user_of("b", "plain").encode()
+        for _ in range(3):
+            async with asking(worker, "POST", "/plain/up", (b"x-user-id", user)) as client:
+                client.send(b"x" * (100_000 if taken else 1 << 25), more=True)
+                client.send(b"x", more=True)
+                await client.until(lambda: client.whole)
+            assert client.status == (408 if taken else 504)
+    assert {(fact.end, fact.error) for fact in worker.facts(Completion)} == {
+        ("rejected", "") if taken else ("failed", "deadline")
+    }
+    assert worker.count("gateway_breaker_opened", "plain", "b") == int(not taken)
+
+
 async def test_an_upload_beyond_the_limit_is_refused_and_the_upstream_left(worker: LocalWorker) -> None:
     async def script(peer: Peer) -> None:
         await peer.head()
