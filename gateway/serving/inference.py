@@ -11,15 +11,15 @@ import asyncio
 from dataclasses import dataclass
 
 from gateway.assignment.hashing import bucket, unit_digest
-from gateway.backends.base import Body
 from gateway.backends.breaker import Breaker
 from gateway.clock import Clock
-from gateway.errors import BackendError, BackendTimeout, BreakerOpen, ClientGone, RequestError
+from gateway.errors import BackendError, BreakerOpen, ClientGone, RequestError
 from gateway.events import FORCED, Assignment, Completion, End, decision_id
-from gateway.serving.asgi import Exchange, Headers
+from gateway.serving.asgi import Exchange
 from gateway.serving.calls import Answer, Call, predicted
 from gateway.serving.counters import keep
 from gateway.serving.readings import Reader, Readings
+from gateway.serving.relay import Relay
 from gateway.serving.shadow import Shadows
 from gateway.serving.table import Endpoint, Table, Variant
 from gateway.spool.writer import SpoolWriter
@@ -72,21 +72,17 @@ class Inference:
             if answer.rest is None:
                 await exchange.answer(answer.status, headers, answer.body)
             else:
-                async with asyncio.timeout(course.served.plan.stream_timeout):
-                    await self._pass_on(exchange, call, course, headers, answer.rest)
+                relay = Relay(exchange, call, answer, course.reader, self._clock)
+                await relay.run(headers, answer.rest, course.served.plan.stream_timeout)
             course.end = "answered"
         except BackendError as failure:
             course.status = failure.status
             course.error = course.error or failure.kind
             raise
-        except TimeoutError as late:
-            course.status = BackendTimeout.status
-            course.error = course.error or BackendTimeout.kind
-            raise BackendTimeout("the answer went on for too long") from late
         except asyncio.CancelledError:
             course.end = "client_closed"
             raise
-        except RequestError as mistake:  # in a body that was passed on while it came
+        except RequestError as mistake:  # in a body that was passed on while it came, or one that nobody reads
             course.status = mistake.status
             course.end = "client_closed" if isinstance(mistake, ClientGone) else "rejected"
             raise
@@ -103,24 +99,6 @@ class Inference:
         if endpoint.plan.shadow and not assignment.flags & FORCED and endpoint.shadows(_unit(exchange, endpoint)):
             self._shadows.offer(table, endpoint, call, assignment.decision, (variant, course.served))
         return course.status
-
-    async def _pass_on(self, exchange: Exchange, call: Call, course: _Course, headers: Headers, rest: Body) -> None:
-        """Send an answer as it comes, no faster than the client reads."""
-        answer, reader = course.answer, course.reader
-        assert answer is not None
-        try:
-            await exchange.begin(answer.status, headers, answer.body)
-            async for piece in rest:
-                if reader is not None:
-                    reader.piece(piece, self._clock.monotonic())
-                await exchange.more(piece)
-            await exchange.end()
-        except BackendError as failure:
-            if last_words := call.last_words(answer, failure):
-                await exchange.more(last_words)
-            raise
-        finally:
-            rest.close()
 
     def _reader(self, exchange: Exchange, readings: Readings, answer: Answer) -> Reader:
         reader = Reader(readings, exchange.started)

@@ -44,6 +44,10 @@ class Client:
     sent: list[Message] = field(default_factory=list)
     came: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+    reads: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: it takes nothing more
+
+    def __post_init__(self) -> None:
+        self.reads.set()
 
     def send(self, piece: bytes, *, more: bool = False) -> None:
         self.sending.put_nowait({"type": "http.request", "body": piece, "more_body": more})
@@ -77,6 +81,7 @@ async def asking(worker: LocalWorker, method: str, path: str, *fields: tuple[byt
     async def answered(message: Message) -> None:
         client.sent.append(message)
         client.came.set()
+        await client.reads.wait()
 
     async def run() -> None:
         await worker.worker.app(asked, client.sending.get, answered)
@@ -217,6 +222,22 @@ async def test_a_stream_that_goes_on_for_too_long_is_cut(worker: LocalWorker) ->
             await asyncio.wait([client.task], timeout=LONG)
     (completion,) = worker.facts(Completion)
     assert (completion.end, completion.error, completion.status) == ("failed", "deadline", 504)
+
+
+async def test_a_client_that_does_not_read_is_gone_and_harms_nobody(worker: LocalWorker) -> None:
+    gate = asyncio.Event()
+    gate.set()
+    async with Upstream(streaming(gate, chunk(FIRST))) as upstream:
+        short = replace(http("v0", "champion", f"http://{upstream.authority}"), stream_timeout=0.05)
+        await worker.publish(plan(endpoint(short, name="chat", protocol="openai")))
+        async with asking(worker, "POST", "/v1/chat/completions") as client:
+            client.reads.clear()
+            client.send(ASKED)
+            assert client.task is not None
+            await asyncio.wait([client.task], timeout=LONG)
+    (completion,) = worker.facts(Completion)
+    assert (completion.end, completion.error, completion.status) == ("client_closed", "", 499)
+    assert worker.count("gateway_streams_aborted", "chat", "v0") == 1
 
 
 @pytest.mark.parametrize("stream", [False, True])
