@@ -212,7 +212,7 @@ class Inference:
         if course.reader is None:
             keep(completion, self._spool, self._page)
             return
-        read = course.reader.end(course.end == "client_closed", self._clock.monotonic())
+        read = course.reader.end(course.end, self._clock.monotonic())
         course.served.counters.read(read)
         keep(completion, self._spool, self._page, *read.facts(assignment, completion.at))
 
