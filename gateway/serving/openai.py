@@ -18,7 +18,7 @@ from gateway.errors import BackendError, RequestError, UnknownEndpoint
 from gateway.serving.asgi import Exchange, Headers
 from gateway.serving.calls import Answer, Call, request_of
 from gateway.serving.masking import masked
-from gateway.serving.splice import replace_top_level
+from gateway.serving.splice import Span, replaced, top_level
 from gateway.serving.table import Endpoint, Table, Variant
 
 JSON: Headers = [(b"content-type", b"application/json")]
@@ -37,12 +37,12 @@ _named = msgspec.json.Decoder(_Named)
 @dataclass(slots=True)
 class OpenAiCall(Call):
     endpoint: Endpoint
+    model: Span  # where the body names it
 
     def asked(self, variant: Variant) -> base.Request:
         if not variant.plan.model:
             return self.request
-        body = replace_top_level(self.request.body, b"model", orjson.dumps(variant.plan.model))
-        assert body is not None  # the endpoint was found by it
+        body = replaced(self.request.body, [self.model], orjson.dumps(variant.plan.model))
         return msgspec.structs.replace(self.request, body=body)
 
     def told(self, answer: Answer) -> Answer:
@@ -69,11 +69,14 @@ async def read(exchange: Exchange, table: Table) -> Asked:
 
 
 async def prepare(exchange: Exchange, asked: Asked) -> OpenAiCall:
+    """Raises RequestError if it is in doubt whose request it is or which model it names, whoever may answer it."""
     exchange.once(asked.endpoint.unit_header)
+    span = top_level(asked.body, b"model")
+    assert span is not None  # the endpoint was found by it
     # What is to be masked is needed whole; a stream is masked event by event.
     whole = asked.endpoint.plan.mask_model and not asked.stream
     request = request_of(exchange, asked.endpoint, exchange.scope["raw_path"], asked.body, whole=whole)
-    return OpenAiCall(request, asked.endpoint)
+    return OpenAiCall(request, asked.endpoint, span)
 
 
 def _endpoint(table: Table, name: str) -> Endpoint:

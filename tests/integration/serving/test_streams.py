@@ -263,6 +263,16 @@ async def test_a_masked_answer_names_the_endpoint_and_is_else_untouched(worker: 
     assert b"accept-encoding" not in seen.names()
 
 
+@pytest.mark.parametrize("first", [b'"model":"chat"', b'"mod\\u0065l":"chat"'])
+async def test_a_request_that_names_two_models_is_refused_before_anybody_is_drawn(
+    worker: LocalWorker, first: bytes
+) -> None:
+    await worker.publish(plan(chat("http://127.0.0.1:9")))
+    reply = await worker.request(path="/v1/chat/completions", body=b"{" + first + b"," + ASKED[1:])
+    assert (reply.status, reply.error) == (400, "the key 'model' must not be repeated: which one counts?")
+    worker.nothing_happened()
+
+
 async def test_a_long_body_reaches_the_upstream_while_it_comes(worker: LocalWorker) -> None:
     pieces = [bytes([65 + number]) * 50_000 for number in range(4)]
     arrived: list[bytes] = []
