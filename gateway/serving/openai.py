@@ -17,6 +17,7 @@ from gateway.backends import base
 from gateway.errors import BackendError, RequestError, UnknownEndpoint
 from gateway.serving.asgi import Exchange, Headers
 from gateway.serving.calls import Answer, Call, request_of
+from gateway.serving.headers import is_coded
 from gateway.serving.masking import masked
 from gateway.serving.splice import Span, replaced, top_level
 from gateway.serving.table import Endpoint, Table, Variant
@@ -50,7 +51,7 @@ class OpenAiCall(Call):
         return masked(answer, b"model", orjson.dumps(plan.name)) if plan.mask_model else answer
 
     def last_words(self, answer: Answer, failure: BackendError) -> bytes:
-        return error_event(str(failure), failure.reason) if answer.events else b""
+        return error_event(str(failure), failure.reason) if answer.events and not is_coded(answer.headers) else b""
 
 
 class Asked(NamedTuple):
@@ -118,5 +119,5 @@ def error_body(message: str, reason: str, *, asked_for: bool) -> bytes:
 
 
 def error_event(message: str, reason: str) -> bytes:
-    """The last event of a stream that cannot go on: the status went out long ago."""
-    return b"data: " + error_body(message, reason, asked_for=False) + b"\n\n"
+    """The last event of a stream that cannot go on: the status went out long ago. The one before it may be half."""
+    return b"\n\ndata: " + error_body(message, reason, asked_for=False) + b"\n\n"

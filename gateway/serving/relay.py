@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.backends.base import Body
@@ -11,6 +12,8 @@ from gateway.errors import BackendError, BackendTimeout, ClientGone
 from gateway.serving.asgi import Exchange, Headers
 from gateway.serving.calls import Answer, Call
 from gateway.serving.readings import Reader
+
+PATIENCE = 1.0  # seconds for a client to make room for the last words of an answer that breaks off
 
 
 @dataclass(slots=True)
@@ -28,6 +31,13 @@ class Relay:
         """Until the end of the answer, or for so long; then ClientGone if it waits for the client to read, and else
         BackendTimeout. Raises BackendError if the upstream breaks off."""
         try:
+            await self._within(seconds, headers, rest)
+        except BackendError as failure:
+            await self._last_words(failure)
+            raise
+
+    async def _within(self, seconds: float, headers: Headers, rest: Body) -> None:
+        try:
             async with asyncio.timeout(seconds):
                 await self._pieces(headers, rest)
         except TimeoutError as late:
@@ -39,19 +49,21 @@ class Relay:
 
     async def _pieces(self, headers: Headers, rest: Body) -> None:
         exchange, reader = self.exchange, self.reader
-        try:
+        self._sending = True
+        await exchange.begin(self.answer.status, headers, self.answer.body)
+        self._sending = False
+        async for piece in rest:
+            if reader is not None:
+                reader.piece(piece, self.clock.monotonic())
             self._sending = True
-            await exchange.begin(self.answer.status, headers, self.answer.body)
+            await exchange.more(piece)
             self._sending = False
-            async for piece in rest:
-                if reader is not None:
-                    reader.piece(piece, self.clock.monotonic())
-                self._sending = True
-                await exchange.more(piece)
-                self._sending = False
-            self._sending = True
-            await exchange.end()
-        except BackendError as failure:
-            if last_words := self.call.last_words(self.answer, failure):
-                await exchange.more(last_words)
-            raise
+        self._sending = True
+        await exchange.end()
+
+    async def _last_words(self, failure: BackendError) -> None:
+        """What the client is told before it is cut off, if it still reads."""
+        if words := self.call.last_words(self.answer, failure):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    await self.exchange.more(words)

@@ -150,13 +150,20 @@ async def test_a_stream_is_measured_while_it_passes(worker: LocalWorker) -> None
     assert worker.count("gateway_stream_tokens", "chat", "v0") == 3
 
 
-async def test_a_stream_that_breaks_off_ends_in_the_words_of_its_clients_and_counts(worker: LocalWorker) -> None:
-    gate = asyncio.Event()
-    gate.set()
-
+@pytest.mark.parametrize(
+    ("head", "piece", "words"),
+    [
+        (HEAD, FIRST, True),
+        (HEAD, FIRST + FIRST[:9], True),  # half an event stays one of its own
+        (HEAD.replace(b"Transfer", b"Content-Encoding: gzip\r\nTransfer"), b"\x1f\x8b\x08", False),
+    ],
+)
+async def test_a_stream_that_breaks_off_ends_in_the_words_of_its_clients_and_counts(
+    worker: LocalWorker, head: bytes, piece: bytes, words: bool
+) -> None:
     async def breaking(peer: Peer) -> None:
         await peer.request()
-        await peer.send(HEAD + chunk(FIRST))
+        await peer.send(head + chunk(piece))
 
     async with Upstream(breaking) as upstream:
         await worker.publish(plan(chat(f"http://{upstream.authority}")))
@@ -164,7 +171,9 @@ async def test_a_stream_that_breaks_off_ends_in_the_words_of_its_clients_and_cou
             client.send(ASKED)
             assert client.task is not None
             await asyncio.wait([client.task], timeout=LONG)
-    assert client.body.startswith(FIRST + b'data: {"error":{"message":"')
+    assert client.body.startswith(piece)
+    assert client.body.removeprefix(piece).startswith(b'\n\ndata: {"error":{"message":"') == words
+    assert words or client.body == piece
     assert not client.whole  # the connection is cut: nobody takes it for the end
     (completion,) = worker.facts(Completion)
     assert (completion.end, completion.error, completion.status) == ("failed", "incomplete", 502)
@@ -220,6 +229,7 @@ async def test_a_stream_that_goes_on_for_too_long_is_cut(worker: LocalWorker) ->
             client.send(ASKED)
             assert client.task is not None
             await asyncio.wait([client.task], timeout=LONG)
+    assert b'data: {"error":{"message":"the answer went on for too long"' in client.body
     (completion,) = worker.facts(Completion)
     assert (completion.end, completion.error, completion.status) == ("failed", "deadline", 504)
 
