@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from gateway.assignment.hashing import bucket, unit_digest
 from gateway.backends.breaker import Breaker
 from gateway.clock import Clock
-from gateway.errors import BackendError, BreakerOpen, ClientGone, RequestError
+from gateway.errors import BackendError, BreakerOpen, ClientGone, GatewayError, RequestError
 from gateway.events import FORCED, Assignment, Completion, End, decision_id
 from gateway.serving.asgi import Exchange
 from gateway.serving.calls import Answer, Call, predicted
 from gateway.serving.counters import keep
-from gateway.serving.readings import Reader, Readings
+from gateway.serving.readings import Reader
 from gateway.serving.relay import Relay
 from gateway.serving.shadow import Shadows
 from gateway.serving.table import Endpoint, Table, Variant
@@ -41,6 +41,17 @@ class _Course:
     reader: Reader | None = None  # of what metrics take from answers
     unreported: Breaker | None = None  # waits to hear how the rest of the assigned variant's answer comes
 
+    def failed(self, error: BaseException) -> None:
+        """The client has no answer, or no whole one; what it did itself is no error of a variant's."""
+        if isinstance(error, GatewayError):
+            self.status = error.status
+        if isinstance(error, ClientGone | asyncio.CancelledError):
+            self.end = "client_closed"
+        elif isinstance(error, RequestError):  # in a body that was passed on while it came
+            self.end = "rejected"
+        else:
+            self.error = self.error or (error.kind if isinstance(error, BackendError) else "internal")
+
 
 class Inference:
     """Answers inference requests of one worker and leaves two facts for each."""
@@ -62,32 +73,17 @@ class Inference:
                 course.error = answer.failure
             else:
                 answer = await self._of_challenger(endpoint, variant, call, course)
-            course.answer = answer
-            course.status = answer.status
-            course.first_byte_us = self._elapsed_us(exchange)
+            self._begun(exchange, endpoint, course, answer)
             token = table.signer.sign(endpoint.names, assignment.decision, assignment.at, assignment.bucket)
             headers = [*answer.headers, (DECISION, token)]
-            if endpoint.readings is not None:
-                course.reader = self._reader(exchange, endpoint.readings, answer)
             if answer.rest is None:
                 await exchange.answer(answer.status, headers, answer.body)
             else:
                 relay = Relay(exchange, call, answer, course.reader, self._clock)
                 await relay.run(headers, answer.rest, course.served.plan.stream_timeout)
             course.end = "answered"
-        except BackendError as failure:
-            course.status = failure.status
-            course.error = course.error or failure.kind
-            raise
-        except asyncio.CancelledError:
-            course.end = "client_closed"
-            raise
-        except RequestError as mistake:  # in a body that was passed on while it came, or one that nobody reads
-            course.status = mistake.status
-            course.end = "client_closed" if isinstance(mistake, ClientGone) else "rejected"
-            raise
-        except Exception:
-            course.error = course.error or "internal"
+        except (Exception, asyncio.CancelledError) as error:
+            course.failed(error)
             raise
         finally:
             if course.unreported is not None:
@@ -100,11 +96,15 @@ class Inference:
             self._shadows.offer(table, endpoint, call, assignment.decision, (variant, course.served))
         return course.status
 
-    def _reader(self, exchange: Exchange, readings: Readings, answer: Answer) -> Reader:
-        reader = Reader(readings, exchange.started)
-        reader.head(answer.status, answer.headers)
-        reader.piece(answer.body, self._clock.monotonic())
-        return reader
+    def _begun(self, exchange: Exchange, endpoint: Endpoint, course: _Course, answer: Answer) -> None:
+        """An answer is here, or its beginning."""
+        course.answer = answer
+        course.status = answer.status
+        course.first_byte_us = self._elapsed_us(exchange)
+        if endpoint.readings is not None:
+            course.reader = reader = Reader(endpoint.readings, exchange.started)
+            reader.head(answer.status, answer.headers)
+            reader.piece(answer.body, self._clock.monotonic())
 
     def _assign(self, exchange: Exchange, table: Table, endpoint: Endpoint) -> tuple[Variant, Assignment]:
         """Draw the variant and append the fact, before any backend hears of the request."""
