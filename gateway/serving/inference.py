@@ -17,7 +17,7 @@ from gateway.errors import BackendError, BreakerOpen, ClientGone, GatewayError, 
 from gateway.events import FORCED, Assignment, Completion, End, decision_id
 from gateway.serving.asgi import Exchange
 from gateway.serving.calls import Answer, Call, predicted
-from gateway.serving.counters import keep
+from gateway.serving.facts import keep
 from gateway.serving.readings import Reader
 from gateway.serving.relay import Relay
 from gateway.serving.shadow import Shadows
