@@ -20,7 +20,7 @@ from gateway.clock import Clock
 from gateway.errors import BackendError
 from gateway.events import Shadow
 from gateway.serving.calls.plain import Answer, Call, predicted
-from gateway.serving.counters import keep
+from gateway.serving.facts import keep
 from gateway.serving.tables.table import Endpoint, Table, Variant
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry.status_page import StatusPage
