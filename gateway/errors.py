@@ -15,8 +15,7 @@
     │   ├── ExpectationFailed   417
     │   ├── HeadTooLarge        431
     │   ├── ClientGone          499  nobody is left to be told
-    │   ├── NotSupported        501  asked of model servers, and not done here
-    │   ├── Unimplemented       501  HTTP that this server does not speak
+    │   ├── NotSupported        501  asked of model servers or of HTTP, and not done here
     │   ├── VersionNotSupported 505
     │   └── NotReady            503  no plan yet, or no longer room
     ├── BackendError            502  the variant's own attempt failed: counted against it
@@ -129,11 +128,6 @@ class ExpectationFailed(RequestError):
 class HeadTooLarge(RequestError):
     status = 431
     reason = "head_too_large"
-
-
-class Unimplemented(RequestError):
-    status = 501
-    reason = "not_implemented"
 
 
 class VersionNotSupported(RequestError):

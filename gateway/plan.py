@@ -48,6 +48,7 @@ class VariantPlan(_Value, frozen=True, kw_only=True):
     threads: int = 1  # of the model, in each worker
     max_batch: int = 64  # rows that one run may take together; 1 is one request at a time
     url: str = ""
+    ca: str = ""  # absolute path of a PEM file: the authorities that an https:// url's certificate may be signed by
     idempotent: bool = False  # an HTTP request that may be repeated on the champion
     model: str = ""  # its name at the upstream; "" where the client's name stays
     headers: tuple[tuple[str, str], ...] = ()  # set on every request to the upstream, in place of the client's
@@ -172,7 +173,7 @@ class Plan(_Value, frozen=True, kw_only=True):
 def backend_key(endpoint: str, variant: VariantPlan) -> BackendKey:
     """Everything that makes a backend what it is: where something of it changes, another backend is needed."""
     model = variant.digest, variant.onnx, variant.threads, variant.max_batch
-    upstream = variant.url, variant.headers, variant.idle_timeout
+    upstream = variant.url, variant.ca, variant.headers, variant.idle_timeout
     return (endpoint, variant.name, *model, *upstream)
 
 

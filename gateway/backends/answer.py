@@ -77,7 +77,8 @@ class AnswerReader:
 
     def feed(self, data: bytes) -> bool:
         """Take bytes; True once the answer is whole."""
-        if not self.received and not data.startswith(VERSION[: len(data)]):
+        received = self.received
+        if received < len(VERSION) and not data.startswith(VERSION[received : received + len(data)]):
             raise ProtocolFault("the answer does not start with HTTP/1")
         self.received += len(data)
         try:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, cast
 from gateway.backends.answer import AnswerReader
 from gateway.backends.base import Incomplete, Unanswered
 from gateway.backends.body import StreamedBody
-from gateway.backends.timer import LazyTimer
 from gateway.backends.upload import chunk
 from gateway.errors import BackendError, BackendTimeout, GatewayError, RequestTimeout
+from gateway.timer import LazyTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -106,7 +106,7 @@ class Connection(asyncio.Protocol):
             transport.write(head)
             transport.write(body)
         self._deadline = deadline
-        self._timer.set(deadline)
+        self._timer.wake(deadline)
         return future
 
     async def write(self, parts: Iterable[bytes]) -> None:
@@ -189,7 +189,7 @@ class Connection(asyncio.Protocol):
         self._body = StreamedBody(self, self._loop, self._idle_timeout)
         self._future = None
         future.set_result(self._reader.answer(self._body))
-        self._timer.set(self._loop.time() + self._idle_timeout)
+        self._timer.wake(self._loop.time() + self._idle_timeout)
 
     def _pass_on(self, body: StreamedBody, *, whole: bool) -> None:
         """Another piece of the answer, or the end, has come."""

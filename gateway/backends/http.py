@@ -134,6 +134,11 @@ def _settable(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes
     return own
 
 
+def is_secure(url: str) -> bool:
+    """Whether it is an https:// one."""
+    return urlsplit(url).scheme == "https"
+
+
 def _split(url: str) -> tuple[str, str, int, bytes, bytes]:
     """Scheme, host, port, authority and path prefix of an upstream's URL; ValueError says what is wrong with it."""
     if not url.isascii() or not url.isprintable() or " " in url:

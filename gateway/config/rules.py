@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import ssl
 import stat
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -112,9 +113,11 @@ def _models(draft: EndpointDraft, files: bool) -> Iterator[Finding]:
             message = f"expected protocol: oip for an ONNX model, found protocol: {draft.protocol}"
             yield Finding((*steps, "onnx"), message)
         if variant.onnx is not None and files:
-            yield from _there((*steps, "onnx"), variant.onnx)
+            yield from _there((*steps, "onnx"), variant.onnx, "an ONNX file")
         yield from _of_files(steps, variant)
         yield from _of_upstreams(steps, variant)
+        if variant.ca is not None and variant.url is not None:
+            yield from _authorities((*steps, "ca"), variant.ca, variant.url, files)
         if variant.model is not None and draft.protocol == "http":
             yield Finding(
                 (*steps, "model"), "expected protocol oip or openai, whose requests name a model", at_key=True
@@ -130,7 +133,7 @@ def _of_files(steps: Steps, variant: schema.Variant) -> Iterator[Finding]:
 
 def _of_upstreams(steps: Steps, variant: schema.Variant) -> Iterator[Finding]:
     if variant.url is None:
-        for key in ("model", "headers", "idle_timeout", "stream_timeout"):
+        for key in ("ca", "model", "headers", "idle_timeout", "stream_timeout"):
             if getattr(variant, key):
                 yield Finding((*steps, key), f"expected a url beside {key}, which is for upstreams", at_key=True)
     for header, template in variant.headers.items():
@@ -144,15 +147,30 @@ def _of_upstreams(steps: Steps, variant: schema.Variant) -> Iterator[Finding]:
                 yield Finding((*steps, "headers", header), "expected variables that make a header of printable ASCII")
 
 
-def _there(steps: Steps, path: Path) -> Iterator[Finding]:
+def _authorities(steps: Steps, ca: Path, url: str, files: bool) -> Iterator[Finding]:
+    if not url.lower().startswith("https:"):
+        yield Finding(steps, "expected an https:// url beside ca, whose certificate is to be trusted", at_key=True)
+    elif files:
+        missing = list(_there(steps, ca, "a PEM file"))
+        yield from missing or _certificates(steps, ca)
+
+
+def _certificates(steps: Steps, ca: Path) -> Iterator[Finding]:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca)
+    except OSError as error:  # of which SSLError is one
+        yield Finding(steps, f"expected a PEM file of certificates, found none in {ca} ({error.strerror or error})")
+
+
+def _there(steps: Steps, path: Path, kind: str) -> Iterator[Finding]:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        yield Finding(steps, f"expected an ONNX file, found none at {path} ({error.strerror})")
+        yield Finding(steps, f"expected {kind}, found none at {path} ({error.strerror})")
         return
     if not stat.S_ISREG(mode):
         found = "a folder" if stat.S_ISDIR(mode) else "something else"
-        yield Finding(steps, f"expected an ONNX file, found {found} at {path}")
+        yield Finding(steps, f"expected {kind}, found {found} at {path}")
 
 
 def _split(draft: EndpointDraft) -> Iterator[Finding]:

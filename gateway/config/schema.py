@@ -130,6 +130,9 @@ class Variant(Section):
     alone."""
     url: kinds.Url | None = None
     """Base URL of an HTTP upstream, such as http://rank-a:8000."""
+    ca: kinds.File | None = None
+    """For an https:// url: path of a PEM file, from the folder of this file, with the authorities to trust in the place
+    of the system's. Workers read it when they start, so it must stay; a renewed one needs a restart or another path."""
     timeout: kinds.Timeout = Field(default_factory=_default_timeout, validate_default=True)
     """Time for the whole answer, or until the head of one that is passed on while it comes, 1ms to 10m; by default 1s
     for onnx and 10s for url. Language models often need more."""

@@ -167,6 +167,7 @@ def _endpoint(name: str, endpoint: Endpoint, state: ReleaseState, artifacts: Art
             threads=variant.threads or THREADS,
             max_batch=variant.max_batch or MAX_BATCH,
             url=variant.url or "",
+            ca=str(variant.ca or ""),
             idempotent=variant.idempotent,
             model=variant.model or "",
             headers=tuple((header, filled(text, os.environ)) for header, text in variant.headers.items()),

@@ -7,7 +7,7 @@ import orjson
 from gateway.errors import GatewayError, MethodNotAllowed, RequestError, UnsupportedEncoding
 from gateway.serving import oip
 from gateway.serving.asgi import Headers
-from gateway.serving.calls.plain import openai
+from gateway.serving.calls import openai
 from gateway.serving.wire import coding
 
 _PROBLEM: Headers = [(b"content-type", b"application/problem+json")]

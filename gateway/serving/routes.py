@@ -152,7 +152,8 @@ def _no_dots(raw: bytes, parts: list[str]) -> None:
     """The bytes of a path go on as they came, so an upstream that resolves dots would leave its own prefix."""
     if _SPECIAL.search(raw) is None:
         return
-    if any(piece in (".", "..") for part in parts for piece in part.replace("\\", "/").split("/")):
+    pieces = [piece for part in parts for piece in part.replace("\\", "/").split("/")]
+    if any(piece.partition(";")[0] in (".", "..") for piece in pieces):  # servlets drop what a semicolon begins
         raise RequestError("the path must not contain the segments . and ..")
 
 

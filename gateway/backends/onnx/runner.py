@@ -7,6 +7,7 @@ once, so that no request is failed for what its neighbours sent.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -20,6 +21,8 @@ from gateway.backends.onnx.batching import Job, Outputs, Run, grouped, merged, n
 from gateway.backends.onnx.session import first_line, give_memory_back
 from gateway.backends.onnx.watchdog import Watchdog
 from gateway.errors import BackendError, BadOutput
+
+log = logging.getLogger(__name__)
 
 HELD = 0.002  # seconds that runs may hold the loop in one of its turns; the rest goes to the thread
 
@@ -119,8 +122,12 @@ class Runner:
                 goes_on = self._fetch(waiting)
             jobs = taken(waiting, self._max_batch)
             self._begun += len(jobs)
-            for group in grouped([job for job in jobs if not job.gone]):
-                self._answer(group, self._stoppable, _deliver)
+            try:
+                for group in grouped([job for job in jobs if not job.gone]):
+                    self._answer(group, self._stoppable, _deliver)
+            except Exception as error:  # without its thread the model would never answer again
+                log.exception("%s: a run failed outside of the model", self._name)
+                _deliver([(job, BackendError(f"the run failed: {first_line(error)}")) for job in jobs])
         return goes_on
 
     def _fetch(self, waiting: deque[Job]) -> bool:
@@ -159,9 +166,9 @@ class Runner:
         try:
             outputs = self._session.run(self._outputs, merged(run.jobs), run.options)
             shares = split(outputs, run.jobs)
+            return [*shares] if not_finite(outputs) is None else [self._checked(share) for share in shares]
         except Exception as error:
             return [BackendError(f"the model raised: {first_line(error)}")] * len(run.jobs)
-        return list(shares) if not_finite(outputs) is None else [self._checked(share) for share in shares]
 
     def _checked(self, outputs: Outputs) -> Result:
         place = not_finite(outputs)

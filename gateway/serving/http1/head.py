@@ -12,9 +12,9 @@ from typing import NamedTuple
 from gateway.errors import (
     ExpectationFailed,
     HeadTooLarge,
+    NotSupported,
     RequestError,
     TargetTooLong,
-    Unimplemented,
     VersionNotSupported,
 )
 from gateway.serving.asgi import Headers
@@ -84,7 +84,7 @@ def check_target(target: bytes, limits: Limits) -> None:
 def split(method: str, target: bytes) -> tuple[bytes, bytes]:
     """Path and query of a target, in any of its forms (RFC 9112 3.2). Raises RequestError (400, 501)."""
     if method == "CONNECT":
-        raise Unimplemented("CONNECT is not implemented: this is no proxy for other servers")
+        raise NotSupported("CONNECT is not implemented: this is no proxy for other servers")
     if b"#" in target or not target.isascii():
         raise RequestError("the request target must be ASCII and have no fragment")
     if not target.startswith(b"/"):
@@ -115,4 +115,4 @@ def _check_coding(coding: bytes, version: str) -> None:
     if version == "1.0":
         raise RequestError("transfer-encoding must not be used with HTTP/1.0")
     if coding.strip().lower() != b"chunked":
-        raise Unimplemented("only the transfer coding chunked is implemented")
+        raise NotSupported("only the transfer coding chunked is implemented")

@@ -26,7 +26,7 @@ from gateway.serving.http1.answer import Defaults
 from gateway.serving.http1.exchange import HttpExchange
 from gateway.serving.http1.head import DEFAULTS, Limits
 from gateway.serving.http1.reader import SLICE, RequestReader
-from gateway.serving.http1_timer import LazyTimer
+from gateway.timer import Deadline
 
 if TYPE_CHECKING:
     import uvicorn
@@ -92,8 +92,8 @@ class Http1Protocol(asyncio.Protocol):
         self._in_head = True  # the deadline of a head runs; a new connection owes one
         self._closing = False
         self._unflushed = 0  # bytes that the client had not taken at the last look
-        self._receiving = LazyTimer(self._loop, self._receive_expired)
-        self._sending = LazyTimer(self._loop, self._send_expired)
+        self._receiving = Deadline(self._loop, self._receive_expired)
+        self._sending = Deadline(self._loop, self._send_expired)
         self._defaults = Defaults([])
         self.tasks = server_state.tasks
         self.ending = False

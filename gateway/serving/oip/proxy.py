@@ -13,6 +13,7 @@ from gateway.backends.base import Headers
 from gateway.errors import BadOutput, RequestError
 from gateway.serving.oip.request import HEADER_LENGTH, LARGE
 from gateway.serving.wire import coding
+from gateway.serving.wire.headers import field
 from gateway.serving.wire.splice import every_top_level, replaced
 
 LARGEST = 64 << 20  # bytes of a coded answer once it is decoded to be masked
@@ -35,7 +36,7 @@ def mask(headers: Headers, body: bytes, public_name: str, key: bytes = b"model_n
     Raises BadOutput for an answer in a coding that cannot be undone, or shorter than its header says.
     """
     fields = dict(headers)
-    packed = fields.get(b"content-encoding", b"identity")
+    packed = field(headers, b"content-encoding") or b"identity"
     text = _unpacked(body, packed)
     length = _json_length(fields, len(text))
     # The upstream cannot be asked which of two counts, so every one is replaced.

@@ -54,6 +54,7 @@ class PlanFollower:
             data = self._fresh()
             if data is not None:
                 self._newest = plans.decode(data)
+                await self._registry.foresee(self._newest)
             if self._newest is not None:
                 self._serve(self._newest)
             await self._retire()

@@ -6,15 +6,19 @@ change; what no table in use needs any more is closed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gateway.assignment.covariates import CovariateReader
 from gateway.assignment.hashing import salt_key, shadow_key
 from gateway.assignment.segments import SegmentReader
 from gateway.assignment.token import Signer, pack_names
+from gateway.backends import tls
 from gateway.backends.breaker import Breaker
-from gateway.backends.http import HttpBackend
+from gateway.backends.http import HttpBackend, is_secure
 from gateway.backends.onnx import ModelError, OnnxModel, Signature
 from gateway.plan import (
     HASH_SPACE,
@@ -51,6 +55,14 @@ class Registry:
     def add(self, loaded: PreparedPlan, model: OnnxModel) -> None:
         """Take a model that is loaded and warm."""
         self._backends[loaded.key] = model
+
+    async def foresee(self, plan: Plan) -> None:
+        """Read the certificates that new upstreams of this plan need, in a thread: `build` then finds them read."""
+        for endpoint in plan.endpoints:
+            for variant in endpoint.variants:
+                if is_secure(variant.url) and backend_key(endpoint.name, variant) not in self._backends:
+                    with suppress(OSError):  # `build` will say so
+                        await asyncio.to_thread(tls.context, _authorities(variant))
 
     def build(self, plan: Plan) -> Table:
         """The plan as a table, at once; its models must be here.
@@ -90,7 +102,7 @@ class Registry:
             variants=variants,
             forwards=any(variant.url for variant in plan.variants),
             idempotent=all(variant.idempotent for variant in plan.variants if variant.url),
-            travelling=travelling(plan.unit_header.encode(), masked=plan.mask_model),
+            travelling=travelling(plan.unit_header.encode(), _set_by(plan.variants), masked=plan.mask_model),
             signature=signature,
             codec=None if signature is None else oip.Codec(plan.name, signature, max_body),
             key=salt_key(plan.salt),
@@ -111,13 +123,31 @@ class Registry:
     def _variant(self, endpoint: EndpointPlan, plan: VariantPlan, pi: float) -> Variant:
         key = backend_key(endpoint.name, plan)
         if plan.url and key not in self._backends:
-            own = [(name.encode(), value.encode()) for name, value in plan.headers]
-            self._backends[key] = HttpBackend(plan.url, headers=own, idle_timeout=plan.idle_timeout)
+            self._backends[key] = _upstream(endpoint.name, plan)
         breaker = None
         if plan.role == "challenger":
             breaker = self._breakers.setdefault(key, Breaker())
         counters = VariantCounters(self.page, endpoint.name, endpoint.experiment, plan.name)
         return Variant(plan, self._backends[key], breaker, counters, pi)
+
+
+def _upstream(endpoint: str, plan: VariantPlan) -> HttpBackend:
+    own = [(name.encode(), value.encode()) for name, value in plan.headers]
+    try:
+        return HttpBackend(plan.url, ca=_authorities(plan), headers=own, idle_timeout=plan.idle_timeout)
+    except OSError as error:
+        raise PlanError(f"{endpoint}/{plan.name}: no authorities could be read from {plan.ca}: {error}") from error
+
+
+def _authorities(plan: VariantPlan) -> Path | None:
+    return Path(plan.ca) if plan.ca else None
+
+
+def _set_by(variants: Iterable[VariantPlan]) -> Iterator[bytes]:
+    """The names of the headers that these set on what is sent to them."""
+    for variant in variants:
+        for name, _ in variant.headers:
+            yield name.lower().encode()
 
 
 def _kept(endpoint: EndpointPlan, variants: Mapping[str, Variant]) -> tuple[Kept, ...]:

@@ -14,6 +14,7 @@ CODINGS = "gzip, deflate"
 WORTH = 14600  # bytes: what fits ten segments (RFC 6928) leaves in one flight, and comes no sooner for being smaller
 RATIO = 200  # tensors of text shrink to a fifth, of equal numbers to a hundredth; a bomb to a thousandth
 FREE = 1 << 20  # bytes that a body may grow to at any ratio
+MEMBERS = 64  # of gzip in one piece of a copy: each copies what is behind it
 _WINDOW = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 _ANY_HEADER = zlib.MAX_WBITS | 32  # of gzip, or of zlib, which is what HTTP calls deflate
 _LEVEL = 1  # most of the gain for a third of the time of the usual 6
@@ -69,20 +70,31 @@ class Decoder:
     __slots__ = ("_inflater", "broken")
 
     def __init__(self, headers: Headers) -> None:
-        encoding = field(headers, b"content-encoding") or b"identity"
-        self._inflater = zlib.decompressobj(_ANY_HEADER) if encoding in (b"gzip", b"deflate") else None
-        self.broken = self._inflater is None and encoding != b"identity"
+        coding = field(headers, b"content-encoding").decode("latin-1") or "identity"
+        self._inflater = zlib.decompressobj(_ANY_HEADER) if coding in _WINDOW else None
+        self.broken = self._inflater is None and coding != "identity"
 
     def feed(self, piece: bytes) -> bytes:
         if self._inflater is None or self.broken:
             return b"" if self.broken else piece
-        try:
-            text = self._inflater.decompress(piece, FREE)
-        except zlib.error:
-            self.broken = True
-            return b""
-        self.broken = bool(self._inflater.unconsumed_tail)
-        return text
+        texts: list[bytes] = []
+        room = FREE
+        for _ in range(MEMBERS):
+            if self._inflater.eof and piece:
+                self._inflater = zlib.decompressobj(_WINDOW["gzip"])  # only gzip has members (RFC 1952, 2.2)
+            try:
+                text = self._inflater.decompress(piece, room + 1)
+            except zlib.error:
+                break
+            texts.append(text)
+            room -= len(text)
+            piece = self._inflater.unused_data
+            if room < 0 or self._inflater.unconsumed_tail:
+                break
+            if not piece:
+                return b"".join(texts)
+        self.broken, self._inflater = True, None
+        return b"".join(texts)
 
     @property
     def complete(self) -> bool:

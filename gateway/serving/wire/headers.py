@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gateway.backends.base import Headers
 from gateway.backends.hop import HOP
@@ -45,20 +45,29 @@ class Verdicts(dict[bytes, bool]):
         return verdict
 
 
-def travelling(unit_header: bytes, *, masked: bool) -> Verdicts:
-    """To an upstream; `masked`: its answer must be readable, so it is offered no coding.
+def travelling(unit_header: bytes, own: Iterable[bytes] = (), *, masked: bool) -> Verdicts:
+    """To an upstream; `own` are the headers that some variant sets itself; `masked`: its answer must be readable, so
+    it is offered no coding.
 
-    CGI-like upstreams read `x_user_id` as `x-user-id`: what we drew by must not have a second value there.
+    CGI-like upstreams read `x_user_id` as `x-user-id`: what we drew by, or set, must not have a second value there.
     """
     kept_back = _NOT_FORWARDED | ({b"accept-encoding"} if masked else set())
+    spelled = frozenset((unit_header, *own))
+    twins = frozenset([_dashed(name) for name in spelled])
 
     def decide(name: bytes) -> bool:
-        twin = name.replace(b"_", b"-")
+        twin = _dashed(name)
         if name in kept_back or twin.startswith(OURS):
             return False
-        return twin == name or not (twin in _NOT_FORWARDED or twin == unit_header)
+        if twin in twins and name not in spelled:
+            return False
+        return twin == name or twin not in _NOT_FORWARDED
 
     return Verdicts(decide)
+
+
+def _dashed(name: bytes) -> bytes:
+    return name.replace(b"_", b"-")
 
 
 returning = Verdicts(lambda name: name not in _NOT_PASSED_BACK and not name.startswith(OURS))

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from gateway.errors import RequestError
 
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_SIMPLE = re.compile(_STRING + rb'|[^\s"{}\[\],:]++')  # a string, a number, true, false or null
-_MARKS = re.compile(_STRING + rb"|[{}\[\]]")
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+'  # without its end
+_SIMPLE = re.compile(_STRING + rb'"|[^\s"{}\[\],:]++', re.DOTALL)  # a string, a number, true, false or null
+# A string without an end is taken whole, or one would be looked for at each escaped quote in it.
+_MARKS = re.compile(_STRING + rb'(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -40,22 +41,31 @@ def top_level(body: bytes, key: bytes) -> Span | None:
 
 def replaced(body: bytes, spans: list[Span], value: bytes) -> bytes:
     """The body with another value, itself JSON, in the place of each span; spans ascend."""
-    for start, end in reversed(spans):
-        body = body[:start] + value + body[end:]
-    return body
+    pieces: list[bytes] = []
+    done = 0
+    for start, end in spans:
+        pieces += (body[done:start], value)
+        done = end
+    return b"".join([*pieces, body[done:]]) if pieces else body
 
 
 def every_top_level(body: bytes, key: bytes) -> list[Span]:
     """As `top_level`, for text whose writer cannot be asked: however often the key is there."""
     spans: list[Span] = []
-    depth = read = 0
+    depth = read = done = 0
     for found in _finder(key).among(body):
         at = found.start()
+        if at < done:
+            continue  # inside of the value before
         # Brackets are counted from where the depth is known, if that is not further away than the end, where it is 0.
         depth = depth + _opened(body[read:at]) if at - read <= len(body) - at else -_opened(body[at:])
         read = at
-        if depth == 1 and (end := _value_end(body, found.end())):
+        if depth == 1:
+            end = _value_end(body, found.end())
+            if end is None:
+                break  # no JSON from here on
             spans.append(Span(found.end(), end))
+            done = end
     return spans
 
 
@@ -93,6 +103,8 @@ def _opened(text: bytes) -> int:
 def _value_end(body: bytes, start: int) -> int | None:
     if simple := _SIMPLE.match(body, start):
         return simple.end()
+    if body[start : start + 1] not in _OPENING:
+        return None
     depth = 0
     for mark in _MARKS.finditer(body, start):
         depth += _STEPS.get(mark[0], 0)
@@ -101,4 +113,5 @@ def _value_end(body: bytes, start: int) -> int | None:
     return None
 
 
+_OPENING = (b"{", b"[")
 _STEPS = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}

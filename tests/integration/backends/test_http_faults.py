@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from gateway.backends.answer import AnswerReader, Limits
 from gateway.backends.base import Answer, Incomplete, ProtocolFault, Request, Unanswered
 from gateway.backends.http import HttpBackend
 from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, BadOutput
@@ -113,6 +114,16 @@ async def test_invalid_http(raw: bytes) -> None:
     error = await fault(raw)
     assert isinstance(error, ProtocolFault)
     assert error.kind == "protocol"
+
+
+@pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/2.0"])
+@pytest.mark.parametrize("cut", range(1, 6))
+def test_another_version_is_none_wherever_the_network_cuts_it(version: bytes, cut: int) -> None:
+    reader = AnswerReader(Limits(4096, 64))
+    raw = version + b" 200 OK\r\nContent-Length: 0\r\n\r\n"
+    reader.feed(raw[:cut])
+    with pytest.raises(ProtocolFault, match="does not start with HTTP/1"):
+        reader.feed(raw[cut:])
 
 
 @pytest.mark.parametrize(

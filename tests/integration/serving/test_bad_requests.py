@@ -243,6 +243,8 @@ async def test_other_headers_may_come_twice(serving: LocalWorker) -> None:
         ("GET", "/plain/a%2f..%2fx", 400, ""),
         ("GET", "/plain/a\\..\\x", 400, ""),
         ("GET", "/plain/.", 400, ""),
+        ("GET", "/plain/..;/x", 400, ""),
+        ("GET", "/plain/%2e.%3bv=1/x", 400, ""),
     ],
 )
 async def test_what_is_not_served_is_said(
@@ -422,7 +424,7 @@ async def test_a_bug_of_ours_is_a_500_without_its_details(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr("gateway.serving.calls.plain.open_inference.prepare", broken)
+    monkeypatch.setattr("gateway.serving.calls.call.plain.open_inference.prepare", broken)
     reply = await serving.request(body=infer_body(), headers=[("x-request-id", "abc")])
     assert (reply.status, reply.error) == (500, "the gateway failed")
     assert "secret detail" in caplog.text

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
+import msgspec
 import pytest
+import trustme
 
 from gateway.events import Assignment, Completion
 from gateway.plan import EndpointPlan
+from gateway.telemetry.status_page import Word
 from tests.integration.backends.upstream import Peer, Upstream, answer, echoing, silent
 from tests.integration.serving.local_worker import LocalWorker, champion, endpoint, http, infer_body, plan
 
@@ -87,6 +92,32 @@ async def test_headers_that_speak_for_the_gateway_or_the_connection_stay_behind(
         (b"x-user-id", b"me"),
         (b"x_harmless", b"1"),
     ]
+
+
+async def test_what_a_variant_sets_has_no_second_value_under_another_spelling(worker: LocalWorker) -> None:
+    async with Upstream(OK) as upstream:
+        one = http("a", "champion", f"http://{upstream.authority}")
+        await worker.publish(plan(plain(msgspec.structs.replace(one, headers=(("x-api-key", "ours"),)))))
+        await worker.request("GET", "/plain/x", headers=[("X_Api_Key", "theirs"), ("X-Api-Key", "theirs")])
+    sent = [field for field in upstream.requests[0].headers if field[0].lower().replace(b"_", b"-") == b"x-api-key"]
+    assert sent == [(b"x-api-key", b"ours")]
+
+
+async def test_a_variant_is_trusted_by_the_authorities_that_it_names(worker: LocalWorker, tmp_path: Path) -> None:
+    authority, file = trustme.CA(), tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(file))
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    async with Upstream(OK, tls=server) as upstream:
+        stranger = http("a", "champion", f"https://{upstream.authority}")
+        await worker.publish(plan(plain(stranger)))
+        assert (await worker.request("GET", "/plain/x")).status == 503
+        await worker.publish(plan(plain(msgspec.structs.replace(stranger, ca=str(file))), revision=2))
+        assert (await worker.request("GET", "/plain/x")).status == 200
+        gone = msgspec.structs.replace(stranger, ca=str(tmp_path / "gone.pem"))
+        await worker.publish(plan(plain(gone), revision=3))
+        assert worker.page().word(Word.PLAN_REFUSED) == 3
+        assert (await worker.request("GET", "/plain/x")).status == 200
 
 
 async def test_the_clients_request_id_goes_on_and_comes_back(worker: LocalWorker) -> None:

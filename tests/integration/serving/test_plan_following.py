@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from gateway import plan as plans
+from gateway.backends import tls
 from gateway.backends.onnx import digest
 from gateway.backends.onnx import load as onnx_load
 from gateway.events import Assignment, Heartbeat
@@ -52,6 +54,25 @@ async def test_a_new_plan_takes_over_between_two_requests(worker: LocalWorker) -
     await worker.infer("u")
     assert [(a.variant, a.revision) for a in worker.facts(Assignment)] == [("logistic", 1), ("boosted", 2)]
     assert worker.page().word(Word.PLAN_REVISION) == 2
+
+
+async def test_certificates_are_read_beside_the_loop_and_once(
+    worker: LocalWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[threading.Thread] = []
+    read = ssl.create_default_context
+
+    def seen(**options: Any) -> ssl.SSLContext:
+        readers.append(threading.current_thread())
+        return read(**options)
+
+    monkeypatch.setattr(ssl, "create_default_context", seen)
+    tls._made.cache_clear()
+    upstreams = http("a", "champion", "https://127.0.0.1:1"), http("b", "challenger", "https://127.0.0.1:2")
+    await worker.publish(plan(endpoint(*upstreams, protocol="http")))
+    assert list(table_of(worker).endpoints["flight"].variants) == ["a", "b"]
+    assert len(readers) == 1
+    assert readers[0] is not threading.main_thread()
 
 
 async def test_what_did_not_change_is_taken_over(worker: LocalWorker) -> None:

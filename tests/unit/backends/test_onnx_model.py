@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from gateway.backends.onnx import ModelError, artifacts, digest, inspect, load, too_large, warm_up
+from gateway.backends.onnx import ModelError, artifacts, digest, inspect, load, runner, too_large, warm_up
 from gateway.backends.onnx import model as onnx_model
 from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, BadOutput
 from tests.unit.backends import tiny_onnx
@@ -47,6 +48,20 @@ async def test_a_model_that_raises_is_told_in_one_line() -> None:
         await model.infer({"features": np.full((1, 16), 700, np.float32)}, within())
     assert "\n" not in str(raised.value)
     unload(model)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("rows_here", "step"), [(0, "not_finite"), (0, "grouped"), (1, "not_finite")])
+async def test_memory_that_is_short_beside_a_run_fails_the_request_and_not_the_model(
+    build: Build, monkeypatch: pytest.MonkeyPatch, step: str, rows_here: int
+) -> None:
+    model = build(tiny_onnx.largest)
+    model._runner._rows_here = rows_here
+    with monkeypatch.context() as short:
+        short.setattr(runner, step, Mock(side_effect=MemoryError))
+        with pytest.raises(BackendError):
+            await model.infer(row(1.0), within())
+    assert await model.infer(row(1.0), within())
 
 
 @pytest.mark.anyio

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from msgspec.structs import asdict, replace
 
 from gateway import plan as plans
@@ -266,6 +267,15 @@ def test_the_example_about_revenue() -> None:
 def test_the_example_of_one_challenger_waits_for_a_day() -> None:
     assert defined(load(CONFIG / "flight-delay.yaml"), "flight-delay").cycle_us == DAY
     assert defined(load(CONFIG / "demo.yaml"), "flight-delay").cycle_us == 0
+
+
+def test_authorities_of_an_upstream_reach_the_worker_as_an_absolute_path(
+    accepted: Callable[[str], LoadedConfig], valid: str, path: Path
+) -> None:
+    trustme.CA().cert_pem.write_to_path(str(path.parent / "ca.pem"))
+    loaded = accepted(valid.replace("url: http://rank-b:8000", "url: https://rank-b:8000\n        ca: ca.pem"))
+    variants = {one.name: one for one in planned(loaded, running(loaded))["search-rank"].variants}
+    assert (variants["a"].ca, variants["b"].ca) == ("", str(path.parent / "ca.pem"))
 
 
 def test_what_is_said_of_a_model_reaches_the_worker(accepted: Callable[[str], LoadedConfig], valid: str) -> None:

@@ -178,6 +178,26 @@ VARIANTS: list[Slip] = [
         )
         for key, value in (("sha256", "0a" * 32), ("threads", 2), ("max_batch", 1))
     ),
+    *(
+        (
+            "url: http://rank-b:8000",
+            f"url: {url}\n        ca: {ca} #<",
+            f"{RANK}.variants.b.ca",
+            words,
+        )
+        for url, ca, words in (
+            ("http://rank-b:8000", "ca.pem", "expected an https:// url beside ca"),
+            ("https://rank-b:8000", "no.pem", "expected a PEM file, found none at"),
+            ("https://rank-b:8000", "models", "expected a PEM file, found a folder at"),
+            ("https://rank-b:8000", "models/boosted.onnx", "expected a PEM file of certificates, found none in"),
+        )
+    ),
+    (
+        "models/boosted.onnx",
+        "models/boosted.onnx\n        ca: ca.pem #<",
+        f"{FLIGHT}.variants.boosted.ca",
+        "a url beside",
+    ),
     ("    traffic:\n      a: 80%\n      b: 20%\n", "", RANK, "to split 2 variants, found neither"),
     (
         "    experiment:\n",

@@ -13,7 +13,7 @@ import pytest
 from gateway.backends.onnx import Signature, TensorSpec
 from gateway.errors import BodyTooLarge, RequestError, UnsupportedEncoding
 from gateway.serving.oip import HEADER_LENGTH, Codec, InferRequest, coded, worth_coding
-from gateway.serving.wire.coding import FREE, RATIO, WORTH, acceptable, decoded, encoded
+from gateway.serving.wire.coding import FREE, MEMBERS, RATIO, WORTH, Decoder, acceptable, decoded, encoded
 
 LIMIT = 16 << 20
 TEXT = b'{"a": [1, 2, 3]}' * 10
@@ -60,6 +60,28 @@ def test_a_bomb_is_refused_at_its_bounds_and_not_after() -> None:
 def test_a_small_body_may_grow_at_any_ratio() -> None:
     zeros = bytes(FREE)
     assert decoded(gzip.compress(zeros), b"gzip", LIMIT) == zeros
+
+
+MEMBER = gzip.compress(TEXT)
+GZIP = [(b"content-encoding", b"gzip")]
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_every_member_of_a_copy_is_decoded_wherever_the_network_cuts_it(size: int) -> None:
+    decoder, body = Decoder(GZIP), MEMBER * 3
+    assert b"".join(decoder.feed(body[at : at + size]) for at in range(0, len(body), size)) == TEXT * 3
+    assert decoder.complete
+    decoder.feed(MEMBER[:-1])
+    assert not decoder.complete
+
+
+@pytest.mark.parametrize("tail", [b"no", zlib.compress(TEXT), gzip.compress(b"") * MEMBERS, gzip.compress(bytes(FREE))])
+def test_a_copy_that_goes_on_as_it_must_not_is_broken_and_nothing_is_kept_of_it(tail: bytes) -> None:
+    decoder = Decoder(GZIP)
+    decoder.feed(MEMBER + tail)
+    assert decoder.broken
+    assert not decoder.complete
+    assert decoder.feed(MEMBER) == b""
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,16 @@ def test_binary_data_stays_and_the_length_before_it_follows() -> None:
     assert changed == [(b"inference-header-content-length", b"%d" % len(MASKED))]
 
 
-def test_a_coded_answer_is_coded_again() -> None:
-    headers, body = mask([(b"content-encoding", b"gzip")], gzip.compress(NAMED), "public")
-    assert headers == [(b"content-encoding", b"gzip")]
+@pytest.mark.parametrize("coding", [b"gzip", b"GZIP", b" x-gzip"])
+def test_a_coded_answer_is_coded_again(coding: bytes) -> None:
+    headers, body = mask([(b"content-encoding", coding)], gzip.compress(NAMED), "public")
+    assert headers == [(b"content-encoding", coding)]
     assert gzip.decompress(body) == MASKED
+
+
+@pytest.mark.parametrize("coding", [b"", b"Identity"])
+def test_an_answer_that_is_not_coded_stays_so_whatever_it_calls_that(coding: bytes) -> None:
+    assert mask([(b"content-encoding", coding)], NAMED, "public")[1] == MASKED
 
 
 @pytest.mark.parametrize("body", [b"", b"no json", b"[1]", b'{"outputs":[{"model_name":"x"}]}', gzip.compress(b"{}")])
