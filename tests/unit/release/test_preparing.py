@@ -119,6 +119,19 @@ def test_a_worker_that_drains_keeps_nobody_waiting(rig: Rig, workers: Workers, t
     assert rig.split == {"a": 0.99, "m": 0.01}
 
 
+def test_a_model_of_which_the_worker_dies_gets_no_traffic(rig: Rig, tmp_path: Path) -> None:
+    follow_with(rig, tmp_path)
+    rig.page.close()
+    rig.tick(0.1)
+    assert rig.split == {"a": 1.0}
+    rig.page = StatusPage(rig.data / "status" / "00000002-cd.page")
+    rig.tick(0.1)
+    assert rig.split == {"a": 1.0}
+    rig.page.words[Word.PREPARED] = progress(rig.plan.revision, [True, True])
+    rig.tick(0.1)
+    assert rig.split == {"a": 0.99, "m": 0.01}
+
+
 def test_the_clocks_begin_when_traffic_does(rig: Rig, workers: Workers, tmp_path: Path) -> None:
     follow_with(rig, tmp_path, min_challenger_units=0, min_duration="60s")
     rig.tick(600)
@@ -251,7 +264,8 @@ def test_a_rollback_does_not_wait_for_model_files_to_be_read(plane: Plane, monke
     snapshot = plane.when_read()
     assert not snapshot["config"]["reading_models"]
     second = plane.poll(1)["endpoints"]["second"]
-    assert second["split"] == {"x": 0.5, "y": 0.5}, "no worker lives, so none is waited for"
+    assert second["split"] == {}, "no worker lives to tell that it has the models"
+    assert [one["workers"] for one in second["preparing"]] == [0, 0]
 
 
 def test_an_edit_that_comes_while_files_are_read_wins(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +311,8 @@ def test_a_file_that_changes_on_disk_is_told_and_taken_by_a_reload(plane: Plane)
     plane.when_read()
     snapshot = plane.poll()
     assert snapshot["plan_revision"] > before["plan_revision"]
-    assert snapshot["config"]["changed_models"] == snapshot["endpoints"]["second"]["preparing"] == []
+    assert snapshot["config"]["changed_models"] == []
+    assert [one["variant"] for one in snapshot["endpoints"]["second"]["preparing"]] == ["x"]
 
 
 @pytest.mark.parametrize("content", [b"no model", None], ids=["broken", "gone"])
