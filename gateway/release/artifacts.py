@@ -31,6 +31,7 @@ class Artifacts:
         self._folder: Path | None = folder if before is None else before._folder
         # A file that has not changed on disk is not read again for the next config.
         self._read: dict[_Identity, Artifact] = dict(before._read) if before else {}
+        self.reading: Path | None = None  # the file that was looked at last
         self._pinned: dict[Path, tuple[_Identity | None, Artifact]] = {}  # None for no file that is there
 
     def read(self, path: Path, place: Path | None = None) -> Artifact:
@@ -38,6 +39,7 @@ class Artifacts:
 
         `place` is where the links of `path` lead, if it has been looked at: no other file is read then.
         """
+        self.reading = path
         place = place or path
         identity = _identity(path, place)
         known = self._read.get(identity)

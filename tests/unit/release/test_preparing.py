@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ import pytest
 from gateway import control
 from gateway.admin import views
 from gateway.admin.text import status_view
+from gateway.backends.onnx import keep
 from gateway.clock import FakeClock
 from gateway.config.load import load
 from gateway.control import ControlPlane
 from gateway.plan import PreparedPlan
 from gateway.release import reader
 from gateway.release.intake import READ_AGAIN, ReloadStatus
-from gateway.release.models import read_models
+from gateway.release.models import check_models
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import LOAD_FAILURES, StatusPage, Word, progress
 from tests.unit.admin.printing import printed
@@ -217,12 +219,27 @@ class Slow:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go_on = threading.Event()
         self.begun = 0
-        monkeypatch.setattr(reader, "read_models", self._slowly)
+        monkeypatch.setattr(reader, "check_models", self._slowly)
 
-    def _slowly(self, *arguments: Any) -> Any:
+    def _slowly(self, *arguments: Any) -> None:
         self.begun += 1
         assert self.go_on.wait(5)
-        return read_models(*arguments)
+        check_models(*arguments)
+
+
+class Stuck:
+    """A model file, `y-logistic`, whose copy takes as long as the test likes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go_on = threading.Event()
+        self.begun: list[Path] = []
+        monkeypatch.setattr("gateway.release.artifacts.keep", self._keep)
+
+    def _keep(self, path: Path, *more: Any) -> Path:
+        if path.stem == "y-logistic":
+            self.begun.append(path)
+            assert self.go_on.wait(5)
+        return keep(path, *more)
 
 
 class Plane:
@@ -277,6 +294,40 @@ def test_an_edit_that_comes_while_files_are_read_wins(plane: Plane, monkeypatch:
     slow.go_on.set()
     plane.when_read()
     assert plane.when_read()["endpoints"].keys() == {"rank", "third"}
+
+
+@pytest.fixture
+def stuck(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stuck]:
+    made = Stuck(monkeypatch)
+    write(plane.folder, rank=experiment(), second=models(plane.folder, fixed(y="100%"), y="logistic"))
+    plane.poll()
+    plane.clock.advance(reader.DEADLINE)
+    (problem,) = plane.poll(1)["config"]["problems"]
+    (file,) = made.begun
+    assert f"endpoints: the model files are not read within 60 s: {file} takes too long" in problem
+    yield made
+    made.go_on.set()
+    plane.when_read()
+
+
+def test_a_file_that_hangs_keeps_no_later_config_waiting(plane: Plane, stuck: Stuck) -> None:
+    assert plane.control.intake.idle
+    plane.clock.advance(READ_AGAIN)
+    assert plane.poll()["config"]["reading_models"], "that read is waited for, and none is added"
+    write(plane.folder, rank=experiment(), third=models(plane.folder, fixed(z="100%"), z="twin"))
+    deadline = time.monotonic() + 5
+    while "third" not in plane.poll(1)["endpoints"]:
+        assert time.monotonic() < deadline
+    assert len(stuck.begun) == 1
+
+
+def test_a_file_that_is_slow_comes_at_last(plane: Plane, stuck: Stuck) -> None:
+    stuck.go_on.set()
+    plane.when_read()
+    plane.clock.advance(READ_AGAIN)
+    plane.poll(2)
+    assert "second" in plane.when_read()["endpoints"]
+    assert len(stuck.begun) == 1, "what was read late is not read again"
 
 
 def test_files_that_cannot_be_served_are_read_again_after_a_while(plane: Plane) -> None:
