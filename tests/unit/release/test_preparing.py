@@ -231,13 +231,14 @@ class Stuck:
     """A model file, `y-logistic`, whose copy takes as long as the test likes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.go_on = threading.Event()
+        self.go_on, self.stuck = threading.Event(), threading.Event()
         self.begun: list[Path] = []
         monkeypatch.setattr("gateway.release.artifacts.keep", self._keep)
 
     def _keep(self, path: Path, *more: Any) -> Path:
         if path.stem == "y-logistic":
             self.begun.append(path)
+            self.stuck.set()
             assert self.go_on.wait(5)
         return keep(path, *more)
 
@@ -301,6 +302,7 @@ def stuck(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stuck]:
     made = Stuck(monkeypatch)
     write(plane.folder, rank=experiment(), second=models(plane.folder, fixed(y="100%"), y="logistic"))
     plane.poll()
+    assert made.stuck.wait(5)
     plane.clock.advance(reader.DEADLINE)
     (problem,) = plane.poll(1)["config"]["problems"]
     (file,) = made.begun
