@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from gateway.backends import tls
 from gateway.backends.answer import Limits
 from gateway.backends.base import Unanswered
-from gateway.backends.hop import HOP, end_to_end
+from gateway.backends.hop import OURS, end_to_end
 from gateway.backends.pool import Pool
 from gateway.backends.upload import answered
 from gateway.errors import RequestError
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
 WITHOUT_BODY = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS"})  # no length is sent for no body
-OURS = HOP | {b"host", b"content-length", b"expect"}  # written, or answered, by this side of the gateway
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110 5.6.2
 CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 PORTS = {"http": 80, "https": 443}

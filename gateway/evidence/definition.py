@@ -59,6 +59,7 @@ class MetricDefinition(msgspec.Struct, frozen=True, kw_only=True):
     relative_margin: float | None = None  # set for guardrails: a share of the champion's value
     floor: float = 0.0  # the least tolerance of a relative margin, in the metric's unit
     signal: bool = False  # harm holds the release, no more
+    read: bool = False  # from answers, by the gateway alone: an outcome that is posted is rejected
 
     @property
     def span(self) -> float:

@@ -31,14 +31,20 @@ class Artifacts:
         self._folder: Path | None = folder if before is None else before._folder
         # A file that has not changed on disk is not read again for the next config.
         self._read: dict[_Identity, Artifact] = dict(before._read) if before else {}
+        self.reading: Path | None = None  # the file that was looked at last
         self._pinned: dict[Path, tuple[_Identity | None, Artifact]] = {}  # None for no file that is there
 
-    def read(self, path: Path) -> Artifact:
-        """The file as it is now; raises ModelError or OSError if it cannot be served."""
-        identity = _identity(path)
+    def read(self, path: Path, place: Path | None = None) -> Artifact:
+        """The file as it is now; raises ModelError or OSError if it cannot be served.
+
+        `place` is where the links of `path` lead, if it has been looked at: no other file is read then.
+        """
+        self.reading = path
+        place = place or path
+        identity = _identity(path, place)
         known = self._read.get(identity)
         if known is None or not known.place.exists():
-            known = self._read[identity] = self._taken_in(path)
+            known = self._read[identity] = self._taken_in(place)
         self._pinned[path] = identity, known
         return known
 
@@ -96,14 +102,14 @@ class Artifacts:
 _Identity = tuple[Path, int, int, int]
 
 
-def _identity(path: Path) -> _Identity:
-    stat = path.stat()
+def _identity(path: Path, place: Path) -> _Identity:
+    stat = place.stat()
     return path, stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def _found(path: Path) -> _Identity | None:
     try:
-        return _identity(path)
+        return _identity(path, path)
     except OSError:
         return None
 

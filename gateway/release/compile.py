@@ -91,6 +91,7 @@ def _metric(name: str, endpoint: Endpoint, experiment: Experiment) -> MetricDefi
         relative_margin=None if relative is None else float(relative),
         floor=guardrail.floor if guardrail else 0.0,
         signal=name in experiment.signals,
+        read=metric.source == "answer",
     )
 
 

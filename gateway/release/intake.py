@@ -49,7 +49,7 @@ class Intake:
         self._watcher = ConfigWatcher(controller.loaded.path, controller.loaded, clock)
         self._next_look = clock.monotonic()
         self._waiting: LoadedConfig | None = None  # well written, but not to be taken as things stand
-        self._reader = ModelReader()
+        self._reader = ModelReader(clock)
         self._read_again_at = clock.monotonic()
         self._started_with = controller.loaded
         self.status = ReloadStatus(clock.wall_us())
