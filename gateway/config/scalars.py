@@ -100,6 +100,8 @@ def parse_set_header(value: Any) -> str:
 def parse_template(value: Any) -> str:
     """A header's value, in which ${NAME} stands for a variable of the environment."""
     if isinstance(value, str) and re.fullmatch(TEMPLATE, value):
+        if "${" in VARIABLE.sub("", value):
+            raise ValueError("expected ${NAME} with letters, digits and underscores, found a ${ that is none")
         return value
     raise ValueError("expected printable ASCII of 1 to 1000 characters, such as Bearer ${PROVIDER_KEY}")
 

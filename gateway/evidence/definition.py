@@ -109,7 +109,9 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     cycle_us: int = 0  # a business cycle; 0 for none
     holdback: bool = False  # after a promotion some units stay with the old champion, and it is watched
     aa: bool = False  # champion and challenger are the same: the rates of false alarms are what is measured
-    digests: tuple[str, ...] = ()  # of the model files, champion first, "" for an upstream: other files, other variants
+    digests: tuple[
+        str, ...
+    ] = ()  # of the model files, or upstreams' names of models; champion first: others are other variants
 
     @property
     def arms(self) -> tuple[str, ...]:

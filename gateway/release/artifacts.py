@@ -79,8 +79,13 @@ class Artifacts:
         return "" if variant.onnx is None else str(self._of(variant.onnx).place)
 
     def name(self, variant: Variant) -> str:
-        """What a quarantine remembers: the digest of the file, or the URL."""
-        return self.digest(variant) or str(variant.url)
+        """What a quarantine remembers: the digest of the file, or the URL and the model there."""
+        model = f" ({variant.model})" if variant.model else ""
+        return self.digest(variant) or f"{variant.url}{model}"
+
+    def identity(self, variant: Variant) -> str:
+        """What may not change while evidence is collected: the file, or the upstream's model. Its address may move."""
+        return self.digest(variant) or variant.model or ""
 
     def prune(self, needed: Collection[str]) -> None:
         """Delete the copies whose digests neither this config nor anybody else needs."""

@@ -60,7 +60,7 @@ def definition(endpoint_name: str, endpoint: Endpoint, champion: str, artifacts:
         cycle_us=micros(experiment.decision.cycle),
         holdback=experiment.holdback is not None,
         aa=experiment.aa,
-        digests=tuple(artifacts.digest(variants[name]) for name in (champion, *challengers)),
+        digests=tuple(artifacts.identity(variants[name]) for name in (champion, *challengers)),
     )
 
 

@@ -138,6 +138,8 @@ class Intake:
     def _remember(self, loaded: LoadedConfig) -> None:
         temporary = self._last_good.with_suffix(".new")
         try:
+            temporary.unlink(missing_ok=True)
+            temporary.touch(mode=0o600)  # headers that are set may be secrets
             temporary.write_bytes(loaded.text)
             temporary.replace(self._last_good)
         except OSError as error:

@@ -141,7 +141,7 @@ class Inference:
             answer = await self._guarded(variant, call, course)
         except BackendError as failure:
             course.error = failure.kind
-            if not call.may_fall_back(variant):
+            if not call.may_fall_back(variant, failure):
                 raise
         else:
             course.error = answer.failure

@@ -17,6 +17,7 @@ from gateway.serving.outcomes import Outcomes
 from gateway.serving.tables.table import Endpoint, Table
 
 _READ = ("GET", "HEAD")
+_METHODS = (*_READ, "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SPECIAL = re.compile(rb"[.%]")  # what needs a second look in a path
 
 
@@ -30,6 +31,8 @@ class Router:
     def route(self, exchange: Exchange, table: Table | None) -> Awaitable[None]:
         """Who answers; raises RequestError if nobody does."""
         raw: bytes = exchange.scope["raw_path"]
+        if exchange.scope["method"] == "TRACE":  # an upstream would send back what the config has set for it alone
+            raise MethodNotAllowed(*_METHODS)
         if table is not None and (found := self._usual(exchange, table, raw)) is not None:
             return found
         match segments(raw):

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from gateway.backends import base
 from gateway.backends.hop import end_to_end
-from gateway.backends.http import HttpBackend
-from gateway.errors import BackendError, BadOutput
+from gateway.backends.http import IDEMPOTENT, HttpBackend
+from gateway.errors import BackendError, BackendUnavailable, BadOutput
 from gateway.serving.asgi import REQUEST_ID, Exchange, Headers
 from gateway.serving.tables.table import Endpoint, Variant
 from gateway.serving.wire.headers import OURS, is_event_stream, returning
@@ -53,14 +53,14 @@ class Call:
         backend = variant.backend
         if not isinstance(backend, HttpBackend):
             raise BackendError("an in-process model answers the Open Inference Protocol only")
-        return self.told(_judged(await backend.call(self.asked(variant), deadline)))
+        return self.told(_judged(await backend.call(self.asked(variant), deadline), variant))
 
     async def copy(self, variant: Variant, deadline: float) -> Answer:
         """As `attempt`, for an answer that no client sees: an upstream is told so, and it is taken whole."""
         assert isinstance(variant.backend, HttpBackend)
         asked = self.asked(variant)
         marked = msgspec.structs.replace(asked, headers=[*asked.headers, SHADOW], whole=True)
-        return _judged(await variant.backend.call(marked, deadline))
+        return _judged(await variant.backend.call(marked, deadline), variant)
 
     def asked(self, variant: Variant) -> base.Request:
         """The request as this variant is asked."""
@@ -80,10 +80,13 @@ class Call:
             return True
         return self.request.upload is None and (variant.plan.idempotent or self.request.method in _SAFE)
 
-    def may_fall_back(self, variant: Variant) -> bool:
+    def may_fall_back(self, variant: Variant, failure: BackendError | None = None) -> bool:
         """Whether the champion may be asked after this variant has failed: an upload has gone by, and an HTTP request
-        is repeated only where that is declared safe."""
-        return not variant.plan.url or (self.request.idempotent and self.request.upload is None)
+        is repeated only where that is declared safe. Nobody has heard of a request that could not be sent."""
+        if not variant.plan.url or isinstance(failure, BackendUnavailable):
+            return True
+        safe = variant.plan.idempotent or self.request.method in IDEMPOTENT
+        return safe and self.request.upload is None
 
 
 async def prepare(exchange: Exchange, endpoint: Endpoint, target: bytes, limit: int) -> Call:
@@ -109,11 +112,12 @@ def request_of(
         target += b"?" + query
     method: str = scope["method"]
     headers = _forwarded(exchange, endpoint) if endpoint.forwards else []
-    idempotent = method in _IDEMPOTENT or endpoint.idempotent
-    return base.Request(method.encode(), target, headers, body, idempotent, upload, length, whole)
+    verb = method.encode()
+    idempotent = verb in IDEMPOTENT or endpoint.idempotent
+    return base.Request(verb, target, headers, body, idempotent, upload, length, whole)
 
 
-def _judged(answer: base.Answer) -> Answer:
+def _judged(answer: base.Answer, variant: Variant) -> Answer:
     """What an upstream has said, as the answer of its variant."""
     status = answer.status
     if not 200 <= status <= 599:
@@ -125,7 +129,7 @@ def _judged(answer: base.Answer) -> Answer:
         status,
         _passed_back(status, answer.headers),
         answer.body,
-        "status" if status >= 500 else "",
+        "status" if status >= 500 or status in variant.faults else "",
         None,
         answer.rest,
     )
@@ -148,7 +152,6 @@ def predicted(endpoint: Endpoint, variant: Variant, answer: Answer | None) -> fl
 
 SHADOW = (OURS + b"shadow", b"1")
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
-_IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 
 
 def _forwarded(exchange: Exchange, endpoint: Endpoint) -> Headers:

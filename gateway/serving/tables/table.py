@@ -34,10 +34,18 @@ class Variant:
     breaker: Breaker | None
     counters: VariantCounters
     pi: float
+    faults: frozenset[int] = frozenset()  # statuses below 500 that count against it: see `faults`
 
     @property
     def name(self) -> str:
         return self.plan.name
+
+
+def faults(plan: VariantPlan) -> frozenset[int]:
+    """A status below 500 says that the client has made a mistake; unless it complains of what the config has set."""
+    keys = {401, 403, 429} if plan.headers else set()  # of the provider, and what may be done with them
+    names = {404} if plan.model else set()
+    return frozenset(keys | names)
 
 
 @dataclass(frozen=True, slots=True)
