@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gateway.backends import base
 from gateway.backends.hop import end_to_end
-from gateway.backends.http import HttpBackend
+from gateway.backends.http import IDEMPOTENT, HttpBackend
 from gateway.errors import BackendError, BadOutput
 from gateway.serving.asgi import REQUEST_ID, Exchange, Headers
 from gateway.serving.headers import OURS, is_event_stream, returning
@@ -107,10 +107,10 @@ def request_of(
     scope = exchange.scope
     if query := scope["query_string"]:
         target += b"?" + query
-    method: str = scope["method"]
+    method: bytes = scope["method"].encode()
     headers = _forwarded(exchange, endpoint) if endpoint.forwards else []
-    idempotent = method in _IDEMPOTENT or endpoint.idempotent
-    return base.Request(method.encode(), target, headers, body, idempotent, upload, length, whole)
+    idempotent = method in IDEMPOTENT or endpoint.idempotent
+    return base.Request(method, target, headers, body, idempotent, upload, length, whole)
 
 
 def _judged(answer: base.Answer) -> Answer:
@@ -148,7 +148,6 @@ def predicted(endpoint: Endpoint, variant: Variant, answer: Answer | None) -> fl
 
 SHADOW = (OURS + b"shadow", b"1")
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
-_IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 
 
 def _forwarded(exchange: Exchange, endpoint: Endpoint) -> Headers:
