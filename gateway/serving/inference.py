@@ -64,7 +64,8 @@ class Inference:
         self._sequence = 0
 
     async def serve(self, exchange: Exchange, table: Table, endpoint: Endpoint, call: Call) -> int:
-        """Answer the request; returns the status sent. Raises BackendError if nobody could answer."""
+        """Answer the request; returns the status sent. Raises BackendError if there is no whole answer, RequestError if
+        an upload turns out wrong while it comes, ClientGone if the client does not read."""
         variant, assignment = self._assign(exchange, table, endpoint)
         course = _Course(variant)
         try:

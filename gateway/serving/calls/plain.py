@@ -110,11 +110,10 @@ def request_of(
     scope = exchange.scope
     if query := scope["query_string"]:
         target += b"?" + query
-    method: str = scope["method"]
+    method: bytes = scope["method"].encode()
     headers = _forwarded(exchange, endpoint) if endpoint.forwards else []
-    verb = method.encode()
-    idempotent = verb in IDEMPOTENT or endpoint.idempotent
-    return base.Request(verb, target, headers, body, idempotent, upload, length, whole)
+    idempotent = method in IDEMPOTENT or endpoint.idempotent
+    return base.Request(method, target, headers, body, idempotent, upload, length, whole)
 
 
 def _judged(answer: base.Answer, variant: Variant) -> Answer:
