@@ -56,7 +56,7 @@ class Bench:
         bare = partial(self._bare, LOGISTIC, FLIGHT)
         mlserver = partial(servers.mlserver, self._folder, LOGISTIC, PATH, FLIGHT)
         bentoml = partial(servers.bentoml, self._folder, LOGISTIC, "/infer", FLIGHT)
-        file_types = next((servers.BUILT / "magika").glob("lib/*/site-packages/magika/models/*/model.onnx"))
+        file_types = servers.file_types()
         return {
             "bare": partial(self.peer, bare, PATH, FLIGHT),
             "gateway": partial(self.gateway, LOGISTIC, FLIGHT),

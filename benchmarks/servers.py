@@ -149,6 +149,12 @@ def peer_python(name: str) -> str:
     return _built(BUILT / name / "bin" / "python")
 
 
+def file_types() -> Path:
+    """Magika's model."""
+    folder = BUILT / "magika"
+    return Path(_built(next(folder.glob("lib/*/site-packages/magika/models/*/model.onnx"), folder)))
+
+
 def _script(name: str, script: str) -> str:
     return _built(BUILT / name / "bin" / script)
 

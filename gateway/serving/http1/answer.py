@@ -71,7 +71,8 @@ def render(
         kept = [field for field in headers if field[0] not in (_CONNECTION, _FRAMING)]
         return render(status, kept, defaults, bodiless, chunkable, persistent)
     if _end_a_field(values):
-        raise RuntimeError(f"the value of a header field would end it: {headers}")
+        broken = next(name for name, value in headers if _end_a_field((value,)))
+        raise RuntimeError(f"the value of the header field {broken.decode()} would end it")  # it may be a secret
     end = b"\r\n"
     if bodiless or status in _BODILESS:
         length = BODILESS

@@ -72,13 +72,17 @@ class RequestReader:
     def feed(self, data: bytes) -> None:
         """Take at most SLICE bytes."""
         self.received += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            if not self.done:  # else it is what follows the last request
-                raise _cause(error) from None
+        while data:
+            try:
+                self._parser.feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                self._ignore_upgrade(len(data))
+            except httptools.HttpParserError as error:
+                if not self.done:  # else it is what follows the last request
+                    raise _cause(error) from None
+                break
         if self.received and not self.done:
             self._check_progress()
 
@@ -97,16 +101,14 @@ class RequestReader:
         elif self.received > 2 * limit + CHUNKING * reading.size:
             raise HeadTooLarge(f"more than {limit} bytes of trailers or chunk extensions")
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
+    def _ignore_upgrade(self, rest: int) -> None:
         """llhttp takes what follows an upgrade for another protocol. Here it is the body, or the next request: a new
-        parser gets a head with the same framing, which nobody hears of, and then the rest."""
+        parser gets a head with the same framing, which nobody hears of; `rest` bytes are to follow."""
         assert self.reading is not None
         lines = [b"%b: %b\r\n" % field for field in self.reading.scope["headers"] if field[0] in _FRAMING]
         self._parser = httptools.HttpRequestParser(self)
         self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(lines))
-        if rest:
-            self.received -= min(len(rest), self.received)
-            self.feed(rest)
+        self.received = max(self.received, rest)
 
     # -- callbacks of httptools.HttpRequestParser; an exception in one stops the parser
 

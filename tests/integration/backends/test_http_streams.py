@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import resource
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
 
 from gateway.backends.answer import HELD
 from gateway.backends.base import Answer, Body, Incomplete, ProtocolFault, Request
-from gateway.backends.body import UNREAD, StreamedBody
+from gateway.backends.body import HIGH_WATER, UNREAD, StreamedBody
 from gateway.errors import BackendError, BackendTimeout, ClientGone
 from tests.integration.backends.upstream import CHUNKED, Peer, Upstream, answer, echoing, silent, soon, until
 
@@ -264,19 +264,44 @@ async def test_silence_between_pieces_is_bounded() -> None:
         await steps.hung_up.wait()
 
 
-async def test_many_short_silences_are_no_long_one() -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(CHUNKED)
-        for _ in range(12):
-            await asyncio.sleep(0.01)
-            await peer.send(chunk(b"a"))
-        await peer.send(LAST)
+class Source:
+    """The connection's side of a body."""
 
-    async with Upstream(script) as upstream:
-        backend = upstream.backend(idle_timeout=0.05)
-        assert await read(await backend.call(STREAM, soon())) == b"a" * 12
-        await backend.close()
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def resume(self) -> None: ...
+
+    def fail(self, error: Exception) -> None:
+        self.error = error
+
+
+class Timed:
+    """What a body asks of its loop; time is the test's."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_future()
+
+    def body(self, idle_timeout: float) -> StreamedBody:
+        return StreamedBody(Source(), cast("asyncio.AbstractEventLoop", self), idle_timeout)
+
+
+async def test_many_short_silences_are_no_long_one() -> None:
+    loop = Timed()
+    body = loop.body(idle_timeout=30)
+    for _ in range(12):
+        piece = asyncio.ensure_future(anext(body))
+        await asyncio.sleep(0)
+        loop.now += 29
+        assert body.check(loop.now) == loop.now + 1
+        body.push(b"a")
+        assert await piece == b"a"
 
 
 # -- a slow reader
@@ -315,32 +340,25 @@ async def test_slow_reader_stops_the_upstream() -> None:
 
 async def test_slow_reader_is_no_fault_of_the_upstream() -> None:
     """More is here than fits, so reading rests for longer than the idle timeout."""
-    async with Upstream(echoing(answer(bytes(LARGE)))) as upstream:
-        backend = upstream.backend(idle_timeout=0.03)
-        got = await backend.call(STREAM, soon())
-        await asyncio.sleep(0.1)
-        assert await read(got) == bytes(LARGE)
-        await backend.close()
-
-
-class Source:
-    """The connection's side of a body."""
-
-    def __init__(self) -> None:
-        self.error: Exception | None = None
-
-    def resume(self) -> None: ...
-
-    def fail(self, error: Exception) -> None:
-        self.error = error
+    loop = Timed()
+    body = loop.body(idle_timeout=30)
+    assert not body.push(bytes(HIGH_WATER + 1))
+    loop.now += 100
+    assert body.check(loop.now) == loop.now + 30
+    assert await anext(body) == bytes(HIGH_WATER + 1)
+    piece = asyncio.ensure_future(anext(body))
+    await asyncio.sleep(0)
+    loop.now += 29  # counted from when it came back
+    assert body.check(loop.now) == loop.now + 1
+    body.push(b"more")
+    assert await piece == b"more"
 
 
 async def test_reader_that_never_comes_back_is_given_up_by_and_by() -> None:
-    body = StreamedBody(Source(), asyncio.get_running_loop(), idle_timeout=30)
-    now = soon(0)
-    assert body.check(now + UNREAD - 1) == pytest.approx(now + UNREAD + 29)
+    body = Timed().body(idle_timeout=30)
+    assert body.check(UNREAD - 1) == UNREAD + 29
     with pytest.raises(ClientGone):
-        body.check(now + UNREAD + 1)
+        body.check(UNREAD)
 
 
 # -- who holds the connection

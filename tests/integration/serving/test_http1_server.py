@@ -145,11 +145,14 @@ async def test_half_an_answer_is_never_taken_for_a_whole_one(version: bytes) -> 
     async def half(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
-        await asyncio.sleep(0.01)
+        await arrived.wait()
 
+    arrived = asyncio.Event()
     async with serving(half) as (connect, _):
         reader, writer = await connect()
         writer.write(b"GET / HTTP/%b\r\nHost: x\r\n\r\n" % version)
+        await reader.readuntil(b"half")
+        arrived.set()
         if version == b"1.1":
             assert not (await reader.read()).endswith(b"0\r\n\r\n")
         else:  # only the end of the connection ends this body, so it must not be an orderly one

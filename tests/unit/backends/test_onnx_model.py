@@ -177,7 +177,11 @@ def test_a_hang_on_zeros_does_not_hold_up_the_loading_for_ever(tmp_path: Path, m
     monkeypatch.setattr(warm_up, "WARM_UP", 0.05)
     monkeypatch.setattr(warm_up, "TRIAL", 0.05)
     monkeypatch.setattr(np, "zeros", np.ones)
-    unload(load(tiny_onnx.hanging(tmp_path / "m.onnx"), ""))
+    started = time.monotonic()
+    model = load(tiny_onnx.hanging(tmp_path / "m.onnx"), "")
+    assert 0.05 <= time.monotonic() - started < 5.0  # it hung, and was stopped
+    assert not model.runs
+    unload(model)
 
 
 BROKEN: dict[str, Callable[[Path], object]] = {

@@ -86,6 +86,11 @@ def test_what_would_be_read_as_something_else_is_an_error(field: tuple[bytes, by
         head(field)
 
 
+def test_a_value_that_cannot_be_sent_is_not_told_either() -> None:
+    with pytest.raises(RuntimeError, match=r"^the value of the header field x-a would end it$"):
+        head((b"set-cookie", b"session=secret"), (b"x-a", b"secret\n"))
+
+
 def test_two_lengths_are_an_error() -> None:
     with pytest.raises(RuntimeError, match="one content-length"):
         head(LENGTH, LENGTH)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
+import sys
 
 import pytest
 
@@ -141,6 +143,21 @@ async def test_an_upgrade_is_not_made_and_the_request_answered(protocol: bytes) 
     assert [scope["raw_path"] for scope in app.scopes] == [b"/a", b"/b", b"/"]
     await app.answer()
     assert (answers + await peer.read()).count(b"HTTP/1.1 200 OK") == 3
+
+
+async def test_many_upgrades_at_once_are_read_one_after_the_other() -> None:
+    app = Script()
+    peer = Peer(app)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 150)  # not one inside the other
+    try:
+        await peer.send(head(b"GET / HTTP/1.1", b"Host: x", b"Connection: Upgrade", b"Upgrade: h2c") * 200)
+    finally:
+        sys.setrecursionlimit(limit)
+    for _ in range(200):
+        await app.answer()
+        await settle()
+    assert (await peer.read()).count(b"HTTP/1.1 200 OK") == 200
 
 
 @pytest.mark.parametrize("step", [1, 7])
