@@ -60,8 +60,9 @@ class Backend(Protocol):
     async def call(self, request: Request, deadline: float) -> Answer:
         """Answer before `deadline` (seconds of the loop's clock) or raise a BackendError.
 
-        A streamed answer is one once its head is here. What `upload` raises passes through unchanged; it is
-        not read any more once this has returned."""
+        A streamed answer is one once its head is here. RequestTimeout if at the deadline it is `upload` that keeps
+        the upstream waiting. What `upload` raises passes through unchanged; it is not read any more once this has
+        returned."""
 
     async def close(self) -> None:
         """Take no more calls and keep nothing open for later; calls under way may finish."""

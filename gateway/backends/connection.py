@@ -14,7 +14,7 @@ from gateway.backends.answer import AnswerReader
 from gateway.backends.base import Incomplete, Unanswered
 from gateway.backends.body import StreamedBody
 from gateway.backends.upload import chunk
-from gateway.errors import BackendError, BackendTimeout, GatewayError
+from gateway.errors import BackendError, BackendTimeout, GatewayError, RequestTimeout
 from gateway.timer import LazyTimer
 
 if TYPE_CHECKING:
@@ -166,6 +166,8 @@ class Connection(asyncio.Protocol):
     def _check(self, now: float) -> float:
         """The deadline, if the timer was set for an earlier request, which has been answered."""
         if now >= self._deadline:
+            if self._uploading and not self._full:  # all that came of the request has been taken
+                raise RequestTimeout("the body was not whole by the deadline of the answer")
             raise BackendTimeout(f"no whole answer by the deadline ({self._reader.progress})")
         return self._deadline
 

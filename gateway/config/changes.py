@@ -62,7 +62,7 @@ def _differences(key: str, old: Any, new: Any) -> Iterator[str]:
         if key.endswith(tuple(_NAMED_LISTS)) and list(old) != list(new) and sorted(old) == sorted(new):
             yield f"{key}: order {_text(list(old))} -> {_text(list(new))}"
     elif old != new:
-        yield f"{key}: {_text(old)} -> {_text(new)}"
+        yield f"{key}: {_told(key, old)} -> {_told(key, new)}"
 
 
 def _one_sided(key: str, old: Any, new: Any) -> Iterator[str]:
@@ -71,7 +71,12 @@ def _one_sided(key: str, old: Any, new: Any) -> Iterator[str]:
     elif isinstance(new, dict):
         yield f"{key}: added"
     else:
-        yield f"{key}: {_text(old)} -> {_text(new)}"
+        yield f"{key}: {_told(key, old)} -> {_told(key, new)}"
+
+
+def _told(key: str, value: Any) -> str:
+    """What a log may tell: the value of a header that is set may be a secret."""
+    return "***" if value is not None and ".headers." in key else _text(value)
 
 
 def _by_name(key: str, value: Any) -> Any:

@@ -62,7 +62,8 @@ class Metric(Section):
     the JSON of the answer (RFC 6901), such as json:/usage/completion_tokens; in an event stream, in the last event that
     has it. stream:<word>, for event streams alone: first_token and longest_gap, the seconds up to the first content and
     the longest pause after it; duration, in seconds; tokens, as the usage says or else the events with content;
-    aborted, 1 if the client left before the end. Of a stream, what lies beyond the bounds counts as the bound."""
+    aborted, 1 if the client left before the end. Of a stream, what lies beyond the bounds counts as the bound; of one
+    that the upstream breaks off only first_token and aborted are read."""
     bounds: kinds.Bounds | None = None
     """For type bounded, and for a score with loss absolute_error, where they are those of label and prediction: the
     least and the greatest value; outcomes outside are rejected."""

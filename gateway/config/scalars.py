@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator
 
+from gateway.backends.hop import OURS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -39,9 +41,7 @@ LONGEST = "3650d"
 MAX_SIZE = 1 << 30
 _SECONDS = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("1e-3")}
 _BYTES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
-_FRAMING = frozenset(
-    ("connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id")
-)
+_OWN = {name.decode() for name in OURS} | {"x-request-id"}
 _SECRET = re.compile(r"//\S*@")
 
 
@@ -91,7 +91,7 @@ def parse_set_header(value: Any) -> str:
     """The lower-case name of a header that is no matter of the connection's."""
     if isinstance(value, str) and re.fullmatch(FIELD, value):
         name = value.lower()
-        if name in _FRAMING or name.startswith("x-gateway-"):
+        if name in _OWN or name.startswith("x-gateway-"):
             raise ValueError(f"expected a header other than {shown(value)}, which is the gateway's own")
         return name
     raise ValueError(f"expected the name of a header such as authorization, found {shown(value)}")
@@ -100,6 +100,8 @@ def parse_set_header(value: Any) -> str:
 def parse_template(value: Any) -> str:
     """A header's value, in which ${NAME} stands for a variable of the environment."""
     if isinstance(value, str) and re.fullmatch(TEMPLATE, value):
+        if "${" in VARIABLE.sub("", value):
+            raise ValueError("expected ${NAME} with letters, digits and underscores, found a ${ that is none")
         return value
     raise ValueError("expected printable ASCII of 1 to 1000 characters, such as Bearer ${PROVIDER_KEY}")
 

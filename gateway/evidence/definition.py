@@ -59,6 +59,7 @@ class MetricDefinition(msgspec.Struct, frozen=True, kw_only=True):
     relative_margin: float | None = None  # set for guardrails: a share of the champion's value
     floor: float = 0.0  # the least tolerance of a relative margin, in the metric's unit
     signal: bool = False  # harm holds the release, no more
+    read: bool = False  # from answers, by the gateway alone: an outcome that is posted is rejected
 
     @property
     def span(self) -> float:
@@ -108,7 +109,9 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     cycle_us: int = 0  # a business cycle; 0 for none
     holdback: bool = False  # after a promotion some units stay with the old champion, and it is watched
     aa: bool = False  # champion and challenger are the same: the rates of false alarms are what is measured
-    digests: tuple[str, ...] = ()  # of the model files, champion first, "" for an upstream: other files, other variants
+    digests: tuple[
+        str, ...
+    ] = ()  # of the model files, or upstreams' names of models; champion first: others are other variants
 
     @property
     def arms(self) -> tuple[str, ...]:

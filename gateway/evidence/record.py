@@ -24,10 +24,13 @@ def record(store: Store, step: int, facts: Facts, evidence: Mapping[str, Evidenc
     if facts.shadows:
         store.add_shadows(step, facts.shadows)
     # Accepted first, kept first: the order is that of the times, over all streams.
-    posted = sorted(facts.outcomes, key=lambda fact: fact.at)
+    arrived = sorted([*facts.outcomes, *facts.readings], key=lambda fact: fact.at)
+    ours = _not_for_clients(evidence) if facts.outcomes else ()
+    refused = {id(fact) for fact in facts.outcomes if ours and (fact.experiment, fact.metric) in ours}
     # Workers accept no NaN; one that does all the same must not stop the shipping of everybody's facts.
-    outcomes = [fact for fact in posted if not math.isnan(fact.value)]
-    rejections: list[Outcome | Rejection] = [*facts.rejections, *(fact for fact in posted if math.isnan(fact.value))]
+    refused.update(id(fact) for fact in arrived if math.isnan(fact.value))
+    outcomes = [fact for fact in arrived if id(fact) not in refused]
+    rejections: list[Outcome | Rejection] = [*facts.rejections, *(fact for fact in arrived if id(fact) in refused)]
     if outcomes or rejections:
         repeated = store.add_outcomes(step, outcomes)
         exposures = store.exposures({o.decision for o in outcomes} | {r.decision for r in rejections})
@@ -38,6 +41,12 @@ def record(store: Store, step: int, facts: Facts, evidence: Mapping[str, Evidenc
             tally[fact.experiment, exposure.variant if exposure else "", name] += 1
         for key in sorted(tally):
             store.count(*key, tally[key])
+
+
+def _not_for_clients(evidence: Mapping[str, Evidence]) -> set[tuple[str, str]]:
+    """(experiment, metric) that the gateway itself reads. A worker knows them of the experiments in its plan alone."""
+    definitions = (one.definition for one in evidence.values())
+    return {(one.id, metric.name) for one in definitions for metric in one.metrics if metric.read}
 
 
 def _odd(

@@ -18,6 +18,7 @@ from gateway.clock import Clock
 from gateway.errors import SpoolError
 from gateway.events import Assignment, Completion, Fact, Heartbeat, Outcome, Rejection, Shadow
 from gateway.spool import reader
+from gateway.spool.format import Stream
 from gateway.spool.reader import StreamId
 from gateway.store.base import Store, StreamCursor
 
@@ -32,7 +33,8 @@ class Facts:
         self.assignments: list[Assignment] = []
         self.completions: list[Completion] = []
         self.shadows: list[Shadow] = []
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[Outcome] = []  # posted by clients
+        self.readings: list[Outcome] = []  # read from answers by the workers, who leave them among the requests
         self.rejections: list[Rejection] = []
         self.heartbeats: list[Heartbeat] = []
         self._by_kind: dict[type[Fact], list[Any]] = {
@@ -46,16 +48,20 @@ class Facts:
         self._append: dict[type[Fact], Callable[[Any], None]] = {
             kind: facts.append for kind, facts in self._by_kind.items()
         }
+        self._append_request = self._append | {Outcome: self.readings.append}
 
-    def extend(self, facts: Iterable[Fact]) -> None:
-        append = self._append
+    def extend(self, facts: Iterable[Fact], stream: Stream) -> None:
+        append = self._append_request if stream == "requests" else self._append
         for fact in facts:
             append[type(fact)](fact)
 
     @property
     def counts(self) -> dict[str, int]:
         """How many there are, by the kind's name; kinds of which there are none are left out."""
-        return {kind.__name__.lower(): len(facts) for kind, facts in self._by_kind.items() if facts}
+        counts = {kind.__name__.lower(): len(facts) for kind, facts in self._by_kind.items() if facts}
+        if self.readings:
+            counts["outcome"] = len(self.outcomes) + len(self.readings)
+        return counts
 
 
 @dataclass(slots=True)
@@ -131,7 +137,7 @@ class Shipper:
         moved = StreamCursor(batch.position, newest, cursor.admitted, batch.finished)
         if moved != cursor:
             shipment.cursors[stream] = moved
-            shipment.facts.extend(facts)
+            shipment.facts.extend(facts, stream.stream)
         if facts or stream not in self._heard:
             self._heard[stream] = now
         if batch.finished or batch.corrupt or now - self._heard[stream] > MAX_LAG_US:

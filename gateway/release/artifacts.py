@@ -31,14 +31,20 @@ class Artifacts:
         self._folder: Path | None = folder if before is None else before._folder
         # A file that has not changed on disk is not read again for the next config.
         self._read: dict[_Identity, Artifact] = dict(before._read) if before else {}
+        self.reading: Path | None = None  # the file that was looked at last
         self._pinned: dict[Path, tuple[_Identity | None, Artifact]] = {}  # None for no file that is there
 
-    def read(self, path: Path) -> Artifact:
-        """The file as it is now; raises ModelError or OSError if it cannot be served."""
-        identity = _identity(path)
+    def read(self, path: Path, place: Path | None = None) -> Artifact:
+        """The file as it is now; raises ModelError or OSError if it cannot be served.
+
+        `place` is where the links of `path` lead, if it has been looked at: no other file is read then.
+        """
+        self.reading = path
+        place = place or path
+        identity = _identity(path, place)
         known = self._read.get(identity)
         if known is None or not known.place.exists():
-            known = self._read[identity] = self._taken_in(path)
+            known = self._read[identity] = self._taken_in(place)
         self._pinned[path] = identity, known
         return known
 
@@ -73,8 +79,13 @@ class Artifacts:
         return "" if variant.onnx is None else str(self._of(variant.onnx).place)
 
     def name(self, variant: Variant) -> str:
-        """What a quarantine remembers: the digest of the file, or the URL."""
-        return self.digest(variant) or str(variant.url)
+        """What a quarantine remembers: the digest of the file, or the URL and the model there."""
+        model = f" ({variant.model})" if variant.model else ""
+        return self.digest(variant) or f"{variant.url}{model}"
+
+    def identity(self, variant: Variant) -> str:
+        """What may not change while evidence is collected: the file, or the upstream's model. Its address may move."""
+        return self.digest(variant) or variant.model or ""
 
     def prune(self, needed: Collection[str]) -> None:
         """Delete the copies whose digests neither this config nor anybody else needs."""
@@ -96,14 +107,14 @@ class Artifacts:
 _Identity = tuple[Path, int, int, int]
 
 
-def _identity(path: Path) -> _Identity:
-    stat = path.stat()
+def _identity(path: Path, place: Path) -> _Identity:
+    stat = place.stat()
     return path, stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def _found(path: Path) -> _Identity | None:
     try:
-        return _identity(path)
+        return _identity(path, path)
     except OSError:
         return None
 

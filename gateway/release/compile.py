@@ -60,7 +60,7 @@ def definition(endpoint_name: str, endpoint: Endpoint, champion: str, artifacts:
         cycle_us=micros(experiment.decision.cycle),
         holdback=experiment.holdback is not None,
         aa=experiment.aa,
-        digests=tuple(artifacts.digest(variants[name]) for name in (champion, *challengers)),
+        digests=tuple(artifacts.identity(variants[name]) for name in (champion, *challengers)),
     )
 
 
@@ -91,6 +91,7 @@ def _metric(name: str, endpoint: Endpoint, experiment: Experiment) -> MetricDefi
         relative_margin=None if relative is None else float(relative),
         floor=guardrail.floor if guardrail else 0.0,
         signal=name in experiment.signals,
+        read=metric.source == "answer",
     )
 
 

@@ -23,10 +23,10 @@ class Scales:
     def __init__(self) -> None:
         self._weighed: dict[Path, Weighed] = {}
 
-    def read(self, path: Path) -> Weighed:
-        """Raises ModelError or OSError if the file cannot be served."""
+    def read(self, path: Path, place: Path) -> Weighed:
+        """Raises ModelError or OSError if the file at `place` cannot be served."""
         if path not in self._weighed:
-            self._weighed[path] = weigh(path)
+            self._weighed[path] = weigh(place)
         return self._weighed[path]
 
     def of(self, config: Config) -> Iterator[WeighedVariant]:
@@ -34,4 +34,4 @@ class Scales:
         for endpoint_name, endpoint in config.endpoints.items():
             for name, variant in endpoint.variants.items():
                 if variant.onnx is not None:
-                    yield WeighedVariant(endpoint_name, name, variant.onnx, self.read(variant.onnx))
+                    yield WeighedVariant(endpoint_name, name, variant.onnx, self.read(variant.onnx, variant.onnx))

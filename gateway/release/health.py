@@ -52,10 +52,13 @@ class Health:
         return ok + bad, bad
 
     def loaded(self, plan: Plan | None) -> frozenset[BackendKey]:
-        """The models that a plan prepares and every living worker has loaded."""
-        if plan is None:
+        """The models that a plan prepares and every living worker has loaded; none while nobody lives to tell.
+
+        The only worker may just have died of loading one.
+        """
+        if plan is None or not (workers := self._staying):
             return frozenset()
-        told = [page.progress(Word.PREPARED, plan.revision) for page in self._staying]
+        told = [page.progress(Word.PREPARED, plan.revision) for page in workers]
         return frozenset(one.key for place, one in enumerate(plan.prepare) if all(bits >> place & 1 for bits in told))
 
     def serve_from(self, plan: Plan | None) -> bool:

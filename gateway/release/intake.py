@@ -49,7 +49,7 @@ class Intake:
         self._watcher = ConfigWatcher(controller.loaded.path, controller.loaded, clock)
         self._next_look = clock.monotonic()
         self._waiting: LoadedConfig | None = None  # well written, but not to be taken as things stand
-        self._reader = ModelReader()
+        self._reader = ModelReader(clock)
         self._read_again_at = clock.monotonic()
         self._started_with = controller.loaded
         self.status = ReloadStatus(clock.wall_us())
@@ -138,6 +138,8 @@ class Intake:
     def _remember(self, loaded: LoadedConfig) -> None:
         temporary = self._last_good.with_suffix(".new")
         try:
+            temporary.unlink(missing_ok=True)
+            temporary.touch(mode=0o600)  # headers that are set may be secrets
             temporary.write_bytes(loaded.text)
             temporary.replace(self._last_good)
         except OSError as error:

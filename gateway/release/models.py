@@ -26,7 +26,9 @@ class Described(Protocol):
 
 
 class Reader(Protocol):
-    def read(self, path: Path) -> Described: ...
+    def read(self, path: Path, place: Path) -> Described:
+        """The file that lies at `place`, known as `path`."""
+        ...
 
 
 def read_models(loaded: LoadedConfig, before: Artifacts) -> Artifacts:
@@ -56,13 +58,13 @@ class _Confined(NamedTuple):
 
     def read(self, path: Path) -> Described:
         try:
-            confined(path, self.roots)
+            place = confined(path, self.roots)
         except ModelError as error:
             raise ModelError(f"{error}; model_roots can name more folders") from error
-        return self.reader.read(path)
+        return self.reader.read(path, place)
 
 
-def _findings(steps: Steps, endpoint: Endpoint, artifacts: Reader) -> Iterator[Finding]:
+def _findings(steps: Steps, endpoint: Endpoint, artifacts: _Confined) -> Iterator[Finding]:
     first: tuple[str, Signature] | None = None
     for name, variant in endpoint.variants.items():
         if variant.onnx is None:

@@ -1,4 +1,7 @@
-"""The data port: a bare ASGI callable that has a request answered, and turns exceptions into answers."""
+"""The data port: a bare ASGI callable that has a request answered, and turns exceptions into answers.
+
+What goes wrong in the midst of an answer is raised, as a GatewayError: only the server can still do something.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from gateway.errors import ClientGone, GatewayError, RequestError
 from gateway.serving import problem
 from gateway.serving.asgi import REQUEST_ID, Exchange, Receive, Scope, Send
 from gateway.serving.routes import Router
-from gateway.serving.table import Table
+from gateway.serving.tables.table import Table
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import StatusPage, Word
 
@@ -40,6 +43,8 @@ class DataApp:
             await self._router.route(exchange, table)
         except ClientGone:
             self._count(metrics.REJECTED.name, (ClientGone.reason,))
+            if exchange is not None and exchange.answered:
+                raise  # it is there and does not read
         except GatewayError as error:
             await self._refuse(scope, receive, send, exchange, error)
         except Exception:
@@ -63,7 +68,7 @@ class DataApp:
             headers = [header for header in scope["headers"] if header[0] != REQUEST_ID]
             exchange = Exchange({**scope, "headers": headers}, receive, send, self._clock.monotonic(), self)
         if exchange.answered:
-            return  # half an answer is out; the server cuts the connection, which tells the client
+            raise error  # half an answer is out; the server cuts the connection, which tells the client
         await exchange.answer(*problem.render(error, scope["path"], exchange.request_id))
 
     def _count(self, name: str, labels: tuple[str, ...]) -> None:

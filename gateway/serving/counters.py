@@ -1,15 +1,11 @@
-"""The status-page slots of endpoints and variants, looked up once per plan so that a request only adds integers; and
-what is counted when a fact cannot be kept."""
+"""The status-page slots of endpoints and variants, looked up once per plan so that a request only adds integers."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from gateway.errors import SpoolError
-from gateway.events import Fact
-from gateway.serving.readings import Read
-from gateway.serving.streams import Stream
-from gateway.spool.writer import SpoolWriter
+from gateway.serving.answers.readings import Read
+from gateway.serving.answers.streams import Stream
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import StatusPage
 
@@ -89,14 +85,3 @@ class VariantCounters:
     def _count(self, metric: metrics.Metric, *more: str) -> None:
         """For what is rare, or not there with most plans: such a series takes a slot when it first happens."""
         self._words[self._page.slot(metric.name, (self._endpoint, self._variant, *more))] += 1
-
-
-def keep(fact: Fact, spool: SpoolWriter, page: StatusPage, *more: Fact) -> None:
-    """Append; when the disk is full the request goes on and the loss is counted (it freezes promotion)."""
-    try:
-        if more:
-            spool.append_all([fact, *more])
-        else:
-            spool.append(fact)
-    except SpoolError:
-        page.words[page.slot(metrics.SPOOL_FAILURES.name, (spool.stream,))] += 1

@@ -8,7 +8,7 @@ from gateway import __version__
 from gateway.errors import NotReady
 from gateway.serving import oip
 from gateway.serving.asgi import Exchange
-from gateway.serving.table import Table
+from gateway.serving.tables.table import Table
 
 _SERVER = orjson.dumps(
     {"name": "gateway", "version": __version__, "extensions": ["binary_tensor_data", "model_configuration"]}

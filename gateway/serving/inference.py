@@ -11,17 +11,17 @@ import asyncio
 from dataclasses import dataclass
 
 from gateway.assignment.hashing import bucket, unit_digest
-from gateway.backends.base import Body
 from gateway.backends.breaker import Breaker
 from gateway.clock import Clock
-from gateway.errors import BackendError, BackendTimeout, BreakerOpen, ClientGone, RequestError
+from gateway.errors import BackendError, BreakerOpen, ClientGone, GatewayError, RequestError
 from gateway.events import FORCED, Assignment, Completion, End, decision_id
-from gateway.serving.asgi import Exchange, Headers
-from gateway.serving.calls import Answer, Call, predicted
-from gateway.serving.counters import keep
-from gateway.serving.readings import Reader, Readings
+from gateway.serving.answers.readings import Reader
+from gateway.serving.asgi import Exchange
+from gateway.serving.calls.plain import Answer, Call, predicted
+from gateway.serving.facts import keep
+from gateway.serving.relay import Relay
 from gateway.serving.shadow import Shadows
-from gateway.serving.table import Endpoint, Table, Variant
+from gateway.serving.tables.table import Endpoint, Table, Variant
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry.status_page import StatusPage
 
@@ -41,6 +41,17 @@ class _Course:
     reader: Reader | None = None  # of what metrics take from answers
     unreported: Breaker | None = None  # waits to hear how the rest of the assigned variant's answer comes
 
+    def failed(self, error: BaseException) -> None:
+        """The client has no answer, or no whole one; what it did itself is no error of a variant's."""
+        if isinstance(error, GatewayError):
+            self.status = error.status
+        if isinstance(error, ClientGone | asyncio.CancelledError):
+            self.end = "client_closed"
+        elif isinstance(error, RequestError):  # in a body that was passed on while it came
+            self.end = "rejected"
+        else:
+            self.error = self.error or (error.kind if isinstance(error, BackendError) else "internal")
+
 
 class Inference:
     """Answers inference requests of one worker and leaves two facts for each."""
@@ -53,7 +64,8 @@ class Inference:
         self._sequence = 0
 
     async def serve(self, exchange: Exchange, table: Table, endpoint: Endpoint, call: Call) -> int:
-        """Answer the request; returns the status sent. Raises BackendError if nobody could answer."""
+        """Answer the request; returns the status sent. Raises BackendError if there is no whole answer, RequestError if
+        an upload turns out wrong while it comes, ClientGone if the client does not read."""
         variant, assignment = self._assign(exchange, table, endpoint)
         course = _Course(variant)
         try:
@@ -62,36 +74,17 @@ class Inference:
                 course.error = answer.failure
             else:
                 answer = await self._of_challenger(endpoint, variant, call, course)
-            course.answer = answer
-            course.status = answer.status
-            course.first_byte_us = self._elapsed_us(exchange)
+            self._begun(exchange, endpoint, course, answer)
             token = table.signer.sign(endpoint.names, assignment.decision, assignment.at, assignment.bucket)
             headers = [*answer.headers, (DECISION, token)]
-            if endpoint.readings is not None:
-                course.reader = self._reader(exchange, endpoint.readings, answer)
             if answer.rest is None:
                 await exchange.answer(answer.status, headers, answer.body)
             else:
-                async with asyncio.timeout(course.served.plan.stream_timeout):
-                    await self._pass_on(exchange, call, course, headers, answer.rest)
+                relay = Relay(exchange, call, answer, course.reader, self._clock)
+                await relay.run(headers, answer.rest, course.served.plan.stream_timeout)
             course.end = "answered"
-        except BackendError as failure:
-            course.status = failure.status
-            course.error = course.error or failure.kind
-            raise
-        except TimeoutError as late:
-            course.status = BackendTimeout.status
-            course.error = course.error or BackendTimeout.kind
-            raise BackendTimeout("the answer went on for too long") from late
-        except asyncio.CancelledError:
-            course.end = "client_closed"
-            raise
-        except RequestError as mistake:  # in a body that was passed on while it came
-            course.status = mistake.status
-            course.end = "client_closed" if isinstance(mistake, ClientGone) else "rejected"
-            raise
-        except Exception:
-            course.error = course.error or "internal"
+        except (Exception, asyncio.CancelledError) as error:
+            course.failed(error)
             raise
         finally:
             if course.unreported is not None:
@@ -104,29 +97,15 @@ class Inference:
             self._shadows.offer(table, endpoint, call, assignment.decision, (variant, course.served))
         return course.status
 
-    async def _pass_on(self, exchange: Exchange, call: Call, course: _Course, headers: Headers, rest: Body) -> None:
-        """Send an answer as it comes, no faster than the client reads."""
-        answer, reader = course.answer, course.reader
-        assert answer is not None
-        try:
-            await exchange.begin(answer.status, headers, answer.body)
-            async for piece in rest:
-                if reader is not None:
-                    reader.piece(piece, self._clock.monotonic())
-                await exchange.more(piece)
-            await exchange.end()
-        except BackendError as failure:
-            if last_words := call.last_words(answer, failure):
-                await exchange.more(last_words)
-            raise
-        finally:
-            rest.close()
-
-    def _reader(self, exchange: Exchange, readings: Readings, answer: Answer) -> Reader:
-        reader = Reader(readings, exchange.started)
-        reader.head(answer.status, answer.headers)
-        reader.piece(answer.body, self._clock.monotonic())
-        return reader
+    def _begun(self, exchange: Exchange, endpoint: Endpoint, course: _Course, answer: Answer) -> None:
+        """An answer is here, or its beginning."""
+        course.answer = answer
+        course.status = answer.status
+        course.first_byte_us = self._elapsed_us(exchange)
+        if endpoint.readings is not None:
+            course.reader = reader = Reader(endpoint.readings, exchange.started)
+            reader.head(answer.status, answer.headers)
+            reader.piece(answer.body, self._clock.monotonic())
 
     def _assign(self, exchange: Exchange, table: Table, endpoint: Endpoint) -> tuple[Variant, Assignment]:
         """Draw the variant and append the fact, before any backend hears of the request."""
@@ -163,7 +142,7 @@ class Inference:
             answer = await self._guarded(variant, call, course)
         except BackendError as failure:
             course.error = failure.kind
-            if not call.may_fall_back(variant):
+            if not call.may_fall_back(variant, failure):
                 raise
         else:
             course.error = answer.failure
@@ -234,7 +213,7 @@ class Inference:
         if course.reader is None:
             keep(completion, self._spool, self._page)
             return
-        read = course.reader.end(course.end == "client_closed", self._clock.monotonic())
+        read = course.reader.end(course.end, self._clock.monotonic())
         course.served.counters.read(read)
         keep(completion, self._spool, self._page, *read.facts(assignment, completion.at))
 

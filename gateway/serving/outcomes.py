@@ -15,9 +15,9 @@ from gateway.assignment.token import Token
 from gateway.errors import GatewayError, NotReady, RequestError, SpoolError, ValueRejected
 from gateway.events import Fact, Outcome, Rejection
 from gateway.plan import MetricPlan
+from gateway.serving.answers.values import checked, finite
 from gateway.serving.asgi import Exchange
-from gateway.serving.table import Table
-from gateway.serving.values import checked, finite
+from gateway.serving.tables.table import Table
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import StatusPage

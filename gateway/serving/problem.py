@@ -5,8 +5,10 @@ from __future__ import annotations
 import orjson
 
 from gateway.errors import GatewayError, MethodNotAllowed, RequestError, UnsupportedEncoding
-from gateway.serving import coding, oip, openai
+from gateway.serving import oip
 from gateway.serving.asgi import Headers
+from gateway.serving.calls import openai
+from gateway.serving.wire import coding
 
 _PROBLEM: Headers = [(b"content-type", b"application/problem+json")]
 _LONGEST = 1000  # characters of a message: it may quote what the client sent

@@ -8,14 +8,16 @@ from collections.abc import Awaitable
 from urllib.parse import unquote
 
 from gateway.errors import ClientGone, GatewayError, MethodNotAllowed, NotReady, RequestError, UnknownEndpoint
-from gateway.serving import calls, health, models, oip_calls, openai
+from gateway.serving import health
 from gateway.serving.asgi import Exchange
-from gateway.serving.calls import Call
+from gateway.serving.calls import models, open_inference, openai, plain
+from gateway.serving.calls.plain import Call
 from gateway.serving.inference import Inference
 from gateway.serving.outcomes import Outcomes
-from gateway.serving.table import Endpoint, Table
+from gateway.serving.tables.table import Endpoint, Table
 
 _READ = ("GET", "HEAD")
+_METHODS = (*_READ, "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SPECIAL = re.compile(rb"[.%]")  # what needs a second look in a path
 
 
@@ -29,6 +31,8 @@ class Router:
     def route(self, exchange: Exchange, table: Table | None) -> Awaitable[None]:
         """Who answers; raises RequestError if nobody does."""
         raw: bytes = exchange.scope["raw_path"]
+        if exchange.scope["method"] == "TRACE":  # an upstream would send back what the config has set for it alone
+            raise MethodNotAllowed(*_METHODS)
         if table is not None and (found := self._usual(exchange, table, raw)) is not None:
             return found
         match segments(raw):
@@ -48,11 +52,11 @@ class Router:
         limit = table.plan.max_body
         if (endpoint := table.usual.get(raw)) is not None and exchange.scope["method"] == "POST":
             if endpoint.plan.protocol == "oip":
-                return self._infer(exchange, table, endpoint, oip_calls.prepare(exchange, endpoint, limit))
-            return self._infer(exchange, table, endpoint, calls.prepare(exchange, endpoint, b"/", limit))
+                return self._infer(exchange, table, endpoint, open_inference.prepare(exchange, endpoint, limit))
+            return self._infer(exchange, table, endpoint, plain.prepare(exchange, endpoint, b"/", limit))
         end = raw.find(b"/", 1)
         if end > 0 and (endpoint := table.usual.get(raw[:end])) is not None and _SPECIAL.search(raw, end) is None:
-            return self._infer(exchange, table, endpoint, calls.prepare(exchange, endpoint, raw[end:], limit))
+            return self._infer(exchange, table, endpoint, plain.prepare(exchange, endpoint, raw[end:], limit))
         return None
 
     def _open_inference(self, exchange: Exchange, table: Table | None, rest: list[str]) -> Awaitable[None]:
@@ -92,7 +96,7 @@ class Router:
                 table = _served(table)
                 endpoint = models.find(table, *model)
                 return self._infer(
-                    exchange, table, endpoint, oip_calls.prepare(exchange, endpoint, table.plan.max_body)
+                    exchange, table, endpoint, open_inference.prepare(exchange, endpoint, table.plan.max_body)
                 )
             case [] | ["ready" | "config"]:
                 _only(exchange, *_READ)
@@ -110,7 +114,7 @@ class Router:
         raw: bytes = exchange.scope["raw_path"]
         _no_dots(raw, rest)
         target = raw[raw.find(b"/", 1) :] if rest else b"/"
-        return self._infer(exchange, table, endpoint, calls.prepare(exchange, endpoint, target, table.plan.max_body))
+        return self._infer(exchange, table, endpoint, plain.prepare(exchange, endpoint, target, table.plan.max_body))
 
     def _openai(self, exchange: Exchange, table: Table, rest: list[str]) -> Awaitable[None]:
         match rest:

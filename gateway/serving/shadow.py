@@ -19,9 +19,9 @@ from gateway.backends.onnx import OnnxModel
 from gateway.clock import Clock
 from gateway.errors import BackendError
 from gateway.events import Shadow
-from gateway.serving.calls import Answer, Call, predicted
-from gateway.serving.counters import keep
-from gateway.serving.table import Endpoint, Table, Variant
+from gateway.serving.calls.plain import Answer, Call, predicted
+from gateway.serving.facts import keep
+from gateway.serving.tables.table import Endpoint, Table, Variant
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry.status_page import StatusPage
 

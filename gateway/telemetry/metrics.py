@@ -65,7 +65,7 @@ REJECTED = Metric(
     "gateway_rejected_requests",
     "counter",
     ("reason",),
-    "Requests refused before assignment, by reason.",
+    "Requests refused, by reason: before assignment, or after it for an upload that turned out wrong while it came.",
 )
 OUTCOMES = Metric(
     "gateway_outcomes",
@@ -90,7 +90,7 @@ FIRST_TOKEN = Metric(
     "gateway_time_to_first_token_seconds",
     "histogram",
     ("endpoint", "variant"),
-    "Time from the request's head to the first content of an event stream, by assigned variant.",
+    "Time from the request's head to the first content of an event stream, by the variant that answered.",
 )
 STREAM_TOKENS = Metric(
     "gateway_stream_tokens",

@@ -62,13 +62,13 @@ def keep(path: Path, directory: Path, expected: str = "") -> Path:
     """
     try:
         found = verified(path, expected)
-        if weights := external_data(path):
+        kept = kept_path(directory, found)
+        if _holds(kept, found, path.stat().st_size):
+            return kept
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if weights := _copy(path, kept, found):
             _check_beside(path, weights)
             return path
-        kept = kept_path(directory, found)
-        if not _holds(kept, found, path.stat().st_size):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _copy(path, kept, found)
     except OSError as error:
         raise ModelError(f"{path}: cannot be kept in {directory}: {error.strerror}: {error.filename}") from error
     return kept
@@ -103,8 +103,11 @@ def _holds(kept: Path, sha256: str, size: int) -> bool:
     return kept.is_file() and kept.stat().st_size == size and digest(kept) == sha256
 
 
-def _copy(path: Path, kept: Path, sha256: str) -> None:
-    """Visible under its name only when it is whole and on disk."""
+def _copy(path: Path, kept: Path, sha256: str) -> set[str]:
+    """Visible under its name only when it is whole and on disk, and names no other files; returns those it names.
+
+    They are read from the copy: a file that is cut off while it is mapped ends the process.
+    """
     hidden = kept.with_name(f".{kept.stem}.{secrets.token_hex(8)}{_UNFINISHED}")
     try:
         with (
@@ -116,8 +119,11 @@ def _copy(path: Path, kept: Path, sha256: str) -> None:
             os.fsync(copy.fileno())
         if digest(hidden) != sha256:
             raise ModelError(f"{path}: was replaced while it was copied")
-        hidden.replace(kept)
-        _sync_directory(kept.parent)
+        weights = external_data(hidden, path)
+        if not weights:
+            hidden.replace(kept)
+            _sync_directory(kept.parent)
+        return weights
     finally:
         hidden.unlink(missing_ok=True)
 

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,8 @@ class Run:
 def taken(waiting: deque[Job], max_rows: int) -> list[Job]:
     """The next in line, and those behind it as far as there is room for them in one run; off the line."""
     first = waiting.popleft()
+    if not waiting:
+        return [first]
     jobs, rows, elements = [first], first.rows, first.elements
     while waiting:
         rows, elements = rows + waiting[0].rows, elements + waiting[0].elements
@@ -102,7 +105,7 @@ def split(outputs: Outputs, jobs: Sequence[Job]) -> list[Outputs]:
     """Each job's share of a run's outputs, as views; raises ValueError if the rows do not add up."""
     if len(jobs) == 1:
         return [outputs]
-    ends = np.cumsum([job.rows for job in jobs]).tolist()
+    ends = list(accumulate([job.rows for job in jobs]))
     if any(values.shape[:1] != (ends[-1],) for values in outputs):
         raise ValueError("the rows that came out are not those that went in")
     return [[values[start:end] for values in outputs] for start, end in zip([0, *ends], ends, strict=False)]
@@ -111,6 +114,6 @@ def split(outputs: Outputs, jobs: Sequence[Job]) -> list[Outputs]:
 def not_finite(outputs: Outputs) -> int | None:
     """The place of the first output with NaN or infinity in it."""
     for place, values in enumerate(outputs):
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
+        if values.dtype.kind == "f" and np.count_nonzero(np.isfinite(values)) != values.size:
             return place
     return None

@@ -28,17 +28,18 @@ _LEADS = {
 _KEY, _VALUE = 1, 2  # of an entry
 
 
-def external_data(path: Path) -> set[str]:
+def external_data(path: Path, original: Path | None = None) -> set[str]:
     """The `location` of every tensor that is stored outside, as written; empty for a model in one piece.
 
-    Raises ModelError if the file is no protobuf message, OSError if it cannot be read.
+    Raises ModelError, which names the `original` of a copy, if the file is no protobuf message, and OSError if it
+    cannot be read. For files that nobody writes to meanwhile: one that gets shorter is a SIGBUS.
     """
     with path.open("rb") as file:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return set(_locations(data, 0, len(data), "model"))
         except (IndexError, ValueError, RecursionError) as error:  # ValueError: also for an empty file
-            raise ModelError(f"{path}: is no ONNX model, or is cut off") from error
+            raise ModelError(f"{original or path}: is no ONNX model, or is cut off") from error
 
 
 def _locations(data: mmap.mmap, start: int, end: int, message: str) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 The event loop hands tensors to the model's thread and waits for a future under a deadline; a hang therefore
 holds up its own model only. A run is told to stop (`RunOptions.terminate`) when nobody waits for it any more,
-and whatever waits behind it is refused as soon as its own deadline passes.
+and whatever waits behind it is refused as soon as its own deadline passes. A small model is run on the loop's thread,
+which costs less, until a run of it has held up the loop for some milliseconds (see `runner`, `watchdog`).
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ class OnnxModel:
     def runs(self) -> int:
         """How many runs there were for clients; fewer than requests where several shared one."""
         return self._runner.runs
+
+    @property
+    def on_loop(self) -> bool:
+        """Whether small requests are run on the loop's thread; it ends with the first long run."""
+        return self._runner.on_loop
 
     @property
     def waiting(self) -> int:

@@ -166,7 +166,7 @@ class Runner:
         try:
             outputs = self._session.run(self._outputs, merged(run.jobs), run.options)
             shares = split(outputs, run.jobs)
-            return shares if not_finite(outputs) is None else [self._checked(share) for share in shares]
+            return [*shares] if not_finite(outputs) is None else [self._checked(share) for share in shares]
         except Exception as error:
             return [BackendError(f"the model raised: {first_line(error)}")] * len(run.jobs)
 

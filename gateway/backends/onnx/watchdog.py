@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from gateway.backends.onnx.batching import Run
 
-LOOK = 0.005  # seconds between two looks: whoever is seen at two of them is stopped
+LOOK = 0.005  # seconds between two looks: who is seen at two of them, and ran most of the time, is stopped
 
 
 class Watchdog:
@@ -60,6 +60,9 @@ class Watchdog:
 
     def _look(self) -> None:
         run, used = self._run, time.clock_gettime(self._clock)
+        while run is not None and run is self._run:
+            time.sleep(LOOK)
+            if run is self._run and time.clock_gettime(self._clock) - used > LOOK / 2:
+                run.stop()
+                return
         time.sleep(LOOK)
-        if run is not None and run is self._run and time.clock_gettime(self._clock) - used > LOOK / 2:
-            run.stop()

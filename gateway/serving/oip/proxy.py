@@ -11,10 +11,10 @@ import orjson
 
 from gateway.backends.base import Headers
 from gateway.errors import BadOutput, RequestError
-from gateway.serving import coding
-from gateway.serving.headers import field
-from gateway.serving.oip.request import HEADER_LENGTH
-from gateway.serving.splice import every_top_level, replaced
+from gateway.serving.oip.request import HEADER_LENGTH, LARGE
+from gateway.serving.wire import coding
+from gateway.serving.wire.headers import field
+from gateway.serving.wire.splice import every_top_level, replaced
 
 LARGEST = 64 << 20  # bytes of a coded answer once it is decoded to be masked
 
@@ -23,6 +23,11 @@ def target(raw_path: bytes, upstream_model: str) -> bytes:
     """The path below /v2/models/ with the upstream's name for the model; the rest stays as the client encoded it."""
     root, models, _, *rest = raw_path[1:].split(b"/")
     return b"/" + b"/".join([root, models, quote(upstream_model, safe="").encode(), *rest])
+
+
+def heavy(headers: Headers, body: bytes) -> bool:
+    """Whether masking this answer takes so long that it must not happen on the event loop."""
+    return len(body) > LARGE or coding.grows(dict(headers), len(body))
 
 
 def mask(headers: Headers, body: bytes, public_name: str, key: bytes = b"model_name") -> tuple[Headers, bytes]:

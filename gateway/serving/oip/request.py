@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from gateway.backends.onnx import Signature, Tensors
 from gateway.errors import BodyTooLarge, RequestError
-from gateway.serving import coding
 from gateway.serving.oip.datatypes import DATATYPES
 from gateway.serving.oip.tensors import InputReader
+from gateway.serving.wire import coding
 
 HEADER_LENGTH = b"inference-header-content-length"
 LARGE = 1 << 20  # bytes of JSON whose parsing would hold up every other request
@@ -76,7 +76,7 @@ class RequestReader:
         identifier = document.get("id")
         if identifier is not None and type(identifier) is not str:
             raise RequestError("`id` must be a string")
-        tensors, keys = self._tensors(given, data)
+        tensors, keys = self._tensors(given, data, b"true" in text or b"false" in text)
         wanted = None
         if "parameters" in document or "outputs" in document:
             parameters = _parameters(document)
@@ -89,7 +89,9 @@ class RequestReader:
             _no_key_twice(text)
         return InferRequest(tensors, identifier, wanted, accept)
 
-    def _tensors(self, given: list[Any], data: memoryview | None) -> tuple[dict[str, NDArray[Any]], int]:
+    def _tensors(
+        self, given: list[Any], data: memoryview | None, booleans: bool
+    ) -> tuple[dict[str, NDArray[Any]], int]:
         """The tensors by name, and how many keys described them. Binary data stands in the order of the inputs."""
         tensors: dict[str, NDArray[Any]] = {}
         keys = at = 0
@@ -105,7 +107,7 @@ class RequestReader:
                 keys += len(parameters)
                 size = _binary_size(name, item, parameters)
             if size is None:
-                tensors[name] = reader.from_json(item)
+                tensors[name] = reader.from_json(item, booleans)
             else:
                 tensors[name] = reader.from_bytes(item, _slice(name, data, at, size))
                 at += size

@@ -9,11 +9,11 @@ import orjson
 from numpy.typing import NDArray
 
 from gateway.backends.onnx import Signature, TensorSpec
-from gateway.serving import coding
 from gateway.serving.asgi import Headers
 from gateway.serving.oip.datatypes import DATATYPES
 from gateway.serving.oip.request import HEADER_LENGTH, InferRequest
 from gateway.serving.oip.tensors import LENGTH
+from gateway.serving.wire import coding
 
 JSON: Headers = [(b"content-type", b"application/json")]
 _BINARY: Headers = [(b"content-type", b"application/octet-stream")]

@@ -25,7 +25,7 @@ LENGTH = struct.Struct("<I")  # before each element of a BYTES tensor
 class InputReader:
     """Reads the tensors of one input of an endpoint's models."""
 
-    __slots__ = ("_code", "_datatype", "_dtype", "_floats", "_leaves", "_noun", "_shape", "name")
+    __slots__ = ("_code", "_datatype", "_dtype", "_floats", "_leaves", "_noun", "_numbers", "_shape", "name")
 
     def __init__(self, spec: TensorSpec) -> None:
         self.name = spec.name
@@ -33,16 +33,23 @@ class InputReader:
         self._shape = spec.shape
         self._dtype, self._leaves, self._noun, self._code = DATATYPES[spec.datatype]
         self._floats = self._dtype.kind == "f"
+        self._numbers = self._code not in ("", "?")  # `struct` takes anything for a boolean
 
-    def from_json(self, item: dict[str, Any]) -> NDArray[Any]:
-        """The tensor whose `data` is flat or nested as the shape says, row-major."""
+    def from_json(self, item: dict[str, Any], booleans: bool = True) -> NDArray[Any]:
+        """The tensor whose `data` is flat or nested as the shape says, row-major.
+
+        Without `booleans` anywhere in the document, what is not of the right type does not pack as a number either,
+        and to look at every element beforehand would cost as much as to parse it.
+        """
         shape = self._declared(item)
         data = item.get("data")
         if type(data) is not list:
             raise self._refusal("`data` must be a list")
-        if not set(map(type, data)) <= self._leaves:
+        looked = booleans or not self._numbers or not data or type(data[0]) is list
+        if looked and not set(map(type, data)) <= self._leaves:
             data = self._flat(data, shape)
         if len(data) != math.prod(shape):
+            self._check_leaves(data)
             raise self._refusal(f"shape {shape} holds {math.prod(shape)} elements, `data` has {len(data)}")
         return self._packed(data).reshape(shape)
 
@@ -92,9 +99,12 @@ class InputReader:
             if set(map(len, data)) != {size}:
                 raise self._refusal(f"the rows of `data` differ in length or depth from shape {shape}")
             data = list(chain.from_iterable(data))
+        self._check_leaves(data)
+        return data
+
+    def _check_leaves(self, data: list[Any]) -> None:
         if not set(map(type, data)) <= self._leaves:
             raise self._refusal(f"`data` must hold {self._noun} for datatype {self._datatype}")
-        return data
 
     def _packed(self, data: list[Any]) -> NDArray[Any]:
         if not self._code:
@@ -103,6 +113,7 @@ class InputReader:
             # Not numpy: it would parse strings, and make infinity of what is too large.
             return np.frombuffer(struct.pack(f"<{len(data)}{self._code}", *data), self._dtype)
         except (struct.error, OverflowError) as error:
+            self._check_leaves(data)
             place = next(place for place, value in enumerate(data) if not self._fits(value))
             raise self._refusal(f"element {place} does not fit {self._datatype}") from error
 

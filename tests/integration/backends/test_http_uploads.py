@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.backends.base import Answer, Incomplete, Request, Unanswered
-from gateway.errors import BackendTimeout, ClientGone, RequestError
+from gateway.errors import ClientGone, RequestError, RequestTimeout
 from tests.integration.backends.upstream import CHUNKED, GET, Peer, Upstream, answer, playing, silent, soon, until
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ async def test_deadline_covers_the_upload() -> None:
     client = Client(b"one")
     async with Upstream(silent) as upstream:
         backend = upstream.backend()
-        with pytest.raises(BackendTimeout):
+        with pytest.raises(RequestTimeout):  # the upstream has taken all there was
             await backend.call(post(client.stalling()), soon(0.05))
         assert (backend.pool.busy, client.ended.is_set()) == (0, True)
 

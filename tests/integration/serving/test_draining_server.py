@@ -9,7 +9,7 @@ import pytest
 
 from gateway.http_server import configure
 from gateway.serving.drain import DrainingServer
-from gateway.serving.http1 import Http1Protocol
+from gateway.serving.http1.protocol import Http1Protocol
 from tests.integration.serving.local_worker import LocalWorker, until
 
 pytestmark = pytest.mark.anyio

@@ -13,9 +13,10 @@ import pytest
 
 from gateway.http_server import Server, configure
 from gateway.serving.asgi import Receive, Scope, Send
-from gateway.serving.http1 import Http1Protocol
-from gateway.serving.http1_head import Limits
-from tests.integration.serving.local_worker import LocalWorker, champion, endpoint, infer_body, plan, until
+from gateway.serving.http1.head import Limits
+from gateway.serving.http1.protocol import Http1Protocol
+from tests.integration.backends.upstream import CHUNKED, Peer, Upstream
+from tests.integration.serving.local_worker import LocalWorker, champion, endpoint, http, infer_body, plan, until
 
 pytestmark = pytest.mark.anyio
 Connect = Callable[[], Any]
@@ -158,3 +159,20 @@ async def test_half_an_answer_is_never_taken_for_a_whole_one(version: bytes) -> 
             with pytest.raises(ConnectionResetError):
                 await reader.read(-1)
         writer.close()
+
+
+async def test_an_upstream_that_breaks_off_is_no_failure_of_the_application(
+    worker: LocalWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def breaking(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED + b"4\r\nhalf\r\n")
+
+    async with Upstream(breaking) as upstream, serving(worker.worker.app) as (connect, _):
+        variant = http("a", "champion", f"http://{upstream.authority}")
+        await worker.publish(plan(endpoint(variant, name="plain", protocol="http")))
+        reader, writer = await connect()
+        writer.write(GET.replace(b"/", b"/plain", 1))
+        assert (await reader.read()).endswith(b"4\r\nhalf\r\n")
+        writer.close()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

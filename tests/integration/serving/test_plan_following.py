@@ -14,12 +14,12 @@ import pytest
 
 from gateway import plan as plans
 from gateway.backends import tls
-from gateway.backends.onnx import digest
+from gateway.backends.onnx import ModelError, digest
 from gateway.backends.onnx import load as onnx_load
 from gateway.events import Assignment, Heartbeat
 from gateway.plan import KeptPlan, Plan, PreparedPlan, Slot, VariantPlan
-from gateway.serving import loading
-from gateway.serving.table import Table
+from gateway.serving.tables import loading
+from gateway.serving.tables.table import Table
 from gateway.telemetry.status_page import LOAD_FAILURES, Word
 from tests.integration.serving.local_worker import (
     MODELS,
@@ -321,8 +321,9 @@ async def test_the_plan_file_is_for_its_owner_only(worker: LocalWorker) -> None:
 class Gate:
     """Loads that wait until they are let through, by the name of the file."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         self.begun: list[str] = []
+        self._names = names  # the only ones that wait; all if there are none
         self._let = threading.Event()
         monkeypatch.setattr(loading, "load", self._load)
 
@@ -331,7 +332,8 @@ class Gate:
 
     def _load(self, path: Path, *how: Any) -> Any:
         self.begun.append(path.stem)
-        assert self._let.wait(5)
+        if not self._names or path.stem in self._names:
+            assert self._let.wait(5)
         return onnx_load(path, *how)
 
 
@@ -429,6 +431,47 @@ async def test_a_model_that_cannot_be_prepared_is_named_and_tried_again(worker: 
     assert worker.count(name, *labels) == 2
     await worker.publish(plan(endpoint(champion()), revision=3, prepare=prepare(challenger())))
     assert (prepared(worker, 2), prepared(worker, 3)) == ((0, 0), (0b1, 0b0))
+
+
+async def test_a_load_that_hangs_is_named_and_keeps_no_other_waiting(
+    worker: LocalWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await worker.publish(plan(endpoint(champion()), revision=1))
+    gate = Gate(monkeypatch, "boosted")
+    await put(worker, plan(endpoint(champion()), revision=2, prepare=prepare(challenger(), challenger("twin"))))
+    await until(lambda: gate.begun)
+    for _ in range(3):  # the clock passes each deadline and each rest
+        worker.clock.advance(loading.DEADLINE)
+        await worker.worker.follow()
+        await worker.loaded()
+    assert prepared(worker, 2) == (0b10, 0b01)
+    ((_, labels),) = (key for key in worker.page().series if key[0] == LOAD_FAILURES)
+    assert labels[1:] == ("boosted", challenger().digest, "not loaded within 600 s, and left to itself")
+    assert gate.begun == ["boosted", "twin"], "while it hangs it is not begun anew"
+    gate.open()
+    await until(lambda: not [thread for thread in threading.enumerate() if thread.name == "load boosted"])
+    await worker.worker.follow()
+    await worker.loaded()
+    assert prepared(worker, 2) == (0b11, 0b00)
+
+
+async def test_the_reasons_of_one_model_do_not_use_up_the_status_page(
+    worker: LocalWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await worker.publish(plan(endpoint(champion()), revision=1))
+    reasons = iter(range(9))
+
+    def fails(*_: Any) -> Any:
+        raise ModelError(f"reason {next(reasons)}")
+
+    monkeypatch.setattr(loading, "load", fails)
+    await worker.publish(plan(endpoint(champion()), revision=2, prepare=prepare(challenger())))
+    for _ in range(5):
+        worker.clock.advance(loading.RETRY)
+        await worker.worker.follow()
+        await worker.loaded()
+    told = {labels[3]: counts[0] for (name, labels), counts in worker.page().series.items() if name == LOAD_FAILURES}
+    assert told == {"reason 0": 1, "reason 1": 1, "reason 2": 1, loading.OTHERS: 3}
 
 
 async def test_a_worker_that_cannot_serve_prepares_the_way_out(worker: LocalWorker, tmp_path: Path) -> None:

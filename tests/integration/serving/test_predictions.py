@@ -11,8 +11,8 @@ import pytest
 
 from gateway.events import Completion
 from gateway.plan import CapturePlan
+from gateway.serving.answers.capture import Capture
 from gateway.serving.asgi import Headers
-from gateway.serving.capture import Capture
 from tests.integration.backends.upstream import Upstream, answer, echoing
 from tests.integration.serving.local_worker import (
     LocalWorker,

@@ -12,10 +12,10 @@ from gateway.assignment.hashing import bucket, salt_key, unit_digest
 from gateway.assignment.ranges import owner
 from gateway.assignment.token import Signer
 from gateway.backends.onnx import OnnxModel
-from gateway.errors import SpoolError
+from gateway.errors import GatewayError, SpoolError
 from gateway.events import Assignment, Completion
 from gateway.plan import SigningKey
-from gateway.serving.oip_calls import OipCall
+from gateway.serving.calls.open_inference import OipCall
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry.status_page import Word
 from tests.integration.serving.local_worker import (
@@ -297,7 +297,8 @@ async def test_a_client_that_cannot_be_answered_any_more_is_not_answered_twice(
 
     path = "/v2/models/flight/infer"
     scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
-    await worker.worker.app(scope | {"headers": []}, receive, send)
+    with pytest.raises(GatewayError):  # for the server to cut it
+        await worker.worker.app(scope | {"headers": []}, receive, send)
     assert sent == ["http.response.start"]
     (completion,) = worker.facts(Completion)
     assert (completion.end, completion.error) == ("failed", "internal")

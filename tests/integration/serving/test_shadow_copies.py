@@ -17,7 +17,7 @@ from gateway.errors import SpoolError
 from gateway.events import Assignment, Completion, Shadow
 from gateway.plan import HASH_SPACE, CapturePlan, EndpointPlan
 from gateway.serving import shadow
-from gateway.serving.oip_calls import OipCall
+from gateway.serving.calls.open_inference import OipCall
 from gateway.spool.writer import SpoolWriter
 from gateway.worker import Worker
 from tests.integration.backends.upstream import Peer, Upstream, answer, echoing, silent

@@ -44,6 +44,10 @@ class Client:
     sent: list[Message] = field(default_factory=list)
     came: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+    reads: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: it takes nothing more
+
+    def __post_init__(self) -> None:
+        self.reads.set()
 
     def send(self, piece: bytes, *, more: bool = False) -> None:
         self.sending.put_nowait({"type": "http.request", "body": piece, "more_body": more})
@@ -77,6 +81,7 @@ async def asking(worker: LocalWorker, method: str, path: str, *fields: tuple[byt
     async def answered(message: Message) -> None:
         client.sent.append(message)
         client.came.set()
+        await client.reads.wait()
 
     async def run() -> None:
         await worker.worker.app(asked, client.sending.get, answered)
@@ -145,13 +150,20 @@ async def test_a_stream_is_measured_while_it_passes(worker: LocalWorker) -> None
     assert worker.count("gateway_stream_tokens", "chat", "v0") == 3
 
 
-async def test_a_stream_that_breaks_off_ends_in_the_words_of_its_clients_and_counts(worker: LocalWorker) -> None:
-    gate = asyncio.Event()
-    gate.set()
-
+@pytest.mark.parametrize(
+    ("head", "piece", "words"),
+    [
+        (HEAD, FIRST, True),
+        (HEAD, FIRST + FIRST[:9], True),  # half an event stays one of its own
+        (HEAD.replace(b"Transfer", b"Content-Encoding: gzip\r\nTransfer"), b"\x1f\x8b\x08", False),
+    ],
+)
+async def test_a_stream_that_breaks_off_ends_in_the_words_of_its_clients_and_counts(
+    worker: LocalWorker, head: bytes, piece: bytes, words: bool
+) -> None:
     async def breaking(peer: Peer) -> None:
         await peer.request()
-        await peer.send(HEAD + chunk(FIRST))
+        await peer.send(head + chunk(piece))
 
     async with Upstream(breaking) as upstream:
         await worker.publish(plan(chat(f"http://{upstream.authority}")))
@@ -159,7 +171,9 @@ async def test_a_stream_that_breaks_off_ends_in_the_words_of_its_clients_and_cou
             client.send(ASKED)
             assert client.task is not None
             await asyncio.wait([client.task], timeout=LONG)
-    assert client.body.startswith(FIRST + b'data: {"error":{"message":"')
+    assert client.body.startswith(piece)
+    assert client.body.removeprefix(piece).startswith(b'\n\ndata: {"error":{"message":"') == words
+    assert words or client.body == piece
     assert not client.whole  # the connection is cut: nobody takes it for the end
     (completion,) = worker.facts(Completion)
     assert (completion.end, completion.error, completion.status) == ("failed", "incomplete", 502)
@@ -215,8 +229,25 @@ async def test_a_stream_that_goes_on_for_too_long_is_cut(worker: LocalWorker) ->
             client.send(ASKED)
             assert client.task is not None
             await asyncio.wait([client.task], timeout=LONG)
+    assert b'data: {"error":{"message":"the answer went on for too long"' in client.body
     (completion,) = worker.facts(Completion)
     assert (completion.end, completion.error, completion.status) == ("failed", "deadline", 504)
+
+
+async def test_a_client_that_does_not_read_is_gone_and_harms_nobody(worker: LocalWorker) -> None:
+    gate = asyncio.Event()
+    gate.set()
+    async with Upstream(streaming(gate, chunk(FIRST))) as upstream:
+        short = replace(http("v0", "champion", f"http://{upstream.authority}"), stream_timeout=0.05)
+        await worker.publish(plan(endpoint(short, name="chat", protocol="openai")))
+        async with asking(worker, "POST", "/v1/chat/completions") as client:
+            client.reads.clear()
+            client.send(ASKED)
+            assert client.task is not None
+            await asyncio.wait([client.task], timeout=LONG)
+    (completion,) = worker.facts(Completion)
+    assert (completion.end, completion.error, completion.status) == ("client_closed", "", 499)
+    assert worker.count("gateway_streams_aborted", "chat", "v0") == 1
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -240,6 +271,16 @@ async def test_a_masked_answer_names_the_endpoint_and_is_else_untouched(worker: 
     wanted = FIRST + LAST if stream else plain
     assert client.body == (wanted.replace(b'"gpt-a"', b'"chat"', 2) if stream else wanted.replace(b"gpt-a", b"chat", 1))
     assert b"accept-encoding" not in seen.names()
+
+
+@pytest.mark.parametrize("first", [b'"model":"chat"', b'"mod\\u0065l":"chat"'])
+async def test_a_request_that_names_two_models_is_refused_before_anybody_is_drawn(
+    worker: LocalWorker, first: bytes
+) -> None:
+    await worker.publish(plan(chat("http://127.0.0.1:9")))
+    reply = await worker.request(path="/v1/chat/completions", body=b"{" + first + b"," + ASKED[1:])
+    assert (reply.status, reply.error) == (400, "the key 'model' must not be repeated: which one counts?")
+    worker.nothing_happened()
 
 
 async def test_a_long_body_reaches_the_upstream_while_it_comes(worker: LocalWorker) -> None:
@@ -289,6 +330,33 @@ async def test_a_client_that_leaves_in_its_upload_is_no_failure_of_the_variant(w
     (completion,) = worker.facts(Completion)
     assert (completion.end, completion.error) == ("client_closed", "")
     assert worker.count("gateway_completions", "plain", "exp-1", "a", "error") == 0
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_an_upload_that_stalls_is_its_clients_unless_the_upstream_takes_none(
+    worker: LocalWorker, taken: bool
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        if taken:
+            await peer.gone()
+        await asyncio.sleep(LONG)
+
+    async with Upstream(script) as upstream:
+        url = f"http://{upstream.authority}"
+        variants = http("a", "champion", url), http("b", "challenger", url, timeout=0.2)
+        await worker.publish(plan(endpoint(*variants, share=0.5, name="plain", protocol="http"), max_body=1 << 26))
+        user = worker.user_of("b", "plain").encode()
+        for _ in range(3):
+            async with asking(worker, "POST", "/plain/up", (b"x-user-id", user)) as client:
+                client.send(b"x" * (100_000 if taken else 1 << 25), more=True)
+                client.send(b"x", more=True)
+                await client.until(lambda: client.whole)
+            assert client.status == (408 if taken else 504)
+    assert {(fact.end, fact.error) for fact in worker.facts(Completion)} == {
+        ("rejected", "") if taken else ("failed", "deadline")
+    }
+    assert worker.count("gateway_breaker_opened", "plain", "b") == int(not taken)
 
 
 async def test_an_upload_beyond_the_limit_is_refused_and_the_upstream_left(worker: LocalWorker) -> None:

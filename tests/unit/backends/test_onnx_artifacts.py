@@ -72,6 +72,18 @@ def test_a_file_replaced_while_it_is_copied_is_refused(
     assert list(kept.iterdir()) == []
 
 
+def test_a_file_emptied_while_it_is_looked_into_is_kept_as_it_was(
+    model: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def emptied(path: Path, *more: Path) -> set[str]:
+        model.write_bytes(b"")
+        return external_data(path, *more)
+
+    before = digest(model)
+    monkeypatch.setattr(module, "external_data", emptied)
+    assert digest(keep(model, kept)) == before
+
+
 def test_a_directory_that_cannot_be_written_is_named(model: Path, kept: Path) -> None:
     kept.write_bytes(b"a file where the folder should be")
     with pytest.raises(ModelError, match=r"m\.onnx: cannot be kept in .*kept"):

@@ -209,6 +209,7 @@ def test_to_the_evidence_it_is_an_outcome(accepted: Callable[[str], LoadedConfig
     assert {metric.source for metric in definition.metrics} == {"outcome"}
     tokens = definition.metric("tokens")
     assert differences(tokens) == {
+        "read": True,
         "high": 4000.0,
         "window_us": 60_000_000,
         "missing": "zero",

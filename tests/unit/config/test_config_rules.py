@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.backends.hop import OURS
+from gateway.backends.http import HttpBackend
 from gateway.config.load import LoadedConfig, parse, warnings
+from gateway.config.scalars import parse_set_header
 from gateway.errors import ConfigError
 from tests.unit.config.slips import Slip, line_of
 
@@ -475,3 +478,11 @@ def test_what_is_seldom_meant_is_a_warning(
     (warning,) = warnings(loaded)
     assert str(warning).startswith(f"{loaded.path}:{line_of(text, key)}: {key}: ")
     assert words in warning.message
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_a_header_that_no_worker_sets_is_refused(name: bytes) -> None:
+    with pytest.raises(ValueError, match="cannot be set"):
+        HttpBackend("http://127.0.0.1:9", headers=[(name, b"x")])
+    with pytest.raises(ValueError, match="which is the gateway's own"):
+        parse_set_header(name.decode().title())

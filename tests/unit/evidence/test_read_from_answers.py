@@ -57,6 +57,18 @@ def test_what_is_read_after_its_window_is_late(world: World) -> None:
     assert world.counters == {("b", "late"): 1}
 
 
+def test_what_the_gateway_reads_is_taken_from_no_client(worlds: Worlds) -> None:
+    world = worlds(define=definition(replace(TOKENS, name="brier", high=1000.0, read=True)))
+    for unit in range(2):
+        decision = world.assign(f"u{unit}", unit == 1)
+        read(world, decision, "brier", 400.0)
+        world.outcome(decision, 500.0)
+    world.settle()
+    assert world.counters == {("a", "rejected"): 1, ("b", "rejected"): 1}
+    assert world.engine.shipped.facts["outcome"] == 4
+    assert [value for (value,) in world.store.rows("SELECT value FROM outcome")] == [400.0, 400.0]
+
+
 def read(world: World, decision: int, metric: str, value: float) -> None:
     """As a worker leaves it: beside the completion, in the stream of requests."""
     requests = world.shards[0].requests

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.backends.onnx import digest
+from gateway.backends.onnx import confined, digest
 from gateway.config.load import LoadedConfig
 from gateway.errors import ConfigError
 from gateway.release.artifacts import Artifacts
@@ -73,6 +74,29 @@ def test_an_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest
     known = first.read(path)
     monkeypatch.setattr("gateway.release.artifacts.inspect", lambda _: pytest.fail("read again"))
     assert Artifacts(first).read(path) == known
+
+
+def test_a_link_that_is_turned_after_the_look_leads_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, inside, outside = tmp_path / "a.onnx", copied(tmp_path, "v1", "logistic"), copied(tmp_path, "v2", "twin")
+    found = endpoint(tmp_path)
+    link.unlink()
+    link.symlink_to(inside)
+    config = loaded(tmp_path, rank=found)
+
+    def turned(path: Path, roots: Sequence[Path]) -> Path:
+        place = confined(path, roots)
+        if path == link:
+            link.unlink()
+            link.symlink_to(outside)
+        return place
+
+    monkeypatch.setattr("gateway.release.models.confined", turned)
+    artifacts = Artifacts()
+    check_models(config, artifacts)
+    assert artifacts.digest(config.config.endpoints["rank"].variants["a"]) == digest(inside)
+    assert artifacts.changed() == [link]
 
 
 def copies(rig: Rig) -> set[str]:

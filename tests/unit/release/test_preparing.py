@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ import pytest
 from gateway import control
 from gateway.admin import views
 from gateway.admin.text import status_view
+from gateway.backends.onnx import keep
 from gateway.clock import FakeClock
 from gateway.config.load import load
 from gateway.control import ControlPlane
 from gateway.plan import PreparedPlan
 from gateway.release import reader
 from gateway.release.intake import READ_AGAIN, ReloadStatus
-from gateway.release.models import read_models
+from gateway.release.models import check_models
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import LOAD_FAILURES, StatusPage, Word, progress
 from tests.unit.admin.printing import printed
@@ -119,6 +121,19 @@ def test_a_worker_that_drains_keeps_nobody_waiting(rig: Rig, workers: Workers, t
     assert rig.split == {"a": 0.99, "m": 0.01}
 
 
+def test_a_model_of_which_the_worker_dies_gets_no_traffic(rig: Rig, tmp_path: Path) -> None:
+    follow_with(rig, tmp_path)
+    rig.page.close()
+    rig.tick(0.1)
+    assert rig.split == {"a": 1.0}
+    rig.page = StatusPage(rig.data / "status" / "00000002-cd.page")
+    rig.tick(0.1)
+    assert rig.split == {"a": 1.0}
+    rig.page.words[Word.PREPARED] = progress(rig.plan.revision, [True, True])
+    rig.tick(0.1)
+    assert rig.split == {"a": 0.99, "m": 0.01}
+
+
 def test_the_clocks_begin_when_traffic_does(rig: Rig, workers: Workers, tmp_path: Path) -> None:
     follow_with(rig, tmp_path, min_challenger_units=0, min_duration="60s")
     rig.tick(600)
@@ -204,12 +219,28 @@ class Slow:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go_on = threading.Event()
         self.begun = 0
-        monkeypatch.setattr(reader, "read_models", self._slowly)
+        monkeypatch.setattr(reader, "check_models", self._slowly)
 
-    def _slowly(self, *arguments: Any) -> Any:
+    def _slowly(self, *arguments: Any) -> None:
         self.begun += 1
         assert self.go_on.wait(5)
-        return read_models(*arguments)
+        check_models(*arguments)
+
+
+class Stuck:
+    """A model file, `y-logistic`, whose copy takes as long as the test likes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go_on, self.stuck = threading.Event(), threading.Event()
+        self.begun: list[Path] = []
+        monkeypatch.setattr("gateway.release.artifacts.keep", self._keep)
+
+    def _keep(self, path: Path, *more: Any) -> Path:
+        if path.stem == "y-logistic":
+            self.begun.append(path)
+            self.stuck.set()
+            assert self.go_on.wait(5)
+        return keep(path, *more)
 
 
 class Plane:
@@ -251,7 +282,8 @@ def test_a_rollback_does_not_wait_for_model_files_to_be_read(plane: Plane, monke
     snapshot = plane.when_read()
     assert not snapshot["config"]["reading_models"]
     second = plane.poll(1)["endpoints"]["second"]
-    assert second["split"] == {"x": 0.5, "y": 0.5}, "no worker lives, so none is waited for"
+    assert second["split"] == {}, "no worker lives to tell that it has the models"
+    assert [one["workers"] for one in second["preparing"]] == [0, 0]
 
 
 def test_an_edit_that_comes_while_files_are_read_wins(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,6 +295,41 @@ def test_an_edit_that_comes_while_files_are_read_wins(plane: Plane, monkeypatch:
     slow.go_on.set()
     plane.when_read()
     assert plane.when_read()["endpoints"].keys() == {"rank", "third"}
+
+
+@pytest.fixture
+def stuck(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stuck]:
+    made = Stuck(monkeypatch)
+    write(plane.folder, rank=experiment(), second=models(plane.folder, fixed(y="100%"), y="logistic"))
+    plane.poll()
+    assert made.stuck.wait(5)
+    plane.clock.advance(reader.DEADLINE)
+    (problem,) = plane.poll(1)["config"]["problems"]
+    (file,) = made.begun
+    assert f"endpoints: the model files are not read within 60 s: {file} takes too long" in problem
+    yield made
+    made.go_on.set()
+    plane.when_read()
+
+
+def test_a_file_that_hangs_keeps_no_later_config_waiting(plane: Plane, stuck: Stuck) -> None:
+    assert plane.control.intake.idle
+    plane.clock.advance(READ_AGAIN)
+    assert plane.poll()["config"]["reading_models"], "that read is waited for, and none is added"
+    write(plane.folder, rank=experiment(), third=models(plane.folder, fixed(z="100%"), z="twin"))
+    deadline = time.monotonic() + 5
+    while "third" not in plane.poll(1)["endpoints"]:
+        assert time.monotonic() < deadline
+    assert len(stuck.begun) == 1
+
+
+def test_a_file_that_is_slow_comes_at_last(plane: Plane, stuck: Stuck) -> None:
+    stuck.go_on.set()
+    plane.when_read()
+    plane.clock.advance(READ_AGAIN)
+    plane.poll(2)
+    assert "second" in plane.when_read()["endpoints"]
+    assert len(stuck.begun) == 1, "what was read late is not read again"
 
 
 def test_files_that_cannot_be_served_are_read_again_after_a_while(plane: Plane) -> None:
@@ -297,7 +364,8 @@ def test_a_file_that_changes_on_disk_is_told_and_taken_by_a_reload(plane: Plane)
     plane.when_read()
     snapshot = plane.poll()
     assert snapshot["plan_revision"] > before["plan_revision"]
-    assert snapshot["config"]["changed_models"] == snapshot["endpoints"]["second"]["preparing"] == []
+    assert snapshot["config"]["changed_models"] == []
+    assert [one["variant"] for one in snapshot["endpoints"]["second"]["preparing"]] == ["x"]
 
 
 @pytest.mark.parametrize("content", [b"no model", None], ids=["broken", "gone"])

@@ -11,8 +11,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway.serving.asgi import Receive, Scope, Send
-from gateway.serving.http1 import Http1Protocol
-from gateway.serving.http1_head import Limits
+from gateway.serving.http1.head import Limits
+from gateway.serving.http1.protocol import Http1Protocol
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -12,8 +12,8 @@ import pytest
 
 from gateway.backends.onnx import Signature, TensorSpec
 from gateway.errors import BodyTooLarge, RequestError, UnsupportedEncoding
-from gateway.serving.coding import FREE, MEMBERS, RATIO, WORTH, Decoder, acceptable, decoded, encoded
 from gateway.serving.oip import HEADER_LENGTH, Codec, InferRequest, coded, worth_coding
+from gateway.serving.wire.coding import FREE, MEMBERS, RATIO, WORTH, Decoder, acceptable, decoded, encoded
 
 LIMIT = 16 << 20
 TEXT = b'{"a": [1, 2, 3]}' * 10

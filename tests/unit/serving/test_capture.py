@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.backends.onnx import Signature, TensorSpec
 from gateway.plan import CapturePlan
-from gateway.serving.capture import LARGEST, Capture
+from gateway.serving.answers.capture import LARGEST, Capture
 
 SIGNATURE = Signature((), (TensorSpec("label", "INT64", (-1,)), TensorSpec("probability", "FP32", (-1, 2))))
 LABEL = np.array([1, 0], dtype=np.int64)

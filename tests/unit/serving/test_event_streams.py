@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.serving.sse import LARGEST, Event, EventEditor, EventReader
+from gateway.serving.wire.sse import LARGEST, Event, EventEditor, EventReader
 
 STREAM = (
     b": keep-alive\n\n"

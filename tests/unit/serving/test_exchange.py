@@ -11,8 +11,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.errors import BodyTooLarge, ClientGone
 from gateway.serving.asgi import DIRECT, Exchange, Headers, Receive, Scope, Send
-from gateway.serving.http1 import Http1Protocol
-from tests.unit.serving.http1_peer import App, Peer, settle
+from gateway.serving.http1.protocol import Http1Protocol
+from tests.unit.serving.http1_peer import App, Peer, Script, settle
 
 pytestmark = pytest.mark.anyio
 HEAD = b"POST /a HTTP/1.1\r\nHost: x\r\nX-Request-ID: r\r\nContent-Length: 4\r\n\r\n"
@@ -147,6 +147,18 @@ async def test_an_answer_waits_for_a_client_that_does_not_read() -> None:
     peer.protocol.resume_writing()
     assert (await peer.read()).endswith(LAST)
     assert sent == ["whole"]
+
+
+async def test_a_request_that_has_ended_leaves_nothing_for_the_collector() -> None:
+    app = Script()
+    peer = Peer(app)
+    await peer.send(HEAD + b"body")
+    (scope,) = app.scopes
+    assert DIRECT in scope
+    await app.answer()
+    app.finish()
+    await settle()
+    assert DIRECT not in scope
 
 
 async def test_nobody_is_answered_once_the_client_has_left() -> None:

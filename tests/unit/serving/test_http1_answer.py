@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.serving.asgi import Headers
-from gateway.serving.http1_answer import BODILESS, CHUNKED, UNTIL_CLOSE, Defaults, chunk, render
+from gateway.serving.http1.answer import BODILESS, CHUNKED, UNTIL_CLOSE, Defaults, chunk, render
 
 DATE = Defaults([(b"date", b"now")])
 NONE = Defaults([])

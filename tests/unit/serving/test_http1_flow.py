@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.serving.http1_head import Limits
+from gateway.serving.http1.head import Limits
 from tests.unit.serving.http1_peer import GET, Peer, Script, settle
 
 pytestmark = pytest.mark.anyio

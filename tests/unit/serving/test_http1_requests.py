@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from gateway.errors import RequestError
-from gateway.serving.http1_head import Limits
+from gateway.serving.http1.head import Limits
 from tests.unit.serving.http1_peer import GET, Peer, Script, answering, settle, status
 
 pytestmark = pytest.mark.anyio

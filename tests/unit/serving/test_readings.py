@@ -6,7 +6,7 @@ import gzip
 import json
 import zlib
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.backends.base import Headers
-from gateway.events import Assignment, Outcome, Rejection
+from gateway.events import Assignment, End, Outcome, Rejection
 from gateway.plan import EndpointPlan, MetricPlan, ReadingPlan, Slot, VariantPlan
-from gateway.serving.capture import LARGEST
-from gateway.serving.readings import Read, Reader, Readings
-from gateway.serving.streams import Stream
+from gateway.serving.answers.capture import LARGEST
+from gateway.serving.answers.readings import Read, Reader, Readings
+from gateway.serving.answers.streams import Stream
 
 JSON: Headers = [(b"content-type", b"application/json")]
 EVENTS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
@@ -54,14 +54,14 @@ def reader(*readings: tuple[MetricPlan, str], protocol: str = "openai") -> Reade
     return Reader(compiled, START)
 
 
-def read(one: Reader, headers: Headers, *pieces: bytes, status: int = 200, aborted: bool = False) -> Read:
+def read(one: Reader, headers: Headers, *pieces: bytes, status: int = 200, end: End = "answered") -> Read:
     """Each piece comes half a second after the one before."""
     one.head(status, headers)
     now = START
     for piece in pieces:
         now += 0.5
         one.piece(piece, now)
-    return one.end(aborted, now + 0.25)
+    return one.end(end, now + 0.25)
 
 
 def chunk(content: str | None = None, **more: Any) -> bytes:
@@ -156,12 +156,12 @@ def test_errors_have_no_numbers(status: int, headers: Headers) -> None:
 
 def test_a_request_without_an_answer_has_none_either() -> None:
     one = reader((TOKENS, "json:/usage/completion_tokens"), (COST, "header:x-cost"), (SAFE, "stream:aborted"))
-    assert one.end(True, START + 1) == Read([], [], [], None, 0)
+    assert one.end("failed", START + 1) == Read([], [], [], None, 0)
 
 
 def test_of_an_answer_that_the_client_did_not_wait_for_nothing_is_missing() -> None:
     one = reader((TOKENS, "json:/usage/completion_tokens"), (SAFE, "stream:aborted"))
-    assert read(one, JSON, BODY[:30], aborted=True) == Read([], [], [], None, 0)
+    assert read(one, JSON, BODY[:30], end="client_closed") == Read([], [], [], None, 0)
 
 
 def seconds(name: str, high: float | None = 10.0) -> MetricPlan:
@@ -192,11 +192,22 @@ def test_pauses_are_those_between_pieces_with_content() -> None:
 
 def test_of_a_stream_cut_short_by_the_client_the_rest_is_not_missed() -> None:
     one = reader(*WORDS, (COST, "json:/cost"))
-    found = read(one, EVENTS, ROLE, chunk("Hel"), aborted=True)
+    found = read(one, EVENTS, ROLE, chunk("Hel"), end="client_closed")
     assert dict(found.values) == {"first": 1.0, "gap": 0.0, "tokens": 1.0, "safe": 1.0}
     assert found.unread == []
-    early = read(reader(*WORDS), EVENTS, ROLE, aborted=True)
+    early = read(reader(*WORDS), EVENTS, ROLE, end="client_closed")
     assert (dict(early.values), early.unread) == ({"tokens": 0.0, "safe": 1.0}, [])
+
+
+def test_of_an_answer_that_broke_off_nothing_is_read_that_a_whole_one_may_have_more_of() -> None:
+    found = read(reader(*WORDS), EVENTS, ROLE, chunk("Hel"), chunk("lo"), USAGE, end="failed")
+    assert found.stream == Stream(first_token=1.0, longest_gap=None, tokens=None, duration=None, aborted=False)
+    assert dict(found.values) == {"first": 1.0, "safe": 0.0}
+    assert found.unread == ["gap", "all", "tokens"]
+    so_far = read(reader((COST, "json:/cost")), EVENTS, chunk("Hel", cost=0.1), end="failed")
+    assert (so_far.values, so_far.unread) == ([], ["cost"])
+    cut = read(reader((TOKENS, "json:")), JSON, b"12", end="failed")  # of 1200
+    assert (cut.values, cut.unread) == ([], ["tokens"])
 
 
 def test_a_stream_that_ends_without_content_is_counted() -> None:
@@ -307,11 +318,11 @@ FRAGMENTS = st.sampled_from(
     st.sampled_from([JSON, EVENTS, []]),
     st.sampled_from([b"identity", b"gzip", b"deflate", b"br", b"\xff"]),
     st.lists(FRAGMENTS | st.binary(max_size=30), max_size=6),
-    st.booleans(),
+    st.sampled_from(get_args(End)),
 )
-def test_nothing_that_comes_raises_anything(headers: Headers, encoding: bytes, pieces: list[bytes], cut: bool) -> None:
+def test_nothing_that_comes_raises_anything(headers: Headers, encoding: bytes, pieces: list[bytes], end: End) -> None:
     one = reader((COST, "header:x-cost"), (TOKENS, "json:/usage/completion_tokens"), *WORDS[:3])
-    found = read(one, [*headers, (b"content-encoding", encoding), (b"x-cost", b"\xff")], *pieces, aborted=cut)
+    found = read(one, [*headers, (b"content-encoding", encoding), (b"x-cost", b"\xff")], *pieces, end=end)
     assert found.unread[0] == "cost"
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gateway.serving.answers.readings import Read
+from gateway.serving.answers.streams import Stream
 from gateway.serving.counters import VariantCounters
-from gateway.serving.readings import Read
-from gateway.serving.streams import Stream
 from gateway.telemetry.metrics import FIRST_TOKEN, STREAM_TOKENS, STREAMS_ABORTED, UNREAD_ANSWERS, latency_slot
 from gateway.telemetry.status_page import StatusPage, read_page
 

@@ -21,6 +21,11 @@ def field(headers: Headers, name: bytes) -> bytes:
     return next((value.strip().lower() for known, value in headers if known == name), b"")
 
 
+def is_coded(headers: Headers) -> bool:
+    """Whether a body is compressed, or the like."""
+    return field(headers, b"content-encoding") not in (b"", b"identity")
+
+
 def is_event_stream(headers: Headers) -> bool:
     """Whether a body is a stream of events (WHATWG HTML, section 9.2)."""
     return field(headers, b"content-type").split(b";")[0].rstrip() == b"text/event-stream"

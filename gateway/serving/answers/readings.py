@@ -16,13 +16,13 @@ import orjson
 from gateway.assignment.covariates import number
 from gateway.backends.base import Headers
 from gateway.errors import ValueRejected
-from gateway.events import Assignment, Outcome, Rejection
+from gateway.events import Assignment, End, Outcome, Rejection
 from gateway.plan import EndpointPlan, MetricPlan
-from gateway.serving.capture import LARGEST
-from gateway.serving.coding import Decoder
-from gateway.serving.headers import is_event_stream
-from gateway.serving.streams import Pointer, Stream, StreamReader
-from gateway.serving.values import checked, limits
+from gateway.serving.answers.capture import LARGEST
+from gateway.serving.answers.streams import Pointer, Stream, StreamReader
+from gateway.serving.answers.values import checked, limits
+from gateway.serving.wire.coding import Decoder
+from gateway.serving.wire.headers import is_event_stream
 
 _BOOLEANS = {b"true": True, b"false": False}
 
@@ -108,14 +108,16 @@ class Reader:
             else:
                 self._body = None
 
-    def end(self, aborted: bool, now: float) -> Read:
-        """The answer has ended; `aborted` if the client left before that. To be called once."""
+    def end(self, end: End, now: float) -> Read:
+        """The answer has ended. What is not there of one that the client left is not missed; of one that broke off all
+        is that only a whole one has. To be called once."""
         if self._stream is not None and self._decoder is not None:
-            stream = self._stream.end(self.started, now, aborted, not self._decoder.broken)
+            stream = self._stream.end(self.started, now, end, not self._decoder.broken)
             self._read = self._read._replace(stream=stream, oversized=self._stream.oversized)
-            self._take_stream(stream, self._stream.found)
-        elif self._decoder is not None and not aborted:
-            document = self._document(self._decoder)
+            # The last event that has a number counts: which that is of a stream that broke off, nobody knows.
+            self._take_stream(stream, {} if end in ("failed", "rejected") else self._stream.found)
+        elif self._decoder is not None and end != "client_closed":
+            document = self._document(self._decoder) if end == "answered" else None
             for metric, pointer in self.readings.pointers:
                 self._take(metric, pointer.find(document))
         return self._read

@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from gateway.backends.base import Body
-from gateway.serving.calls import Answer
-from gateway.serving.headers import field
-from gateway.serving.splice import every_top_level, replaced
-from gateway.serving.sse import EventEditor
+from gateway.serving.calls.plain import Answer
+from gateway.serving.wire.headers import field, is_coded
+from gateway.serving.wire.splice import every_top_level, replaced
+from gateway.serving.wire.sse import EventEditor
 
 
 def masked(answer: Answer, key: bytes, value: bytes) -> Answer:
     """The answer with `value`, which is JSON, at the top-level `key`, if it has that."""
-    if field(answer.headers, b"content-encoding") not in (b"", b"identity"):
+    if is_coded(answer.headers):
         return answer
     if answer.events:
         editor = EventEditor(key, value)

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from gateway.serving.sse import Event, EventReader
+from gateway.events import End
+from gateway.serving.wire.sse import Event, EventReader
 
 _DONE = b"[DONE]"
 # A string that is not empty under one of these keys. Inside of strings, quotes have a backslash before them.
@@ -27,7 +28,8 @@ _TOKENS = ("completion_tokens", "output_tokens")
 
 
 class Stream(NamedTuple):
-    """How a stream went. Times are seconds; None is what is not known, or cannot be known of a stream cut short."""
+    """How a stream went. Times are seconds; None is what is not known, or cannot be known of a stream cut short: if the
+    client left that is how long it would have been, if it broke off all that gets better the earlier it does."""
 
     first_token: float | None  # from the start of the request
     longest_gap: float | None  # between two pieces with content; 0 if there was one piece
@@ -89,10 +91,13 @@ class StreamReader:
     def piece(self, text: bytes, now: float) -> None:
         self._take(self._events.feed(text), now)
 
-    def end(self, started: float, now: float, aborted: bool, readable: bool) -> Stream:
-        """`readable` is false if what was fed is not all of the stream."""
+    def end(self, started: float, now: float, end: End, readable: bool) -> Stream:
+        """`readable` is false if what was fed is not all that came of the stream."""
         self._take(self._events.rest(), now)
         first = None if self._first is None else self._first - started
+        aborted = end == "client_closed"
+        if end != "answered" and not aborted:
+            return Stream(first, None, None, None, False)
         tokens = self._with_content if self._usage is None else self._usage
         return Stream(
             first,

@@ -39,17 +39,8 @@ def top_level(body: bytes, key: bytes) -> Span | None:
     return spans[0] if spans else None
 
 
-def replace_top_level(body: bytes, key: bytes, value: bytes) -> bytes | None:
-    """The body with another value, itself JSON, under the key; None if the key is not there.
-
-    Raises RequestError if the key is there twice.
-    """
-    span = top_level(body, key)
-    return None if span is None else replaced(body, [span], value)
-
-
 def replaced(body: bytes, spans: list[Span], value: bytes) -> bytes:
-    """The body with another value in the place of each span; spans ascend."""
+    """The body with another value, itself JSON, in the place of each span; spans ascend."""
     pieces: list[bytes] = []
     done = 0
     for start, end in spans:

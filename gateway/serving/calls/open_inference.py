@@ -13,9 +13,9 @@ from gateway.backends import base
 from gateway.backends.onnx import OnnxModel
 from gateway.serving import oip
 from gateway.serving.asgi import Exchange
-from gateway.serving.calls import Answer, Call, request_of
+from gateway.serving.calls.plain import Answer, Call, request_of
 from gateway.serving.oip import proxy
-from gateway.serving.table import Endpoint, Variant
+from gateway.serving.tables.table import Endpoint, Variant
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class OipCall(Call):
 
     async def attempt(self, variant: Variant, deadline: float) -> Answer:
         if not isinstance(variant.backend, OnnxModel):
-            return await Call.attempt(self, variant, deadline)
+            return await self._masked(await Call.attempt(self, variant, deadline))
         outputs = await self._outputs(variant.backend, deadline)
         assert self.infer is not None
         assert self.endpoint.codec is not None
@@ -45,11 +45,14 @@ class OipCall(Call):
             return self.request
         return msgspec.structs.replace(self.request, target=proxy.target(self.request.target, variant.plan.model))
 
-    def told(self, answer: Answer) -> Answer:
+    async def _masked(self, answer: Answer) -> Answer:
         plan = self.endpoint.plan
         if not plan.mask_model:
             return answer
-        headers, body = proxy.mask(answer.headers, answer.body, plan.name)
+        if proxy.heavy(answer.headers, answer.body):
+            headers, body = await asyncio.to_thread(proxy.mask, answer.headers, answer.body, plan.name)
+        else:
+            headers, body = proxy.mask(answer.headers, answer.body, plan.name)
         return replace(answer, headers=headers, body=body)
 
     async def _outputs(self, model: OnnxModel, deadline: float) -> list[NDArray[Any]]:

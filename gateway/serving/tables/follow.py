@@ -17,9 +17,9 @@ from gateway.backends.onnx import ModelError
 from gateway.clock import Clock
 from gateway.plan import Plan, PlanError, PreparedPlan
 from gateway.serving.app import DataApp
-from gateway.serving.loading import RETRY, Loader
-from gateway.serving.registry import Registry
-from gateway.serving.table import Table
+from gateway.serving.tables.loading import RETRY, Loader
+from gateway.serving.tables.registry import Registry
+from gateway.serving.tables.table import Table
 from gateway.telemetry.status_page import StatusPage, Word, progress
 
 log = logging.getLogger(__name__)

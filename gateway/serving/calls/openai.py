@@ -16,10 +16,11 @@ import orjson
 from gateway.backends import base
 from gateway.errors import BackendError, RequestError, UnknownEndpoint
 from gateway.serving.asgi import Exchange, Headers
-from gateway.serving.calls import Answer, Call, request_of
-from gateway.serving.masking import masked
-from gateway.serving.splice import replace_top_level
-from gateway.serving.table import Endpoint, Table, Variant
+from gateway.serving.calls.masking import masked
+from gateway.serving.calls.plain import Answer, Call, request_of
+from gateway.serving.tables.table import Endpoint, Table, Variant
+from gateway.serving.wire.headers import is_coded
+from gateway.serving.wire.splice import Span, replaced, top_level
 
 JSON: Headers = [(b"content-type", b"application/json")]
 
@@ -37,12 +38,12 @@ _named = msgspec.json.Decoder(_Named)
 @dataclass(slots=True)
 class OpenAiCall(Call):
     endpoint: Endpoint
+    model: Span  # where the body names it
 
     def asked(self, variant: Variant) -> base.Request:
         if not variant.plan.model:
             return self.request
-        body = replace_top_level(self.request.body, b"model", orjson.dumps(variant.plan.model))
-        assert body is not None  # the endpoint was found by it
+        body = replaced(self.request.body, [self.model], orjson.dumps(variant.plan.model))
         return msgspec.structs.replace(self.request, body=body)
 
     def told(self, answer: Answer) -> Answer:
@@ -50,7 +51,7 @@ class OpenAiCall(Call):
         return masked(answer, b"model", orjson.dumps(plan.name)) if plan.mask_model else answer
 
     def last_words(self, answer: Answer, failure: BackendError) -> bytes:
-        return error_event(str(failure), failure.reason) if answer.events else b""
+        return error_event(str(failure), failure.reason) if answer.events and not is_coded(answer.headers) else b""
 
 
 class Asked(NamedTuple):
@@ -69,11 +70,14 @@ async def read(exchange: Exchange, table: Table) -> Asked:
 
 
 async def prepare(exchange: Exchange, asked: Asked) -> OpenAiCall:
+    """Raises RequestError if it is in doubt whose request it is or which model it names, whoever may answer it."""
     exchange.once(asked.endpoint.unit_header)
+    span = top_level(asked.body, b"model")
+    assert span is not None  # the endpoint was found by it
     # What is to be masked is needed whole; a stream is masked event by event.
     whole = asked.endpoint.plan.mask_model and not asked.stream
     request = request_of(exchange, asked.endpoint, exchange.scope["raw_path"], asked.body, whole=whole)
-    return OpenAiCall(request, asked.endpoint)
+    return OpenAiCall(request, asked.endpoint, span)
 
 
 def _endpoint(table: Table, name: str) -> Endpoint:
@@ -115,5 +119,5 @@ def error_body(message: str, reason: str, *, asked_for: bool) -> bytes:
 
 
 def error_event(message: str, reason: str) -> bytes:
-    """The last event of a stream that cannot go on: the status went out long ago."""
-    return b"data: " + error_body(message, reason, asked_for=False) + b"\n\n"
+    """The last event of a stream that cannot go on: the status went out long ago. The one before it may be half."""
+    return b"\n\ndata: " + error_body(message, reason, asked_for=False) + b"\n\n"

@@ -19,10 +19,10 @@ from gateway.backends.base import Headers
 from gateway.backends.onnx import Signature
 from gateway.errors import RequestError
 from gateway.plan import CapturePlan
-from gateway.serving import coding
-from gateway.serving.headers import field
 from gateway.serving.oip.datatypes import DATATYPES
 from gateway.serving.oip.request import HEADER_LENGTH
+from gateway.serving.wire import coding
+from gateway.serving.wire.headers import field
 
 LARGEST = 1 << 20  # bytes of an answer that are parsed for one number: all other requests of the worker wait meanwhile
 _NUMBERS = (float, int, bool)

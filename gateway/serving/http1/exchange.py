@@ -11,13 +11,13 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.errors import GatewayError
-from gateway.serving import http1_answer
 from gateway.serving.asgi import DIRECT
-from gateway.serving.http1_answer import BODILESS, CHUNKED, UNTIL_CLOSE
+from gateway.serving.http1 import answer as answers
+from gateway.serving.http1.answer import BODILESS, CHUNKED, UNTIL_CLOSE
 
 if TYPE_CHECKING:
     from gateway.serving.asgi import Headers, Message, Scope
-    from gateway.serving.http1_answer import Defaults
+    from gateway.serving.http1.answer import Defaults
 
 log = logging.getLogger(__name__)
 
@@ -219,7 +219,7 @@ class HttpExchange:
             return False
         if len(body) > COALESCED or self.scope["method"] == "HEAD":
             return False
-        answer = http1_answer.whole(status, headers, carrier.defaults, body)
+        answer = answers.whole(status, headers, carrier.defaults, body)
         if answer is None:
             return False
         self._begun = self.answered = True
@@ -258,7 +258,7 @@ class HttpExchange:
     def _start(self, status: int, headers: Headers) -> None:
         carrier = self._carrier
         scope = self.scope
-        self._head, self._left, self.persistent = http1_answer.render(
+        self._head, self._left, self.persistent = answers.render(
             status,
             headers,
             carrier.defaults,
@@ -276,7 +276,7 @@ class HttpExchange:
             if left < 0 or (left and not more):
                 raise RuntimeError(f"the body ends {left} bytes before its content-length")
         elif left == CHUNKED:
-            body = http1_answer.chunk(body, last=not more)
+            body = answers.chunk(body, last=not more)
         elif left == BODILESS:
             body = b""
         carrier = self._carrier

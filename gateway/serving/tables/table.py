@@ -17,10 +17,10 @@ from gateway.backends.http import HttpBackend
 from gateway.backends.onnx import OnnxModel, Signature
 from gateway.plan import EndpointPlan, MetricPlan, Plan, VariantPlan
 from gateway.serving import oip
-from gateway.serving.capture import Capture
+from gateway.serving.answers.capture import Capture
+from gateway.serving.answers.readings import Readings
 from gateway.serving.counters import EndpointCounters, VariantCounters
-from gateway.serving.headers import Verdicts
-from gateway.serving.readings import Readings
+from gateway.serving.wire.headers import Verdicts
 
 Backend = OnnxModel | HttpBackend
 
@@ -34,10 +34,18 @@ class Variant:
     breaker: Breaker | None
     counters: VariantCounters
     pi: float
+    faults: frozenset[int] = frozenset()  # statuses below 500 that count against it: see `faults`
 
     @property
     def name(self) -> str:
         return self.plan.name
+
+
+def faults(plan: VariantPlan) -> frozenset[int]:
+    """A status below 500 says that the client has made a mistake; unless it complains of what the config has set."""
+    keys = {401, 403, 429} if plan.headers else set()  # of the provider, and what may be done with them
+    names = {404} if plan.model else set()
+    return frozenset(keys | names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,14 @@ from urllib.parse import unquote
 import httptools
 
 from gateway.errors import GatewayError, HeadTooLarge, RequestError
-from gateway.serving import http1_head
-from gateway.serving.http1_exchange import HttpExchange
+from gateway.serving.http1 import head
+from gateway.serving.http1.exchange import HttpExchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.serving.asgi import Headers, Scope
-    from gateway.serving.http1_head import Limits
+    from gateway.serving.http1.head import Limits
 
     Begin = Callable[[Scope, dict[bytes, bytes], bool, bool], HttpExchange]
 
@@ -115,7 +115,7 @@ class RequestReader:
     def on_url(self, url: bytes) -> None:
         self._target = target = self._target + url
         if len(target) > self._limits.target:
-            http1_head.check_target(target, self._limits)
+            head.check_target(target, self._limits)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name.lower(), value))
@@ -130,7 +130,7 @@ class RequestReader:
             raise RequestError("nothing is read after the last request")
         limits = self._limits
         if len(headers) > limits.fields or self.received + SLICE > limits.head:  # the last may have ended in this slice
-            http1_head.check_size(target, headers, limits)
+            head.check_size(target, headers, limits)
         parser = self._parser
         version = parser.get_http_version()
         line = (parser.get_method(), version, target)
@@ -140,10 +140,10 @@ class RequestReader:
         fields = dict(headers)
         expects = b"expect" in fields
         if expects or b"transfer-encoding" in fields or len(fields) != len(headers):
-            http1_head.check(version, fields, headers)
+            head.check(version, fields, headers)
         host = fields.get(b"host")
         if host is None or host != self._host:
-            http1_head.check_host(host, version)
+            head.check_host(host, version)
             self._host = host
         scope: Scope = self._scope.copy()
         scope["headers"] = headers
@@ -168,9 +168,9 @@ class RequestReader:
 
     def _scope_of(self, verb: bytes, version: str, target: bytes) -> dict[str, Any]:
         """What the request line alone says."""
-        http1_head.check_version(version)
+        head.check_version(version)
         method = verb.decode()
-        raw_path, query = http1_head.split(method, target)
+        raw_path, query = head.split(method, target)
         path = raw_path.decode("ascii")
         return {
             "type": "http",

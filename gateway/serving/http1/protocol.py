@@ -19,12 +19,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from gateway.errors import GatewayError, RequestTimeout
-from gateway.serving import http1_answer, problem
+from gateway.serving import problem
 from gateway.serving.asgi import REQUEST_ID, Scope, fresh_id
-from gateway.serving.http1_answer import Defaults
-from gateway.serving.http1_exchange import HttpExchange
-from gateway.serving.http1_head import DEFAULTS, Limits
-from gateway.serving.http1_reader import SLICE, RequestReader
+from gateway.serving.http1 import answer as answers
+from gateway.serving.http1.answer import Defaults
+from gateway.serving.http1.exchange import HttpExchange
+from gateway.serving.http1.head import DEFAULTS, Limits
+from gateway.serving.http1.reader import SLICE, RequestReader
 from gateway.timer import Deadline
 
 if TYPE_CHECKING:
@@ -227,7 +228,8 @@ class Http1Protocol(asyncio.Protocol):
         self._current = exchange
         self._in_head = False
         self._receiving.clear()
-        # Not by the loop's own method, which would number it: formatting the name costs more than it says.
+        # Not by the loop's own method, which would number it: formatting the name costs more than it says. A
+        # runner of our own that begins at once would save a tenth of 2.4 us at most: asyncio's is in C.
         exchange.task = task = asyncio.Task(exchange.run(self._app), loop=self._loop, name="request")
         self.tasks.add(task)
 
@@ -265,7 +267,7 @@ class Http1Protocol(asyncio.Protocol):
         request_id = fresh_id()
         status, headers, body = problem.render(error, path, request_id)
         headers = [*headers, (REQUEST_ID, request_id), (b"content-length", b"%d" % len(body))]
-        head, _, _ = http1_answer.render(status, headers, self.defaults, head_only, False, False)
+        head, _, _ = answers.render(status, headers, self.defaults, head_only, False, False)
         self.transport.write(head if head_only else head + body)
 
     def _abandon(self) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gateway.serving.splice import every_top_level, replaced
+from gateway.serving.wire.splice import every_top_level, replaced
 
 LARGEST = 1 << 20  # bytes of one event that are held until its end is there
 

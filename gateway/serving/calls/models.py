@@ -17,7 +17,7 @@ from gateway.errors import NotSupported, RequestError, UnknownEndpoint
 from gateway.serving import oip
 from gateway.serving.asgi import REQUEST_ID, Exchange
 from gateway.serving.oip import proxy
-from gateway.serving.table import Endpoint, Table
+from gateway.serving.tables.table import Endpoint, Table
 
 _LARGEST_FILTER = 4096  # bytes of a request for the index
 _PASSED_ON = (b"authorization", b"accept")

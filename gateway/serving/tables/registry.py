@@ -32,11 +32,11 @@ from gateway.plan import (
     shares,
 )
 from gateway.serving import oip
-from gateway.serving.capture import Capture
+from gateway.serving.answers.capture import Capture
+from gateway.serving.answers.readings import Readings
 from gateway.serving.counters import EndpointCounters, VariantCounters
-from gateway.serving.headers import travelling
-from gateway.serving.readings import Readings
-from gateway.serving.table import Backend, Endpoint, Kept, Table, Variant
+from gateway.serving.tables.table import Backend, Endpoint, Kept, Table, Variant, faults
+from gateway.serving.wire.headers import travelling
 from gateway.telemetry.status_page import StatusPage
 
 
@@ -128,7 +128,7 @@ class Registry:
         if plan.role == "challenger":
             breaker = self._breakers.setdefault(key, Breaker())
         counters = VariantCounters(self.page, endpoint.name, endpoint.experiment, plan.name)
-        return Variant(plan, self._backends[key], breaker, counters, pi)
+        return Variant(plan, self._backends[key], breaker, counters, pi, faults(plan))
 
 
 def _upstream(endpoint: str, plan: VariantPlan) -> HttpBackend:

@@ -1,7 +1,8 @@
 """How one request is put to one backend: the only place that knows both sides.
 
 A call is prepared once, from the client's bytes, and can then be put to any variant of the endpoint; `attempt` and
-`copy` raise nothing but BackendError (and cancellation), so whatever they raise counts against the variant.
+`copy` raise BackendError, which counts against the variant. Beside that there is cancellation, and RequestError where
+an upload that is still coming turns out wrong.
 `Call` itself is plain HTTP; `serving.oip_calls` and `serving.openai` refine what a variant is asked and what of its
 answer the client sees.
 """
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 
 from gateway.backends import base
 from gateway.backends.hop import end_to_end
-from gateway.backends.http import HttpBackend
-from gateway.errors import BackendError, BadOutput
+from gateway.backends.http import IDEMPOTENT, HttpBackend
+from gateway.errors import BackendError, BackendUnavailable, BadOutput
 from gateway.serving.asgi import REQUEST_ID, Exchange, Headers
-from gateway.serving.headers import OURS, is_event_stream, returning
-from gateway.serving.table import Endpoint, Variant
+from gateway.serving.tables.table import Endpoint, Variant
+from gateway.serving.wire.headers import OURS, is_event_stream, returning
 
 HELD = 64 << 10  # bytes up to which a body is collected before it is sent on: then it can be sent to somebody else too
 
@@ -52,14 +53,14 @@ class Call:
         backend = variant.backend
         if not isinstance(backend, HttpBackend):
             raise BackendError("an in-process model answers the Open Inference Protocol only")
-        return self.told(_judged(await backend.call(self.asked(variant), deadline)))
+        return self.told(_judged(await backend.call(self.asked(variant), deadline), variant))
 
     async def copy(self, variant: Variant, deadline: float) -> Answer:
         """As `attempt`, for an answer that no client sees: an upstream is told so, and it is taken whole."""
         assert isinstance(variant.backend, HttpBackend)
         asked = self.asked(variant)
         marked = msgspec.structs.replace(asked, headers=[*asked.headers, SHADOW], whole=True)
-        return _judged(await variant.backend.call(marked, deadline))
+        return _judged(await variant.backend.call(marked, deadline), variant)
 
     def asked(self, variant: Variant) -> base.Request:
         """The request as this variant is asked."""
@@ -79,10 +80,13 @@ class Call:
             return True
         return self.request.upload is None and (variant.plan.idempotent or self.request.method in _SAFE)
 
-    def may_fall_back(self, variant: Variant) -> bool:
+    def may_fall_back(self, variant: Variant, failure: BackendError | None = None) -> bool:
         """Whether the champion may be asked after this variant has failed: an upload has gone by, and an HTTP request
-        is repeated only where that is declared safe."""
-        return not variant.plan.url or (self.request.idempotent and self.request.upload is None)
+        is repeated only where that is declared safe. Nobody has heard of a request that could not be sent."""
+        if not variant.plan.url or isinstance(failure, BackendUnavailable):
+            return True
+        safe = variant.plan.idempotent or self.request.method in IDEMPOTENT
+        return safe and self.request.upload is None
 
 
 async def prepare(exchange: Exchange, endpoint: Endpoint, target: bytes, limit: int) -> Call:
@@ -106,13 +110,13 @@ def request_of(
     scope = exchange.scope
     if query := scope["query_string"]:
         target += b"?" + query
-    method: str = scope["method"]
+    method: bytes = scope["method"].encode()
     headers = _forwarded(exchange, endpoint) if endpoint.forwards else []
-    idempotent = method in _IDEMPOTENT or endpoint.idempotent
-    return base.Request(method.encode(), target, headers, body, idempotent, upload, length, whole)
+    idempotent = method in IDEMPOTENT or endpoint.idempotent
+    return base.Request(method, target, headers, body, idempotent, upload, length, whole)
 
 
-def _judged(answer: base.Answer) -> Answer:
+def _judged(answer: base.Answer, variant: Variant) -> Answer:
     """What an upstream has said, as the answer of its variant."""
     status = answer.status
     if not 200 <= status <= 599:
@@ -124,7 +128,7 @@ def _judged(answer: base.Answer) -> Answer:
         status,
         _passed_back(status, answer.headers),
         answer.body,
-        "status" if status >= 500 else "",
+        "status" if status >= 500 or status in variant.faults else "",
         None,
         answer.rest,
     )
@@ -147,7 +151,6 @@ def predicted(endpoint: Endpoint, variant: Variant, answer: Answer | None) -> fl
 
 SHADOW = (OURS + b"shadow", b"1")
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
-_IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 
 
 def _forwarded(exchange: Exchange, endpoint: Endpoint) -> Headers:

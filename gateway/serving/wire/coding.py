@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from gateway.backends.base import Headers
 from gateway.errors import BodyTooLarge, RequestError, UnsupportedEncoding
-from gateway.serving.headers import field
+from gateway.serving.wire.headers import field
 
 CODINGS = "gzip, deflate"
 WORTH = 14600  # bytes: what fits ten segments (RFC 6928) leaves in one flight, and comes no sooner for being smaller

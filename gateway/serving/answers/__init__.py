@@ -1,0 +1,1 @@
+"""What is read from answers: predictions that are scored, numbers that are measured."""
