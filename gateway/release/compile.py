@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
 from gateway.assignment.ranges import width
-from gateway.config.scalars import Prediction, filled
+from gateway.config.places import Prediction, filled
 from gateway.config.schema import IDLE_TIMEOUT, MAX_BATCH, STREAM_TIMEOUT, THREADS, Config, Endpoint, Experiment, Metric
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.evidence.report import Thresholds
