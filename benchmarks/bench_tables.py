@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.results_file import RESULTS, ROOT
 from benchmarks.tables import number
+
+Summary = Mapping[str, Any]
 
 _PROXIES = {
     "nginx": "nginx, `split_clients`: the practical limit",
@@ -18,31 +20,42 @@ _PROXIES = {
 }
 
 
-def proxy_table(summary: Mapping[str, Any]) -> str:
+def proxy_table(summary: Summary) -> str:
     """What a proxied request costs, server by server, from the summary of `results/proxy.json`."""
-    lines = [
-        "| server | CPU µs a request, c=32: median (range) | requests/s on one core | added ms, c=1: p50 | p99 |",
-        "|---|--:|--:|--:|--:|",
-    ]
-    for name, label in _PROXIES.items():
+
+    def cells(own: Summary) -> list[str]:
+        return [_range(own["c32_cpu_us"]), _rate(own), *_added(summary, own, "c1")]
+
+    heads = "CPU µs a request, c=32: median (range)", "requests/s on one core", "added ms, c=1: p50", "p99"
+    return _by_server(heads, _PROXIES, summary, cells)
+
+
+def _by_server(
+    heads: Sequence[str], labels: Mapping[str, str], summary: Summary, cells: Callable[[Summary], list[str]]
+) -> str:
+    """A row for each server that was measured, and one for each kind of process of the gateway."""
+    lines = [f"| server | {' | '.join(heads)} |", f"|---|{'--:|' * len(heads)}"]
+    for name, label in labels.items():
         if name in summary:
-            own = summary[name]
-            added = (_added(summary, own, figure) for figure in ("c1_p50_us", "c1_p99_us"))
-            lines.append(
-                f"| {label} | {_range(own['c32_cpu_us'])} | {own['c32_rate']['median']:,.0f} | {' | '.join(added)} |"
-            )
-            lines += _parts(own, columns=5)
+            lines.append(f"| {label} | {' | '.join(cells(summary[name]))} |")
+            lines += _parts(summary[name], columns=len(heads) + 1)
     return "\n".join(lines) + "\n"
+
+
+def _rate(own: Summary) -> str:
+    return f"{own['c32_rate']['median']:,.0f}"
 
 
 def _range(spread: Mapping[str, float]) -> str:
     return f"{number(spread['median'])} ({number(spread['low'])}-{number(spread['high'])})"
 
 
-def _added(summary: Mapping[str, Any], own: Mapping[str, Any], figure: str) -> str:
+def _added(summary: Summary, own: Summary, kind: str) -> list[str]:
+    """Milliseconds on top of the direct way, at the median and at the 99th percentile."""
     if "direct" not in summary:
-        return ""
-    return number((own[figure]["median"] - summary["direct"][figure]["median"]) / 1000.0)
+        return ["", ""]
+    figures = (f"{kind}_{share}_us" for share in ("p50", "p99"))
+    return [number((own[figure]["median"] - summary["direct"][figure]["median"]) / 1000.0) for figure in figures]
 
 
 _MODEL_SERVERS = {
@@ -56,22 +69,17 @@ _MODEL_SERVERS = {
 }
 
 
-def onnx_table(summary: Mapping[str, Any]) -> str:
+def onnx_table(summary: Summary) -> str:
     """What a model in the process costs, server by server, from the summary of `results/onnx.json`."""
-    lines = [
-        "| server | CPU µs a request, c=32: median (range) | requests/s on one core, c=32 | p99 ms, c=1 |",
-        "|---|--:|--:|--:|",
-    ]
-    for name, label in _MODEL_SERVERS.items():
-        if name in summary:
-            own = summary[name]
-            p99 = number(own["c1_p99_us"]["median"] / 1000.0)
-            rate = f"{own['c32_rate']['median']:,.0f}"
-            lines += [f"| {label} | {_range(own['c32_cpu_us'])} | {rate} | {p99} |", *_parts(own, columns=4)]
-    return "\n".join(lines) + "\n"
+
+    def cells(own: Summary) -> list[str]:
+        return [_range(own["c32_cpu_us"]), _rate(own), number(own["c1_p99_us"]["median"] / 1000.0)]
+
+    heads = "CPU µs a request, c=32: median (range)", "requests/s on one core, c=32", "p99 ms, c=1"
+    return _by_server(heads, _MODEL_SERVERS, summary, cells)
 
 
-def _parts(own: Mapping[str, Any], columns: int) -> list[str]:
+def _parts(own: Summary, columns: int) -> list[str]:
     """A row for each kind of process of the gateway."""
     return [
         f"| - its {part} | {_range(own[f'c32_cpu_us_{part}'])} |{' |' * (columns - 2)}"
@@ -80,7 +88,7 @@ def _parts(own: Mapping[str, Any], columns: int) -> list[str]:
     ]
 
 
-def flat_table(summary: Mapping[str, Any]) -> str:
+def flat_table(summary: Summary) -> str:
     """Cost of a request as other things grow, from the summary of `results/flat.json`."""
     lines = [
         "| varied | CPU µs a request: median (range) | workers | control | requests/s | control idle, % of a core |",
@@ -104,26 +112,16 @@ def flat_table(summary: Mapping[str, Any]) -> str:
 _LLM_PROXIES = {"gateway": "**this gateway**, everything on", "litellm": "LiteLLM proxy, two weighted deployments"}
 
 
-def openai_table(summary: Mapping[str, Any]) -> str:
+def openai_table(summary: Summary) -> str:
     """What a chat completion costs, plain and streamed, from the summary of `results/openai.json`."""
-    lines = [
-        "| server | CPU µs a plain request, c=32: median (range) | requests/s on one core | added ms, c=1: p50 | p99 "
-        "| CPU µs a chunk, 32 streams | first chunk later by, ms: p50 | p99 |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for name, label in _LLM_PROXIES.items():
-        if name in summary:
-            own = summary[name]
-            plain, first = (
-                " | ".join(_added(summary, own, f"{kind}_{share}_us") for share in ("p50", "p99"))
-                for kind in ("c1", "first")
-            )
-            lines.append(
-                f"| {label} | {_range(own['c32_cpu_us'])} | {own['c32_rate']['median']:,.0f} | {plain} "
-                f"| {_range(own['chunk_cpu_us'])} | {first} |"
-            )
-            lines += _parts(own, columns=8)
-    return "\n".join(lines) + "\n"
+
+    def cells(own: Summary) -> list[str]:
+        plain, first = _added(summary, own, "c1"), _added(summary, own, "first")
+        return [_range(own["c32_cpu_us"]), _rate(own), *plain, _range(own["chunk_cpu_us"]), *first]
+
+    plain = "CPU µs a plain request, c=32: median (range)", "requests/s on one core", "added ms, c=1: p50", "p99"
+    streams = "CPU µs a chunk, 32 streams", "first chunk later by, ms: p50", "p99"
+    return _by_server((*plain, *streams), _LLM_PROXIES, summary, cells)
 
 
 _TABLES = {"proxy": proxy_table, "flat": flat_table, "onnx": onnx_table, "openai": openai_table}
