@@ -73,7 +73,7 @@ CASES = {
 @click.option("--json", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write the results here as well.")
 @click.option("--ticks", default=100, show_default=True, type=click.IntRange(min=1), help="Ticks of a round.")
 @click.option("--requests", default=1000, show_default=True, type=click.IntRange(min=1), help="Requests of a tick.")
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(min=1), help="The best one counts.")
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(min=1), help="The middle one counts.")
 @click.option("--only", type=click.Choice([*CASES, "idle"]), help="One case instead of all.")
 def main(path: Path | None, ticks: int, requests: int, rounds: int, only: str | None) -> None:
     """Measure the control process and compare it with its budget."""
@@ -82,15 +82,20 @@ def main(path: Path | None, ticks: int, requests: int, rounds: int, only: str | 
     failed = 0
     for name in [only] if only else [*CASES, "idle"]:
         taken = [_idle(ticks) if name == "idle" else _busy(CASES[name], ticks, requests) for _ in range(rounds)]
-        best = min(taken, key=lambda one: one["all"])  # the machine's noise only ever adds
-        goals = _goals(name, best, rounds)
+        middle = middle_of(taken)
+        goals = _goals(name, middle, rounds)
         failed += sum(not goal.passed for goal in goals)
-        document["cases"][name] = best
+        document["cases"][name] = middle
         document["goals"] += [goal.record() for goal in goals]
-        _say(name, best, goals)
+        _say(name, middle, goals)
         if path is not None:
             path.write_text(json.dumps(document, indent=1) + "\n")
     raise SystemExit(1 if failed else 0)
+
+
+def middle_of(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """The round of the median, whole: its stages make up its sum. Of an even number the dearer one."""
+    return sorted(rounds, key=lambda one: one["all"])[len(rounds) // 2]
 
 
 def _busy(case: Case, ticks: int, requests: int) -> dict[str, float]:

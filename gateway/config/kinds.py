@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
-from gateway.config import addresses, scalars
+from gateway.config import addresses, places, scalars
 
 _DURATION = PlainSerializer(scalars.duration_text)
 Duration = Annotated[float, scalars.duration("0s"), _DURATION]  # seconds
@@ -33,16 +33,16 @@ EndpointName = Annotated[str, scalars.name(reserved=frozenset({"v1", "v2"}))]
 StageName = Annotated[str, scalars.name(scalars.STAGE, frozenset({"watch"}))]
 Header = Annotated[
     str,
-    scalars.spelled(scalars.parse_header, scalars.HEADER),
+    scalars.spelled(places.parse_header, places.HEADER),
     PlainSerializer(lambda header: f"header:{header}"),
 ]
 Prediction = Annotated[
-    scalars.Prediction, scalars.spelled(scalars.parse_prediction, scalars.PREDICTION), PlainSerializer(str)
+    places.Prediction, scalars.spelled(places.parse_prediction, places.PREDICTION), PlainSerializer(str)
 ]
-SetHeader = Annotated[str, scalars.spelled(scalars.parse_set_header, scalars.FIELD)]
-Template = Annotated[str, scalars.spelled(scalars.parse_template, scalars.TEMPLATE)]
+SetHeader = Annotated[str, scalars.spelled(places.parse_set_header, places.FIELD)]
+Template = Annotated[str, scalars.spelled(places.parse_template, places.TEMPLATE)]
 ModelName = Annotated[str, scalars.spelled(scalars.parse_model, scalars.LABEL)]
-Reading = Annotated[scalars.Reading, scalars.spelled(scalars.parse_reading, scalars.READING), PlainSerializer(str)]
+Reading = Annotated[places.Reading, scalars.spelled(places.parse_reading, places.READING), PlainSerializer(str)]
 Label = Annotated[str, scalars.spelled(scalars.parse_label, scalars.LABEL)]
 
 Listen = Annotated[addresses.Listen, scalars.spelled(addresses.parse_listen, addresses.LISTEN), PlainSerializer(str)]

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from gateway.config.metric import MISSING_IS_ZERO, POSTED
-from gateway.config.scalars import Prediction, Reading, duration_text, shown
+from gateway.config.places import Prediction, Reading
+from gateway.config.scalars import duration_text, shown
 from gateway.config.wording import Finding, closest
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from gateway.config import schema
 from gateway.config.draft import EndpointDraft, endpoint_drafts, mapping, part
 from gateway.config.experiment_rules import experiment_findings
 from gateway.config.metric_rules import metric_findings, ordered
-from gateway.config.scalars import TEMPLATE, filled, percent_text, shown
+from gateway.config.places import TEMPLATE, filled
+from gateway.config.scalars import percent_text, shown
 from gateway.config.wording import Finding, closest
 
 if TYPE_CHECKING:

@@ -6,42 +6,28 @@ expected and what was found, a function back to the spelling, and a pattern for 
 
 from __future__ import annotations
 
-import difflib
 import re
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator
 
-from gateway.backends.hop import OURS
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 STAGE = r"[a-z0-9][a-z0-9._%-]{0,62}"  # traffic-1% is the name of a stage
-FIELD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}"
-HEADER = rf"header:({FIELD})"
-TEMPLATE = r"[!-~](?:[ -~]{0,998}[!-~])?"  # of a header's value; ${NAME} stands for a variable of the environment
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 LABEL = r"\S(.{0,98}\S)?"  # a header's value comes without blanks around it
 DIGEST = r"[0-9a-fA-F]{64}"
 DURATION = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)"
 PERCENT = r"([0-9]{1,3}(?:\.[0-9]{1,10})?)%"
 RELATIVE = r"([0-9]{1,4}(?:\.[0-9]{1,10})?)%"  # of a value, not of a whole
 SIZE = r"([0-9]{1,9})(KiB|MiB|GiB)"
-STREAM_WORDS = ("first_token", "longest_gap", "tokens", "duration", "aborted")
-POINTER = r"(?:/(?:[^~/]|~[01])*)+"  # RFC 6901, but for the one of the whole document
-READING = rf"(?:{HEADER}|json:{POINTER}|stream:(?:{'|'.join(STREAM_WORDS)}))"
-PREDICTION = r"(?=.)([^\s\[\]]{1,100})?(?:\[([0-9]{1,9})\])?"
 
-_LONGEST_POINTER = 200
 LONGEST = "3650d"
 MAX_SIZE = 1 << 30
 _SECONDS = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("1e-3")}
 _BYTES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
-_OWN = {name.decode() for name in OURS} | {"x-request-id"}
 _SECRET = re.compile(r"//\S*@")
 
 
@@ -78,37 +64,6 @@ def name(pattern: str = NAME, reserved: frozenset[str] = frozenset()) -> PlainVa
         )
 
     return spelled(parse, pattern)
-
-
-def parse_header(value: Any) -> str:
-    """The lower-case name of the header in `header:x-user-id`."""
-    if isinstance(value, str) and (match := re.fullmatch(HEADER, value)):
-        return match[1].lower()
-    raise ValueError(f"expected a request header such as header:x-user-id, found {shown(value)}")
-
-
-def parse_set_header(value: Any) -> str:
-    """The lower-case name of a header that is no matter of the connection's."""
-    if isinstance(value, str) and re.fullmatch(FIELD, value):
-        name = value.lower()
-        if name in _OWN or name.startswith("x-gateway-"):
-            raise ValueError(f"expected a header other than {shown(value)}, which is the gateway's own")
-        return name
-    raise ValueError(f"expected the name of a header such as authorization, found {shown(value)}")
-
-
-def parse_template(value: Any) -> str:
-    """A header's value, in which ${NAME} stands for a variable of the environment."""
-    if isinstance(value, str) and re.fullmatch(TEMPLATE, value):
-        if "${" in VARIABLE.sub("", value):
-            raise ValueError("expected ${NAME} with letters, digits and underscores, found a ${ that is none")
-        return value
-    raise ValueError("expected printable ASCII of 1 to 1000 characters, such as Bearer ${PROVIDER_KEY}")
-
-
-def filled(template: str, environment: Mapping[str, str]) -> str:
-    """The value; raises KeyError with the name of a variable that is not set."""
-    return VARIABLE.sub(lambda match: environment[match[1]], template)
 
 
 def parse_model(value: Any) -> str:
@@ -216,65 +171,6 @@ def parse_size(value: Any) -> int:
 def size_text(size: int) -> str:
     unit = next((unit for unit, factor in _BYTES.items() if size % factor == 0), "")
     return f"{size // _BYTES[unit]}{unit}" if unit else str(size)
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One number of an answer: an element of an output tensor. -1 is the last one, "" the first output."""
-
-    output: str = ""
-    index: int = -1
-
-    def __str__(self) -> str:
-        return self.output if self.index < 0 else f"{self.output}[{self.index}]"
-
-
-def parse_prediction(value: Any) -> Prediction:
-    """`probability`, `probability[1]` or `[1]`."""
-    if isinstance(value, str) and (match := re.fullmatch(PREDICTION, value)):
-        return Prediction(match[1] or "", -1 if match[2] is None else int(match[2]))
-    raise ValueError(
-        f'expected an output of the model and an element such as probability, probability[1] or "[1]" in quotes,'
-        f" found {shown(value)}"
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Where in an answer a number is: in a header, in its JSON, or in how a stream went."""
-
-    kind: Literal["header", "json", "stream"]
-    what: str  # lower-case name of the header, JSON pointer (RFC 6901), or one of STREAM_WORDS
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.what}"
-
-
-def parse_reading(value: Any) -> Reading:
-    """`header:x-cost`, `json:/usage/completion_tokens` or `stream:first_token`."""
-    kind, _, what = value.partition(":") if isinstance(value, str) else ("", "", "")
-    if kind == "header" and re.fullmatch(HEADER, value):
-        return Reading("header", what.lower())
-    if kind == "json" and len(what) <= _LONGEST_POINTER and re.fullmatch(POINTER, what):
-        return Reading("json", what)
-    if kind == "stream":
-        if what in STREAM_WORDS:
-            return Reading("stream", what)
-        raise ValueError(f"expected stream: and {_one_of(STREAM_WORDS)}, found {shown(value)}{_near(what)}")
-    hint = ": a pointer begins with /" if kind == "json" and not what.startswith("/") else ""
-    raise ValueError(
-        "expected header:<name>, json:<pointer> or stream:<word> such as header:x-cost,"
-        f" json:/usage/completion_tokens or stream:first_token, found {shown(value)}{hint}"
-    )
-
-
-def _one_of(words: tuple[str, ...]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}"
-
-
-def _near(word: str) -> str:
-    near = difflib.get_close_matches(word.lower(), STREAM_WORDS, n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def parse_workers(value: Any) -> int | Literal["auto"]:

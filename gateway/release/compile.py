@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
 from gateway.assignment.ranges import width
-from gateway.config.scalars import Prediction, filled
+from gateway.config.places import Prediction, filled
 from gateway.config.schema import IDLE_TIMEOUT, MAX_BATCH, STREAM_TIMEOUT, THREADS, Config, Endpoint, Experiment, Metric
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.evidence.report import Thresholds
@@ -158,25 +158,6 @@ def compile_plan(
 
 
 def _endpoint(name: str, endpoint: Endpoint, state: ReleaseState, artifacts: Artifacts) -> EndpointPlan:
-    variants = tuple(
-        VariantPlan(
-            name=variant_name,
-            role="champion" if variant_name == state.champion else "challenger",
-            timeout=variant.timeout,
-            onnx=artifacts.place(variant),
-            digest=artifacts.digest(variant),
-            threads=variant.threads or THREADS,
-            max_batch=variant.max_batch or MAX_BATCH,
-            url=variant.url or "",
-            ca=str(variant.ca or ""),
-            idempotent=variant.idempotent,
-            model=variant.model or "",
-            headers=tuple((header, filled(text, os.environ)) for header, text in variant.headers.items()),
-            idle_timeout=variant.idle_timeout or IDLE_TIMEOUT,
-            stream_timeout=variant.stream_timeout or STREAM_TIMEOUT,
-        )
-        for variant_name, variant in endpoint.variants.items()
-    )
     return EndpointPlan(
         name=name,
         protocol=endpoint.protocol,
@@ -184,7 +165,7 @@ def _endpoint(name: str, endpoint: Endpoint, state: ReleaseState, artifacts: Art
         experiment=state.experiment,
         stage=state.stage,
         unit_header=endpoint.unit.header,
-        variants=variants,
+        variants=tuple(_variants(endpoint, state, artifacts)),
         slots=state.slots,
         segments=tuple(
             SegmentPlan(name=segment_name, header=segment.header, values=tuple(segment.values))
@@ -202,6 +183,26 @@ def _endpoint(name: str, endpoint: Endpoint, state: ReleaseState, artifacts: Art
         mask_model=endpoint.mask_model,
         readings=tuple(_readings(endpoint)) if state.experiment else (),
     )
+
+
+def _variants(endpoint: Endpoint, state: ReleaseState, artifacts: Artifacts) -> Iterator[VariantPlan]:
+    for name, variant in endpoint.variants.items():
+        yield VariantPlan(
+            name=name,
+            role="champion" if name == state.champion else "challenger",
+            timeout=variant.timeout,
+            onnx=artifacts.place(variant),
+            digest=artifacts.digest(variant),
+            threads=variant.threads or THREADS,
+            max_batch=variant.max_batch or MAX_BATCH,
+            url=variant.url or "",
+            ca=str(variant.ca or ""),
+            idempotent=variant.idempotent,
+            model=variant.model or "",
+            headers=tuple((header, filled(text, os.environ)) for header, text in variant.headers.items()),
+            idle_timeout=variant.idle_timeout or IDLE_TIMEOUT,
+            stream_timeout=variant.stream_timeout or STREAM_TIMEOUT,
+        )
 
 
 def _readings(endpoint: Endpoint) -> Iterator[ReadingPlan]:

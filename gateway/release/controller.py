@@ -22,19 +22,19 @@ from gateway.plan import Plan, models
 from gateway.release import compile as compiled
 from gateway.release.artifacts import Artifacts
 from gateway.release.health import Health
-from gateway.release.journal import Basis, Journal, Moves
+from gateway.release.journal import Basis, Journal
 from gateway.release.keys import Keys
 from gateway.release.models import read_models
 from gateway.release.needs import kept
 from gateway.release.phases import arriving
 from gateway.release.policy import decide, permitted, would_be
 from gateway.release.publish import Publisher
-from gateway.release.reconcile import Reconciled, reconcile
+from gateway.release.reconcile import reconcile
 from gateway.release.runs import Run
 from gateway.release.stages import IllegalMove, move, restarted
 from gateway.release.state import Decision, Kind, ReleaseState
 from gateway.release.view import Rules, View
-from gateway.release.words import stays, withdrawn
+from gateway.release.words import stays
 from gateway.store.base import LedgerRow, Store
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,11 @@ class Controller:
         )
         try:
             with self._journal.moves(self._basis(loaded)) as moves:
-                self._write_down(moves, result)
+                for definition in result.starts:
+                    self.engine.start(definition)
+                for row in result.rows(self.states):
+                    moves.record(*row, "config", self.run(row.about.experiment).report)
+                moves.save(result.states)
         except StoreError as error:
             self._fail(error)  # the engine's memory may be ahead of the store
             raise
@@ -215,46 +219,17 @@ class Controller:
     def _apply(self, name: str, decision: Decision, actor: str) -> None:
         """Make one move; the plan that follows from it is due."""
         before = self.states[name]
-        definition = self.engine.evidence[before.experiment].definition
-        after = move(before, decision, self.rules(name), definition.champion, self._clock.wall_us())
+        home = self.engine.evidence[before.experiment].definition.champion
+        after = move(before, decision, self.rules(name), home, self._clock.wall_us())
+        variants = self.loaded.config.endpoints[name].variants
         with self._journal.moves(self._basis(self.loaded)) as moves:
             moves.save({name: after})
             moves.record(after, before, after, decision, actor, self.run(before.experiment).report)
-            self._quarantine(before, decision, actor)
+            moves.quarantine(before, decision, actor, home, lambda variant: self._artifacts.name(variants[variant]))
         self._publisher.due = True
         self.run(before.experiment).ledger_has_grown()
         about = {"endpoint": name, "experiment": before.experiment, "reason": decision.reason}
         log.warning("%s: %s", decision.kind, decision.text, extra=about)
-
-    def _quarantine(self, before: ReleaseState, decision: Decision, actor: str) -> None:
-        """What went because of harm must not come back unchanged, unless a person says so."""
-        variants = self.loaded.config.endpoints[before.endpoint].variants
-        home = self.engine.evidence[
-            before.experiment
-        ].definition.champion  # its file is no suspect in a trial of equals
-        for variant in (decision.variant,) if decision.variant else before.contenders:
-            artifact = self._artifacts.name(variants[variant])
-            if decision.expels and artifact != self._artifacts.name(variants[home]):
-                self._store.quarantine(before.endpoint, artifact, before.experiment, self._clock.wall_us())
-            elif actor != "gateway" and decision.kind in ("resume", "promote"):
-                self._store.release_from_quarantine(before.endpoint, artifact)
-
-    def _write_down(self, moves: Moves, result: Reconciled) -> None:
-        """What a new config makes of the releases: experiments that end, that begin, and the states to serve from."""
-        for old in result.withdrawn:
-            decision = Decision(kind="withdraw", reason="config", text=withdrawn(old))
-            moves.record(old, old, result.states[old.endpoint], decision, "config", self.run(old.experiment).report)
-        for definition in result.starts:
-            self.engine.start(definition)
-            new = result.states[definition.endpoint]
-            decision = Decision(kind="start", reason="config", text=new.hold or f"started with {new.stage}")
-            moves.record(new, self.states.get(new.endpoint), new, decision, "config", None)
-        for name, new in result.states.items():
-            known = self.states.get(name)
-            if known is not None and known.experiment == new.experiment and new.hold and new.hold != known.hold:
-                decision = Decision(kind="hold", reason="config", text=new.hold)
-                moves.record(new, known, new, decision, "config", self.run(new.experiment).report)
-        moves.save(result.states)
 
     def _basis(self, loaded: LoadedConfig) -> Basis:
         return Basis(self.engine.step_number, self.engine.watermark, loaded.digest)

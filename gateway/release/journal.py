@@ -6,7 +6,7 @@ them; so a crash at any moment leaves each move whole or not made, and recorded 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -103,6 +103,20 @@ class Moves:
             "evidence": msgspec.to_builtins(report) if report else None,
         }
         self._store.append_ledger(self._now_us, self._basis.step, about.endpoint, about.experiment, decision.kind, body)
+
+    def quarantine(
+        self, before: ReleaseState, decision: Decision, actor: str, home: str, artifact_of: Callable[[str], str]
+    ) -> None:
+        """What went because of harm must not come back unchanged, unless a person says so.
+
+        `home` is the experiment's champion: in a trial of equals its file is no suspect.
+        """
+        for variant in (decision.variant,) if decision.variant else before.contenders:
+            artifact = artifact_of(variant)
+            if decision.expels and artifact != artifact_of(home):
+                self._store.quarantine(before.endpoint, artifact, before.experiment, self._now_us)
+            elif actor != "gateway" and decision.kind in ("resume", "promote"):
+                self._store.release_from_quarantine(before.endpoint, artifact)
 
 
 def _place(state: ReleaseState | None) -> dict[str, str] | None:

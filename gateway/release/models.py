@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from gateway.backends.onnx import ModelError, Signature, confined
 from gateway.config.document import Steps
 from gateway.config.load import LoadedConfig, placed
-from gateway.config.scalars import Prediction
+from gateway.config.places import Prediction
 from gateway.config.schema import Endpoint
 from gateway.config.wording import Finding
 from gateway.errors import ConfigError

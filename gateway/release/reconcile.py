@@ -6,8 +6,9 @@ disagree the split is kept and a person decides. A fixed split has no history th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -18,12 +19,22 @@ from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.release import compile as compiled
 from gateway.release.artifacts import Artifacts
 from gateway.release.stages import begun, enter, split
-from gateway.release.state import ReleaseState
+from gateway.release.state import Decision, ReleaseState
+from gateway.release.words import withdrawn
 
 Quarantined = Callable[[str, str], str | None]  # of (endpoint, artifact): the experiment that rolled it back
 
 _FREE = {"answer_within_us"}  # only bounds waiting
 _FILES = {"digests"}  # matter only while evidence about them is being collected
+
+
+class Row(NamedTuple):
+    """A row of the ledger, but for who made it and on what evidence."""
+
+    about: ReleaseState  # names the experiment that it belongs to
+    before: ReleaseState | None
+    after: ReleaseState
+    decision: Decision
 
 
 @dataclass(slots=True)
@@ -33,6 +44,20 @@ class Reconciled:
     states: dict[str, ReleaseState] = field(default_factory=dict)
     starts: list[Definition] = field(default_factory=list)
     withdrawn: list[ReleaseState] = field(default_factory=list)
+
+    def rows(self, known: Mapping[str, ReleaseState]) -> Iterator[Row]:
+        """What the ledger says of it: experiments that end, that begin, and those that are held, against `known`."""
+        for old in self.withdrawn:
+            decision = Decision(kind="withdraw", reason="config", text=withdrawn(old))
+            yield Row(old, old, self.states[old.endpoint], decision)
+        for definition in self.starts:
+            new = self.states[definition.endpoint]
+            decision = Decision(kind="start", reason="config", text=new.hold or f"started with {new.stage}")
+            yield Row(new, known.get(new.endpoint), new, decision)
+        for name, new in self.states.items():
+            before = known.get(name)
+            if before is not None and before.experiment == new.experiment and new.hold and new.hold != before.hold:
+                yield Row(new, before, new, Decision(kind="hold", reason="config", text=new.hold))
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.config.load import LoadedConfig, warnings
-from gateway.config.scalars import Reading, parse_reading
+from gateway.config.places import Reading, parse_reading
 from gateway.config.schema import json_schema
 from gateway.config.tree import read
 from gateway.plan import MetricPlan, ReadingPlan

@@ -9,7 +9,7 @@ import pytest
 from gateway.backends.hop import OURS
 from gateway.backends.http import HttpBackend
 from gateway.config.load import LoadedConfig, parse, warnings
-from gateway.config.scalars import parse_set_header
+from gateway.config.places import parse_set_header
 from gateway.errors import ConfigError
 from tests.unit.config.slips import Slip, line_of
 

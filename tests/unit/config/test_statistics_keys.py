@@ -11,7 +11,8 @@ import pytest
 from gateway.config.experiment_rules import MAX_CHALLENGERS
 from gateway.config.load import LoadedConfig, warnings
 from gateway.config.metric import Metric
-from gateway.config.scalars import Prediction, parse_prediction, parse_relative, percent_text
+from gateway.config.places import Prediction, parse_prediction
+from gateway.config.scalars import parse_relative, percent_text
 from gateway.config.schema import json_schema
 from gateway.config.tree import read
 from gateway.evidence.definition import LOG_LOSS_CAP
