@@ -319,12 +319,13 @@ async def test_a_long_body_reaches_the_upstream_while_it_comes(worker: LocalWork
     assert b"".join(arrived) == b"".join(pieces)
 
 
-async def test_a_client_that_leaves_in_its_upload_is_no_failure_of_the_variant(worker: LocalWorker) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.head()
-        await peer.gone()
+async def reading_the_head(peer: Peer) -> None:
+    await peer.head()
+    await peer.gone()
 
-    async with Upstream(script) as upstream:
+
+async def test_a_client_that_leaves_in_its_upload_is_no_failure_of_the_variant(worker: LocalWorker) -> None:
+    async with Upstream(reading_the_head) as upstream:
         variant = http("a", "champion", f"http://{upstream.authority}")
         await worker.publish(plan(endpoint(variant, name="plain", protocol="http")))
         async with asking(worker, "POST", "/plain/up", (b"content-length", b"200000")) as client:
@@ -365,11 +366,7 @@ async def test_an_upload_that_stalls_is_its_clients_unless_the_upstream_takes_no
 
 
 async def test_an_upload_beyond_the_limit_is_refused_and_the_upstream_left(worker: LocalWorker) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.head()
-        await peer.gone()
-
-    async with Upstream(script) as upstream:
+    async with Upstream(reading_the_head) as upstream:
         variant = http("a", "champion", f"http://{upstream.authority}")
         await worker.publish(plan(endpoint(variant, name="plain", protocol="http"), max_body=100_000))
         async with asking(worker, "POST", "/plain/up") as client:  # no declared length

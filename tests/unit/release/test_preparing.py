@@ -347,13 +347,17 @@ def test_files_that_cannot_be_served_are_read_again_after_a_while(plane: Plane) 
     assert "second" in plane.when_read()["endpoints"]
 
 
-def test_a_file_that_changes_on_disk_is_told_and_taken_by_a_reload(plane: Plane) -> None:
+def served_from_a_file(plane: Plane) -> tuple[dict[str, Any], Path]:
+    """With a second endpoint, whose one model is in the file."""
     second = models(plane.folder, fixed(x="100%"), x="logistic")
     write(plane.folder, rank=experiment(), second=second)
     plane.poll()
     plane.when_read()
-    before = plane.poll(1)
-    file = Path(second["variants"]["x"]["onnx"])
+    return plane.poll(1), Path(second["variants"]["x"]["onnx"])
+
+
+def test_a_file_that_changes_on_disk_is_told_and_taken_by_a_reload(plane: Plane) -> None:
+    before, file = served_from_a_file(plane)
     file.write_bytes((MODELS / "twin.onnx").read_bytes())
     snapshot = plane.poll()
     assert snapshot["config"]["changed_models"] == [str(file)]
@@ -370,12 +374,7 @@ def test_a_file_that_changes_on_disk_is_told_and_taken_by_a_reload(plane: Plane)
 
 @pytest.mark.parametrize("content", [b"no model", None], ids=["broken", "gone"])
 def test_a_crash_in_front_of_a_model_file_goes_on_with_what_is_served(plane: Plane, content: bytes | None) -> None:
-    second = models(plane.folder, fixed(x="100%"), x="logistic")
-    write(plane.folder, rank=experiment(), second=second)
-    plane.poll()
-    plane.when_read()
-    before = plane.poll(1)
-    file = Path(second["variants"]["x"]["onnx"])
+    before, file = served_from_a_file(plane)
     file.unlink()
     if content is not None:
         file.write_bytes(content)
