@@ -210,7 +210,7 @@ async def test_what_may_be_repeated_is_answered_by_the_champion(
 
 @pytest.mark.parametrize(
     ("script", "timeout", "status", "error"),
-    [(BAD, 5.0, 503, "status"), (None, 5.0, 503, "connect"), (silent, 0.05, 504, "deadline")],
+    [(BAD, 5.0, 503, "status"), (silent, 0.05, 504, "deadline")],
 )
 async def test_what_may_not_be_repeated_is_not(
     worker: LocalWorker, script: Script | None, timeout: float, status: int, error: str
@@ -220,6 +220,12 @@ async def test_what_may_not_be_repeated_is_not(
     assert (body == b"broken") == (script is BAD)  # the upstream's own error passes unmarked
     assert (completion.served, completion.error) == ("b", error)
     assert completion.end == ("answered" if script is BAD else "failed")
+
+
+async def test_who_cannot_be_reached_has_heard_nothing_so_the_champion_may_always_answer(worker: LocalWorker) -> None:
+    status, body, completion, asked = await challenged(worker, None, "POST", False)
+    assert (status, body, asked) == (200, b"from the champion", 1)
+    assert (completion.served, completion.error, completion.end) == ("a", "connect", "answered")
 
 
 async def test_a_client_error_of_the_challenger_is_an_answer(worker: LocalWorker) -> None:
@@ -251,3 +257,27 @@ async def test_an_http_challenger_of_an_in_process_champion_gets_the_clients_byt
     reply = await worker.infer("u")
     assert reply.json["model_name"] == "flight"
     assert worker.facts(Completion)[1].served == "logistic"
+
+
+@pytest.mark.parametrize(
+    ("status", "counts"), [(401, True), (403, True), (404, True), (429, True), (400, False), (422, False)]
+)
+async def test_a_status_that_complains_of_what_the_config_sets_is_the_variants_own(
+    worker: LocalWorker, status: int, counts: bool
+) -> None:
+    async with Upstream(echoing(answer(b"no", status=b"%d No" % status))) as upstream:
+        url = f"http://{upstream.authority}"
+        own = msgspec.structs.replace(
+            http("a", "champion", url), headers=(("authorization", "Bearer x"),), model="theirs"
+        )
+        for revision, variant in enumerate((http("a", "champion", url), own), start=1):
+            await worker.publish(plan(plain(variant), revision=revision))
+            assert (await worker.request("GET", "/plain/x")).status == status
+    assert [fact.error for fact in worker.facts(Completion)] == ["", "status" if counts else ""]
+
+
+async def test_trace_goes_to_nobody_for_it_would_bring_back_what_the_config_sets(worker: LocalWorker) -> None:
+    await worker.publish(plan(plain(http("a", "champion", REFUSED))))
+    reply = await worker.request("TRACE", "/plain/x")
+    assert (reply.status, "TRACE" in reply.headers["allow"]) == (405, False)
+    worker.nothing_happened()

@@ -16,7 +16,7 @@ from gateway.events import Completion, Outcome
 from gateway.plan import EndpointPlan, MetricPlan, ReadingPlan
 from gateway.serving.asgi import Message, Scope
 from gateway.telemetry.status_page import Word
-from tests.integration.backends.upstream import LONG, Peer, Upstream, answer, echoing
+from tests.integration.backends.upstream import LONG, Peer, Upstream, answer
 from tests.integration.serving.local_worker import LocalWorker, endpoint, http, plan
 
 pytestmark = pytest.mark.anyio
@@ -181,22 +181,27 @@ async def test_a_stream_that_breaks_off_ends_in_the_words_of_its_clients_and_cou
 
 
 async def test_a_challenger_whose_streams_break_off_opens_its_breaker(worker: LocalWorker) -> None:
+    gate = asyncio.Event()
+    gate.set()
+
     async def breaking(peer: Peer) -> None:
         await peer.request()
         await peer.send(HEAD + chunk(FIRST))
 
-    async with Upstream(echoing(answer(b"{}"))) as sound, Upstream(breaking) as upstream:
-        await worker.publish(plan(chat(f"http://{sound.authority}", f"http://{upstream.authority}", share=0.5)))
+    sound = streaming(gate, chunk(FIRST), chunk(LAST), END)
+    async with Upstream(sound) as champion, Upstream(breaking) as challenger:
+        urls = (f"http://{upstream.authority}" for upstream in (champion, challenger))
+        await worker.publish(plan(chat(*urls, share=0.5)))
         user = worker.user_of("v1", "chat").encode()
-        for _ in range(3):
+        for _ in range(4):
             async with asking(worker, "POST", "/v1/chat/completions", (b"x-user-id", user)) as client:
                 client.send(ASKED)
                 assert client.task is not None
                 await asyncio.wait([client.task], timeout=LONG)
-        reply = await worker.request(path="/v1/chat/completions", body=ASKED, headers=[(b"x-user-id", user)])
-    assert (reply.status, reply.body) == (200, b"{}")  # by the champion: the challenger was not asked
-    assert [fact.error for fact in worker.facts(Completion)] == ["incomplete"] * 3 + ["breaker"]
-    assert upstream.accepted == 3
+    assert (client.whole, client.body) == (True, FIRST + LAST)
+    facts = worker.facts(Completion)
+    assert [fact.error for fact in facts] == ["incomplete"] * 3 + ["breaker"]
+    assert [fact.served for fact in facts] == ["v1"] * 3 + ["v0"]
 
 
 async def test_who_leaves_in_the_middle_stops_the_upstream_and_harms_nobody(worker: LocalWorker) -> None:

@@ -131,3 +131,15 @@ def test_what_needs_a_restart(
     accepted: Callable[[str], LoadedConfig], valid: str, old: str, new: str, keys: list[str]
 ) -> None:
     assert needs_restart(accepted(valid).config, accepted(valid.replace(old, new)).config) == keys
+
+
+def test_the_value_of_a_header_that_is_set_stays_out_of_the_log(
+    accepted: Callable[[str], LoadedConfig], valid: str
+) -> None:
+    old, new = (
+        accepted(
+            valid.replace("url: http://rank-b:8000", f"url: http://rank-b:8000\n        headers: {{x-key: {key}}}")
+        )
+        for key in ("one", "two")
+    )
+    assert diff(old.config, new.config) == ["endpoints.search-rank.variants.b.headers.x-key: *** -> ***"]
