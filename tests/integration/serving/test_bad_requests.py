@@ -424,7 +424,7 @@ async def test_a_bug_of_ours_is_a_500_without_its_details(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr("gateway.serving.calls.call.call.call.call.call.plain.open_inference.prepare", broken)
+    monkeypatch.setattr("gateway.serving.calls.open_inference.prepare", broken)
     reply = await serving.request(body=infer_body(), headers=[("x-request-id", "abc")])
     assert (reply.status, reply.error) == (500, "the gateway failed")
     assert "secret detail" in caplog.text
