@@ -42,9 +42,9 @@ class HttpBackend:
         headers: Iterable[tuple[bytes, bytes]] = (),
         connect_timeout: float = 1.0,
         idle_timeout: float = 30.0,
-        max_connections: int = 256,
+        max_connections: int = 1024,  # as many as Envoy allows a cluster
         max_waiting: int = 1024,
-        max_idle: int = 64,
+        max_idle: int = 256,
         keepalive: float = 4.0,  # below the 5 s after which uvicorn, the commonest upstream, closes
         max_head: int = 64 << 10,
         max_body: int = 64 << 20,

@@ -27,8 +27,8 @@ from gateway.telemetry.status_page import StatusPage
 
 log = logging.getLogger(__name__)
 
-# Copies under way in one worker. Each holds a body, and one to an upstream a connection: this leaves the clients three
-# quarters of an upstream's connections.
+# Copies under way in one worker. Each holds a body, and one to an upstream a connection: this leaves the clients nearly
+# all of an upstream's connections.
 MOST = 64
 CLOSING = 1.0  # seconds in which cancelled copies have surely ended
 
