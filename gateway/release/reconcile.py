@@ -198,7 +198,7 @@ def _frozen_changes(known: Definition, wanted: Definition, *, collecting: bool) 
 
 
 def _in_words(name: str, known: Definition, wanted: Definition) -> list[str]:
-    """A changed field as a person finds it in the file; metrics and model files one by one."""
+    """A changed field as a person finds it in the file; metrics and models one by one."""
     if name == "digests":
         pairs = zip(known.arms, known.digests, wanted.digests, strict=True)
         return [_file_of(arm, known) for arm, before, after in pairs if before != after]
@@ -209,8 +209,8 @@ def _in_words(name: str, known: Definition, wanted: Definition) -> list[str]:
 
 def _file_of(arm: str, known: Definition) -> str:
     if arm == known.champion:
-        return "the champion's model file"
-    return "the challenger's model file" if len(known.challengers) == 1 else f"the model file of {arm}"
+        return "the champion's model"
+    return "the challenger's model" if len(known.challengers) == 1 else f"the model of {arm}"
 
 
 def _metrics_in_words(known: tuple[MetricDefinition, ...], wanted: tuple[MetricDefinition, ...]) -> list[str]:

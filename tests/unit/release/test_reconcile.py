@@ -183,6 +183,18 @@ def test_a_timeout_and_an_address_may_change(started: History) -> None:
     assert started.rank == before
 
 
+def test_another_model_at_the_same_upstream_is_another_variant(history: History) -> None:
+    def asking(model: str) -> dict[str, Any]:
+        endpoint = experiment() | {"protocol": "openai"}
+        for variant, name in zip(endpoint["variants"].values(), ("large", model), strict=True):
+            variant.update(url="http://127.0.0.1:9000", model=name)
+        return endpoint
+
+    history.take(rank=asking("small"))
+    assert history.definitions["one"].digests == ("large", "small")
+    assert "may not change: use a new id" in history.refused(rank=asking("smaller"))
+
+
 def test_a_changed_model_file_is_another_variant(history: History) -> None:
     models = [history.folder / name for name in ("logistic.onnx", "boosted.onnx")]
     for model in models:
@@ -195,7 +207,7 @@ def test_a_changed_model_file_is_another_variant(history: History) -> None:
     assert len(set(history.definitions["one"].digests) - {""}) == 2
     models[1].write_bytes((MODELS / "twin.onnx").read_bytes())
     assert history.refused(rank=endpoint) == (
-        "rank.experiment: one has begun, so the challenger's model file may not change: use a new id"
+        "rank.experiment: one has begun, so the challenger's model may not change: use a new id"
     )
     history.ends(status="rolled_back")
     history.take(rank=endpoint)
@@ -365,9 +377,9 @@ def test_model_files_of_several_are_told_apart(history: History) -> None:
         del variant["url"]
     history.take(rank=endpoint)
     (history.folder / "twin.onnx").write_bytes((MODELS / "boosted.onnx").read_bytes())
-    assert "so the model file of c may not change" in history.refused(rank=endpoint)
+    assert "so the model of c may not change" in history.refused(rank=endpoint)
     (history.folder / "logistic.onnx").write_bytes((MODELS / "boosted.onnx").read_bytes())
-    assert "so the champion's model file, the model file of c may" in history.refused(rank=endpoint)
+    assert "so the champion's model, the model of c may" in history.refused(rank=endpoint)
 
 
 def watched_experiment(**named: Any) -> dict[str, Any]:
