@@ -4,9 +4,10 @@ from gateway.backends.onnx.artifacts import confined, digest, keep, kept_path, p
 from gateway.backends.onnx.loading import load
 from gateway.backends.onnx.model import OnnxModel
 from gateway.backends.onnx.session import inspect
-from gateway.backends.onnx.signature import ModelError, Signature, Tensors, TensorSpec, too_large
+from gateway.backends.onnx.signature import MAX_ELEMENTS, ModelError, Signature, Tensors, TensorSpec, too_large
 
 __all__ = [
+    "MAX_ELEMENTS",
     "ModelError",
     "OnnxModel",
     "Signature",

@@ -3,8 +3,8 @@
 A call is prepared once, from the client's bytes, and can then be put to any variant of the endpoint; `attempt` and
 `copy` raise BackendError, which counts against the variant. Beside that there is cancellation, and RequestError where
 an upload that is still coming turns out wrong.
-`Call` itself is plain HTTP; `serving.oip_calls` and `serving.openai` refine what a variant is asked and what of its
-answer the client sees.
+`Call` itself is plain HTTP; `open_inference` and `openai` refine what a variant is asked and what of its answer the
+client sees.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.backends.onnx import TensorSpec
+from gateway.backends.onnx import MAX_ELEMENTS, TensorSpec, too_large
 from gateway.errors import RequestError, ValueRejected
 from gateway.serving.oip.datatypes import DATATYPES
 
@@ -56,7 +56,10 @@ class InputReader:
     def from_bytes(self, item: dict[str, Any], data: memoryview) -> NDArray[Any]:
         """The tensor that these bytes are; raises ValueRejected for NaN, infinity and bytes that are no element."""
         shape = self._declared(item)
-        return self._binary(data, shape).reshape(shape)
+        values = self._binary(data, shape)
+        if too_large(shape):  # of JSON no body holds as many
+            raise self._refusal(f"shape {shape} holds more than {MAX_ELEMENTS} elements")
+        return values.reshape(shape)
 
     def from_raw(self, body: memoryview) -> NDArray[Any]:
         """A whole body as one row; a single free dimension beside the batch is told by the length."""

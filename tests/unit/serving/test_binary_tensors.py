@@ -196,6 +196,12 @@ def test_sizes_that_contradict_each_other_are_refused(data: bytes, inputs: list[
         codec("FP32").parse(*sent(data, *inputs))
 
 
+def test_a_tensor_of_too_many_elements_reaches_no_model() -> None:
+    size = 2**24 + 1
+    with pytest.raises(RequestError, match="holds more than 16777216 elements"):
+        codec("UINT8").parse(*sent(bytes(size), described("UINT8", [size], size)))
+
+
 def test_binary_data_needs_the_header_that_says_where_it_begins() -> None:
     body, _ = sent(b"", X)
     with pytest.raises(RequestError, match="needs the header inference-header-content-length"):
