@@ -57,17 +57,12 @@ class Run:
     """One run of the session, for one job or several."""
 
     jobs: Sequence[Job]
-    stopped: bool = False
     options: ort.RunOptions = field(default_factory=ort.RunOptions)
 
-    def stop(self) -> None:
-        """It raises at the next node; any thread may ask."""
-        self.stopped = True
-        self.options.terminate = True
-
     def stop_if_gone(self) -> None:
+        """It raises at the next node; any thread may ask."""
         if all(job.gone for job in self.jobs):
-            self.stop()
+            self.options.terminate = True
 
 
 def taken(waiting: deque[Job], max_rows: int) -> list[Job]:

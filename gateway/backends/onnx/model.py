@@ -2,8 +2,7 @@
 
 The event loop hands tensors to the model's thread and waits for a future under a deadline; a hang therefore
 holds up its own model only. A run is told to stop (`RunOptions.terminate`) when nobody waits for it any more,
-and whatever waits behind it is refused as soon as its own deadline passes. A small model is run on the loop's thread,
-which costs less, until a run of it has held up the loop for some milliseconds (see `runner`, `watchdog`).
+and whatever waits behind it is refused as soon as its own deadline passes.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from gateway.backends.onnx.deadlines import Deadlines
 from gateway.backends.onnx.runner import Runner
 from gateway.backends.onnx.session import open_session
 from gateway.backends.onnx.signature import Tensors, signature_of
-from gateway.backends.onnx.warm_up import rows_within, warm_up
+from gateway.backends.onnx.warm_up import warm_up
 from gateway.errors import BackendUnavailable
 
 log = logging.getLogger(__name__)
@@ -40,9 +39,7 @@ class OnnxModel:
         if alone and max_batch > 1:
             log.info("%s: requests are run one by one: %s", path, alone)
         self.aside = asyncio.Lock()  # held by who runs a shadow copy: clients' requests wait behind one at most
-        rows = 1 if alone else max_batch
-        rows_here = rows_within(session, self.signature, rows) if threads == 1 else 0
-        self._runner = Runner(session, path.stem, rows, rows_here)
+        self._runner = Runner(session, path.stem, 1 if alone else max_batch)
         self._deadlines = Deadlines(self._runner.stop_if_gone)
         self._arrived: list[Job] = []  # in this turn of the loop
         self._closed = False
@@ -51,11 +48,6 @@ class OnnxModel:
     def runs(self) -> int:
         """How many runs there were for clients; fewer than requests where several shared one."""
         return self._runner.runs
-
-    @property
-    def on_loop(self) -> bool:
-        """Whether small requests are run on the loop's thread; it ends with the first long run."""
-        return self._runner.on_loop
 
     @property
     def waiting(self) -> int:

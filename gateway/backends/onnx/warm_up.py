@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -17,10 +16,6 @@ from gateway.backends.onnx.signature import Signature, TensorSpec
 
 WARM_UP = 5.0  # seconds that the first run may take
 TRIAL = 1.0  # seconds for the runs that try batching, all together: a slower model gains little by it
-
-# Seconds that a run on the loop's thread may take. To hand one over costs some 25 us; longer runs are better off beside
-# the loop, which meanwhile reads the next requests.
-QUICK = 200e-6
 
 _ROWS = 4
 # A kernel may add up in another order for several rows than for one. Per output, relative to its largest value: some
@@ -57,34 +52,6 @@ def warm_up(session: ort.InferenceSession, signature: Signature) -> str:
     return "" if True in seen else "it answers none of the made-up rows, or takes too long"
 
 
-def rows_within(session: ort.InferenceSession, signature: Signature, rows: int) -> int:
-    """How many rows, at most `rows`, a run of QUICK seconds takes; 0 if that is less than one, or nobody can say.
-
-    Only the number of rows may be free: nothing else a client sends may make a run longer.
-    """
-    if any(min(spec.shape[1:], default=1) < 0 or spec.datatype == "BYTES" for spec in signature.inputs):
-        return 0
-    within, tried = 0, 1
-    with _at_most(TRIAL) as options, suppress(Exception):
-        run = partial(session.run, None, run_options=options)
-        # From below: a session keeps the memory of its largest run.
-        while within < rows and _seconds(run, signature, tried) <= QUICK:
-            within, tried = tried, min(4 * tried, rows)
-    return within
-
-
-def _seconds(run: _Run, signature: Signature, rows: int) -> float:
-    """On the processor, the shortest of a few runs: the machine may have other things to do."""
-    rng = np.random.default_rng(0)
-    inputs = {spec.name: _drawn(spec, _DRAWS[0], rng, rows) for spec in signature.inputs}
-    taken = []
-    for _ in range(5):
-        before = time.thread_time()
-        run(inputs)
-        taken.append(time.thread_time() - before)
-    return min(taken)
-
-
 @contextmanager
 def _at_most(seconds: float) -> Iterator[ort.RunOptions]:
     """Options for runs that end with the time."""
@@ -109,9 +76,9 @@ def _unmoved(run: _Run, signature: Signature, draw: _Draw) -> bool | None:
     return all(_same(whole, list(parts)) for whole, parts in zip(together, zip(*alone, strict=True), strict=True))
 
 
-def _drawn(spec: TensorSpec, draw: _Draw, rng: np.random.Generator, rows: int = _ROWS) -> NDArray[Any]:
+def _drawn(spec: TensorSpec, draw: _Draw, rng: np.random.Generator) -> NDArray[Any]:
     """Numbers for numbers; 0 and 1 for integers, booleans and (as text) strings, because most codes have them."""
-    shape = _shape(spec, rows)
+    shape = _shape(spec, _ROWS)
     if np.dtype(spec.dtype).kind == "f":
         return draw(rng, shape).astype(spec.dtype)
     return rng.integers(0, 2, shape).astype(spec.dtype)

@@ -40,9 +40,8 @@ def resident() -> int:
 
 
 def unload(model: OnnxModel) -> None:
-    """Ends the model's threads, which must not be left behind."""
+    """Ends the model's thread, which must not be left behind."""
     model.close()
-    runner = model._runner
-    for thread in [runner.thread, *([runner._watchdog.thread] if runner._watchdog else [])]:
-        thread.join(5)
-        assert not thread.is_alive()
+    thread = model._runner.thread
+    thread.join(5)
+    assert not thread.is_alive()
