@@ -173,7 +173,7 @@ class Plan(_Value, frozen=True, kw_only=True):
 def backend_key(endpoint: str, variant: VariantPlan) -> BackendKey:
     """Everything that makes a backend what it is: where something of it changes, another backend is needed."""
     model = variant.digest, variant.onnx, variant.threads, variant.max_batch
-    upstream = variant.url, variant.ca, variant.headers, variant.idle_timeout
+    upstream = variant.url, variant.ca, variant.headers, variant.idempotent, variant.idle_timeout
     return (endpoint, variant.name, *model, *upstream)
 
 

@@ -19,14 +19,12 @@ Upload: TypeAlias = AsyncIterator[bytes]  # the rest of a request's body, as it 
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """What to ask. `target` is the path and query, still percent-encoded; `idempotent` allows a second
-    sending where the method alone does not."""
+    """What to ask. `target` is the path and query, still percent-encoded."""
 
     method: bytes
     target: bytes
     headers: Headers
     body: bytes = b""
-    idempotent: bool = False
     upload: Upload | None = None  # what follows `body`; None: `body` is whole
     length: int | None = None  # in bytes, of `body` and `upload` together; None with an upload: chunked
     whole: bool = True  # collect the whole answer before returning it

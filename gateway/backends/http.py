@@ -40,6 +40,7 @@ class HttpBackend:
         *,
         ca: Path | None = None,
         headers: Iterable[tuple[bytes, bytes]] = (),
+        idempotent: bool = False,
         connect_timeout: float = 1.0,
         idle_timeout: float = 30.0,
         max_connections: int = 1024,  # as many as Envoy allows a cluster
@@ -51,8 +52,8 @@ class HttpBackend:
     ) -> None:
         """`url` is http[s]://host[:port][/prefix]; the prefix goes before every target. `ca` is a PEM file of
         authorities in the place of the system's. `headers` are set on every request, in the place of the
-        client's of the same name. `idle_timeout` is for each piece of a streamed answer, `max_body` for whole
-        ones."""
+        client's of the same name; `idempotent` allows a second sending where a request's method alone does not.
+        `idle_timeout` is for each piece of a streamed answer, `max_body` for whole ones."""
         scheme, host, port, authority, prefix = _split(url)
         if ca is not None and scheme != "https":
             raise ValueError(f"{url}: certificates have no meaning without https://")
@@ -60,6 +61,7 @@ class HttpBackend:
         self._start = b" " + prefix
         self._fixed = b" HTTP/1.1\r\n" + b"\r\n".join(map(b": ".join, own))
         self._dropped = OURS | {name for name, _ in own}
+        self._idempotent = idempotent
         self.pool = Pool(
             host,
             port,
@@ -85,12 +87,16 @@ class HttpBackend:
             except Unanswered:
                 # The keep-alive race. The upstream may have acted on what it read, so only a request that may be
                 # repeated is.
-                if not connection.served or not _repeatable(request):
+                if not connection.served or not self.may_repeat(request):
                     raise
             except BaseException:
                 connection.give_up(future)
                 raise
             connection = await pool.acquire(deadline, fresh=True)
+
+    def may_repeat(self, request: Request) -> bool:
+        """Whether it may be sent again when nobody knows what became of it; what an upload sent is gone."""
+        return request.upload is None and (self._idempotent or request.method in IDEMPOTENT)
 
     async def close(self) -> None:
         self.pool.close()
@@ -117,10 +123,6 @@ def _framing(request: Request) -> tuple[bytes, ...]:
     if request.length < len(request.body):
         raise RequestError("the body is longer than its content-length")
     return (b"content-length: %d" % request.length,)
-
-
-def _repeatable(request: Request) -> bool:
-    return request.upload is None and (request.idempotent or request.method in IDEMPOTENT)
 
 
 def _settable(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gateway.backends import base
 from gateway.backends.hop import end_to_end
-from gateway.backends.http import IDEMPOTENT, HttpBackend
+from gateway.backends.http import HttpBackend
 from gateway.errors import BackendError, BackendUnavailable, BadOutput
 from gateway.serving.asgi import REQUEST_ID, Exchange, Headers
 from gateway.serving.tables.table import Endpoint, Variant
@@ -83,10 +83,10 @@ class Call:
     def may_fall_back(self, variant: Variant, failure: BackendError | None = None) -> bool:
         """Whether the champion may be asked after this variant has failed: an upload has gone by, and an HTTP request
         is repeated only where that is declared safe. Nobody has heard of a request that could not be sent."""
-        if not variant.plan.url or isinstance(failure, BackendUnavailable):
+        backend = variant.backend
+        if not isinstance(backend, HttpBackend) or isinstance(failure, BackendUnavailable):
             return True
-        safe = variant.plan.idempotent or self.request.method in IDEMPOTENT
-        return safe and self.request.upload is None
+        return backend.may_repeat(self.request)
 
 
 async def prepare(exchange: Exchange, endpoint: Endpoint, target: bytes, limit: int) -> Call:
@@ -112,8 +112,7 @@ def request_of(
         target += b"?" + query
     method: bytes = scope["method"].encode()
     headers = _forwarded(exchange, endpoint) if endpoint.forwards else []
-    idempotent = method in IDEMPOTENT or endpoint.idempotent
-    return base.Request(method, target, headers, body, idempotent, upload, length, whole)
+    return base.Request(method, target, headers, body, upload, length, whole)
 
 
 def _judged(answer: base.Answer, variant: Variant) -> Answer:

@@ -101,7 +101,6 @@ class Registry:
             champion=variants[plan.champion.name],
             variants=variants,
             forwards=any(variant.url for variant in plan.variants),
-            idempotent=all(variant.idempotent for variant in plan.variants if variant.url),
             travelling=travelling(plan.unit_header.encode(), _set_by(plan.variants), masked=plan.mask_model),
             signature=signature,
             codec=None if signature is None else oip.Codec(plan.name, signature, max_body),
@@ -134,7 +133,13 @@ class Registry:
 def _upstream(endpoint: str, plan: VariantPlan) -> HttpBackend:
     own = [(name.encode(), value.encode()) for name, value in plan.headers]
     try:
-        return HttpBackend(plan.url, ca=_authorities(plan), headers=own, idle_timeout=plan.idle_timeout)
+        return HttpBackend(
+            plan.url,
+            ca=_authorities(plan),
+            headers=own,
+            idempotent=plan.idempotent,
+            idle_timeout=plan.idle_timeout,
+        )
     except OSError as error:
         raise PlanError(f"{endpoint}/{plan.name}: no authorities could be read from {plan.ca}: {error}") from error
 

@@ -67,7 +67,6 @@ class Endpoint:
     signature: Signature | None  # of the endpoint's in-process models, which all share it
     codec: oip.Codec | None  # reads and writes for them
     forwards: bool  # some variant is an HTTP upstream
-    idempotent: bool  # every upstream may be asked again for the same request
     travelling: Verdicts  # which of a client's headers an upstream gets
     key: bytes
     names: bytes  # for tokens

@@ -247,7 +247,9 @@ async def test_connect_that_never_ends(limit: float, deadline: float) -> None:
 # -- the keep-alive race
 
 
-async def race(request: Request, *, reset: bool = False, survives: int = 99) -> tuple[Answer, Upstream]:
+async def race(
+    request: Request, *, reset: bool = False, survives: int = 99, idempotent: bool = False
+) -> tuple[Answer, Upstream]:
     """The first connection answers once and dies as the second request is written; connections up to
     `survives` answer."""
 
@@ -261,7 +263,7 @@ async def race(request: Request, *, reset: bool = False, survives: int = 99) -> 
             peer.reset()
 
     async with Upstream(script) as upstream:
-        backend = upstream.backend()
+        backend = upstream.backend(idempotent=idempotent)
         await backend.call(GET, soon())
         try:
             return await backend.call(request, soon()), upstream
@@ -272,11 +274,10 @@ async def race(request: Request, *, reset: bool = False, survives: int = 99) -> 
 
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize(
-    "request_",
-    [GET, Request(b"PUT", b"/", [], b"x"), Request(b"POST", b"/", [], b"x", idempotent=True)],
+    ("request_", "idempotent"), [(GET, False), (Request(b"PUT", b"/", [], b"x"), False), (POST, True)]
 )
-async def test_lost_race_is_repeated_on_a_fresh_connection(request_: Request, reset: bool) -> None:
-    got, upstream = await race(request_, reset=reset)
+async def test_lost_race_is_repeated_on_a_fresh_connection(request_: Request, idempotent: bool, reset: bool) -> None:
+    got, upstream = await race(request_, reset=reset, idempotent=idempotent)
     assert got.body == b"2"
     assert [request.line for request in upstream.requests[1:]] == [request_.method + b" / HTTP/1.1"] * 2
 

@@ -211,10 +211,10 @@ async def test_lost_race_of_an_upload_is_never_repeated() -> None:
         await peer.head()
 
     async with Upstream(script) as upstream:
-        backend = upstream.backend()
+        backend = upstream.backend(idempotent=True)
         await backend.call(GET, soon())
         with pytest.raises(Unanswered):
-            await backend.call(Request(b"PUT", b"/", [], idempotent=True, upload=pieces(b"a")), soon())
+            await backend.call(Request(b"PUT", b"/", [], upload=pieces(b"a")), soon())
         assert (upstream.accepted, backend.pool.busy) == (1, 0)
 
 

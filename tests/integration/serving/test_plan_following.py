@@ -14,6 +14,8 @@ import pytest
 
 from gateway import plan as plans
 from gateway.backends import tls
+from gateway.backends.base import Request
+from gateway.backends.http import HttpBackend
 from gateway.backends.onnx import ModelError, digest
 from gateway.backends.onnx import load as onnx_load
 from gateway.events import Assignment, Heartbeat
@@ -86,6 +88,19 @@ async def test_what_did_not_change_is_taken_over(worker: LocalWorker) -> None:
         assert after.variants[name].backend is before.variants[name].backend
         assert after.variants[name].breaker is before.variants[name].breaker
     assert repr(after.variants["crashing"].breaker) == "<Breaker closed, 1 failures, 0 out>"
+
+
+async def test_an_upstream_that_may_be_asked_again_from_now_on_is_another(worker: LocalWorker) -> None:
+    post = Request(b"POST", b"/", [])
+    said = []
+    for revision, idempotent in enumerate((False, True, True), 1):
+        upstream = http("a", "champion", "http://127.0.0.1:1", idempotent=idempotent)
+        await worker.publish(plan(endpoint(upstream, protocol="http"), revision=revision))
+        backend = table_of(worker).endpoints["flight"].champion.backend
+        assert isinstance(backend, HttpBackend)
+        said.append(backend)
+    assert [backend.may_repeat(post) for backend in said] == [False, True, True]
+    assert said[1] is said[2]
 
 
 async def test_a_promoted_challenger_keeps_its_model_and_loses_its_breaker(worker: LocalWorker) -> None:
