@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, cast
 from gateway.backends.answer import AnswerReader
 from gateway.backends.base import Incomplete, Unanswered
 from gateway.backends.body import StreamedBody
-from gateway.backends.upload import chunk
 from gateway.errors import BackendError, BackendTimeout, GatewayError, RequestTimeout
 from gateway.timer import LazyTimer
 
@@ -24,6 +23,12 @@ if TYPE_CHECKING:
     from gateway.backends.base import Answer, Body, Request
 
 COALESCED = 65536  # a body up to this size is copied behind its head, to leave in one piece
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def chunk(piece: bytes) -> tuple[bytes, bytes, bytes]:
+    """A piece in chunked coding (RFC 9112 7.1); an empty one would end the body."""
+    return b"%x\r\n" % len(piece), piece, b"\r\n"
 
 
 class Connection(asyncio.Protocol):

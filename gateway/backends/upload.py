@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from gateway.backends.connection import LAST_CHUNK, chunk
 from gateway.errors import RequestError
 
 if TYPE_CHECKING:
@@ -12,13 +13,6 @@ if TYPE_CHECKING:
 
     from gateway.backends.base import Answer, Request
     from gateway.backends.connection import Connection
-
-LAST_CHUNK = b"0\r\n\r\n"
-
-
-def chunk(piece: bytes) -> tuple[bytes, bytes, bytes]:
-    """A piece in chunked coding (RFC 9112 7.1); an empty one would end the body."""
-    return b"%x\r\n" % len(piece), piece, b"\r\n"
 
 
 async def answered(connection: Connection, future: asyncio.Future[Answer], request: Request) -> Answer:

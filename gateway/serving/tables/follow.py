@@ -11,12 +11,12 @@ import logging
 import math
 import os
 from pathlib import Path
+from typing import Protocol
 
 from gateway import plan as plans
 from gateway.backends.onnx import ModelError
 from gateway.clock import Clock
 from gateway.plan import Plan, PlanError, PreparedPlan
-from gateway.serving.app import DataApp
 from gateway.serving.tables.loading import RETRY, Loader
 from gateway.serving.tables.registry import Registry
 from gateway.serving.tables.table import Table
@@ -25,14 +25,20 @@ from gateway.telemetry.status_page import StatusPage, Word, progress
 log = logging.getLogger(__name__)
 
 
-class PlanFollower:
-    """Keeps the app's table up to date. One call of `follow` at a time."""
+class Serving(Protocol):
+    """What requests are answered from; whoever begins one looks anew."""
 
-    def __init__(self, path: Path, registry: Registry, app: DataApp, page: StatusPage, clock: Clock) -> None:
+    table: Table | None
+
+
+class PlanFollower:
+    """Keeps the table in use up to date. One call of `follow` at a time."""
+
+    def __init__(self, path: Path, registry: Registry, serving: Serving, page: StatusPage, clock: Clock) -> None:
         self._path = path
         self._registry = registry
         self._loader = Loader(registry, page, clock)
-        self._app = app
+        self._serving = serving
         self._page = page
         self._clock = clock
         self._seen: _Identity | None = None
@@ -83,7 +89,7 @@ class PlanFollower:
         """Swap to the plan if all its models are here, and see to it that they come, as well as those to prepare."""
         needed = tuple(plans.models(plan.endpoints))
         self._loader.want((*needed, *plan.prepare))
-        if self._app.table is None or self._app.table.plan is not plan:
+        if self._serving.table is None or self._serving.table.plan is not plan:
             if not self._registry.missing(needed):
                 self._take(plan)
             elif why := self._loader.failure(needed):
@@ -95,12 +101,12 @@ class PlanFollower:
             table = self._registry.build(plan)
         except Exception as error:
             self._retry_at = self._clock.monotonic() + RETRY
-            self._newest = None if self._app.table is None else self._app.table.plan
+            self._newest = None if self._serving.table is None else self._serving.table.plan
             self._refuse(plan, error)
             return
-        if self._app.table is not None:
-            self._retired.append(self._app.table)
-        self._app.table = table
+        if self._serving.table is not None:
+            self._retired.append(self._serving.table)
+        self._serving.table = table
         self._page.words[Word.PLAN_REVISION] = plan.revision
         self._page.words[Word.PLAN_REFUSED] = 0
 
@@ -121,7 +127,7 @@ class PlanFollower:
 
     async def _retire(self) -> None:
         self._retired = [table for table in self._retired if table.in_flight]
-        serving = [self._app.table] if self._app.table is not None else []
+        serving = [self._serving.table] if self._serving.table is not None else []
         await self._registry.retire([*serving, *self._retired], self._promised)
 
     @property

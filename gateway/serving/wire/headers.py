@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from gateway.backends import hop
 from gateway.backends.base import Headers
-from gateway.backends.hop import HOP
 from gateway.serving.asgi import REQUEST_ID
 
 OURS = b"x-gateway-"
 MOST = 1024  # names to remember: clients choose them
 # Never taken over from a client: they are ours to set, or would let a client speak for the gateway.
-_NOT_FORWARDED = HOP | {b"host", b"content-length", b"expect", REQUEST_ID}
+_NOT_FORWARDED = hop.OURS | {REQUEST_ID}
 # Never taken over from an upstream: the answer gets its own, and two of them would contradict each other.
 _NOT_PASSED_BACK = frozenset((b"date", REQUEST_ID))
 
