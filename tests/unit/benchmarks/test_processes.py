@@ -8,9 +8,10 @@ import pytest
 from benchmarks.processes import BenchmarkError, running
 
 BUSY_PARENT = """
-import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time; sum(range(10**7)); open('done', 'w'); time.sleep(60)"])
-time.sleep(60)
+import signal, subprocess, sys
+child = "import signal; sum(range(10**7)); open('done', 'w'); signal.pause()"
+subprocess.Popen([sys.executable, "-c", child])
+signal.pause()
 """
 
 
