@@ -1,5 +1,5 @@
-"""The exception tree. Each class knows the HTTP status it maps to; the mapping happens at one seam
-(`serving.app`), and every message is addressed to the person who can fix the cause.
+"""The exception tree. Each class knows the HTTP status it maps to and its error token of RFC 9209 (Proxy-Status); the
+mapping happens at one seam (`serving.app`), and every message is addressed to the person who can fix the cause.
 
     GatewayError
     ├── ConfigError             who edits the file       (never reaches a client)
@@ -18,10 +18,12 @@
     │   ├── NotSupported        501  asked of model servers or of HTTP, and not done here
     │   ├── VersionNotSupported 505
     │   └── NotReady            503  no plan yet, or no longer room
-    ├── BackendError            502  the variant's own attempt failed: counted against it
+    │       └── Overloaded      503  more is asked of this worker than it takes: whoever would have answered
+    ├── BackendError            502  the variant's own attempt failed: counted against it (`backends.faults` has more)
     │   ├── BackendTimeout      504
-    │   ├── BackendUnavailable  503  connect failed, or the breaker is open
+    │   ├── BackendUnavailable  503  nothing was sent: no connection, or the breaker is open
     │   └── BadOutput           502  wrong or non-finite output, broken answer
+    ├── OutOfDescriptors        503  the gateway itself has no room: no variant's fault
     ├── StoreError              the operator (control process only)
     └── SpoolError              503  a fact could not be kept
 """
@@ -37,6 +39,7 @@ class GatewayError(Exception):
 
     status: ClassVar[int] = 500
     reason: ClassVar[str] = "internal"
+    proxy_error: ClassVar[str] = "proxy_internal_error"  # RFC 9209 2.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class RequestError(GatewayError):
 
     status = 400
     reason = "bad_request"
+    proxy_error = "http_request_error"
 
 
 class UnknownEndpoint(RequestError):
@@ -145,9 +149,23 @@ class ClientGone(RequestError):
 class NotReady(RequestError):
     status = 503
     reason = "not_ready"
+    proxy_error = "destination_unavailable"
 
 
-class BackendError(GatewayError):
+class Overloaded(NotReady):
+    reason = "overloaded"
+    proxy_error = "connection_limit_reached"
+
+
+class _Explained(GatewayError):
+    """An error of which the client is told less than who runs the gateway: `about` names hosts and causes."""
+
+    def __init__(self, message: str, about: str = "") -> None:
+        super().__init__(message)
+        self.about = about
+
+
+class BackendError(_Explained):
     """The attempt of one variant failed. `kind` is the bounded word that logs and metrics use."""
 
     status = 502
@@ -159,12 +177,24 @@ class BackendTimeout(BackendError):
     status = 504
     reason = "backend_timeout"
     kind = "deadline"
+    proxy_error = "http_response_timeout"
 
 
 class BackendUnavailable(BackendError):
+    """Nobody has heard of the request: it could not be sent."""
+
     status = 503
     reason = "backend_unavailable"
     kind = "connect"
+    proxy_error = "destination_unavailable"
+
+
+class OutOfDescriptors(_Explained):
+    """No connection can be opened for want of descriptors, ports or memory: whoever would have answered."""
+
+    status = 503
+    reason = "out_of_descriptors"
+    proxy_error = "connection_limit_reached"
 
 
 class BreakerOpen(BackendUnavailable):

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import httptools
 
-from gateway.backends.base import Answer, ProtocolFault
+from gateway.backends.base import Answer
+from gateway.backends.faults import BodyTooLarge, HeadTooLarge, ProtocolFault
 from gateway.backends.hop import HOP, USUAL, named_by
-from gateway.errors import BackendError, BadOutput
+from gateway.errors import BackendError
 
 if TYPE_CHECKING:
     from gateway.backends.base import Body, Headers
@@ -92,7 +93,7 @@ class AnswerReader:
                 self._stray = True
             return True
         if self.received > self._limits.head + CHUNKING * self._size:
-            raise BadOutput(f"more than {self._limits.head} bytes of head, trailers or chunk framing")
+            raise HeadTooLarge(f"more than {self._limits.head} bytes of head, trailers or chunk framing")
         return False
 
     def feed_eof(self) -> bool:
@@ -163,9 +164,9 @@ class AnswerReader:
         limit = self._limits.head
         headers, framing = self._headers, self._framing
         if self.received > limit and sum(len(name) + len(value) + 4 for name, value in headers + framing) > limit:
-            self._refuse(BadOutput(f"more than {limit} bytes of head"))
+            self._refuse(HeadTooLarge(f"more than {limit} bytes of head"))
         if len(headers) + len(framing) > MAX_FIELDS:
-            self._refuse(BadOutput(f"more than {MAX_FIELDS} header fields"))
+            self._refuse(HeadTooLarge(f"more than {MAX_FIELDS} header fields"))
 
     def _delimit(self, *, keeps_length: bool) -> int | None:
         """Where the body ends, by the fields about that; the length if it is declared."""
@@ -198,7 +199,7 @@ class AnswerReader:
             return
         self._size += len(body)
         if self._whole and self._size > self._limits.body:
-            self._refuse(BadOutput(f"more than {self._limits.body} bytes of body"))
+            self._refuse(BodyTooLarge(f"more than {self._limits.body} bytes of body"))
         self._parts.append(body)
 
     def on_message_complete(self) -> None:

@@ -12,8 +12,6 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from gateway.errors import BackendError
-
 Headers: TypeAlias = list[tuple[bytes, bytes]]  # names in lower case
 Upload: TypeAlias = AsyncIterator[bytes]  # the rest of a request's body, as it comes from the client
 
@@ -64,21 +62,3 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Take no more calls and keep nothing open for later; calls under way may finish."""
-
-
-class Incomplete(BackendError):
-    """The answer ended before it was whole."""
-
-    reason = "backend_incomplete"
-    kind = "incomplete"
-
-
-class Unanswered(Incomplete):
-    """The connection ended before a single byte of the answer; the request may or may not have been read."""
-
-
-class ProtocolFault(BackendError):
-    """The bytes that came back are not an HTTP/1 answer."""
-
-    reason = "backend_protocol"
-    kind = "protocol"

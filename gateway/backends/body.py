@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.backends.base import Incomplete
+from gateway.backends.faults import Incomplete
 from gateway.errors import BackendTimeout, ClientGone
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from gateway.backends.answer import AnswerReader
-from gateway.backends.base import Incomplete, Unanswered
 from gateway.backends.body import StreamedBody
+from gateway.backends.faults import Incomplete, Unanswered
 from gateway.errors import BackendError, BackendTimeout, GatewayError, RequestTimeout
 from gateway.timer import LazyTimer
 

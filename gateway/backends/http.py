@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from gateway.backends import tls
 from gateway.backends.answer import Limits
-from gateway.backends.base import Unanswered
+from gateway.backends.faults import Unanswered
 from gateway.backends.hop import OURS, end_to_end
 from gateway.backends.pool import Pool
 from gateway.backends.upload import answered

@@ -16,7 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from gateway.backends.connection import Connection
-from gateway.backends.tls import cause
+from gateway.backends.faults import NoSlot, of_connect
 from gateway.errors import BackendTimeout, BackendUnavailable
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ class Pool:
         if self._closed:
             raise BackendUnavailable("the backend is closed")
         if len(self._waiting) >= self._max_waiting:
-            raise BackendUnavailable(f"{self._where}: {self._max_waiting} calls wait for a connection")
+            waiting = f"{self._where}: {self._max_waiting} calls wait for a connection"
+            raise NoSlot("too many requests wait for the upstream", waiting)
         ticket: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(ticket)
         try:
@@ -124,7 +125,7 @@ class Pool:
                 granted = await ticket
         except TimeoutError:
             self._withdraw(ticket)
-            raise BackendTimeout(f"{self._where}: no connection was free before the deadline") from None
+            raise BackendTimeout("no connection was free before the deadline", self._where) from None
         except asyncio.CancelledError:
             self._withdraw(ticket)
             raise
@@ -161,7 +162,7 @@ class Pool:
                 )
         except (OSError, UnicodeError) as error:  # refused, unreachable, timed out, not resolved, not trusted
             connection.abort()
-            raise BackendUnavailable(f"{self._where}: {cause(error)}") from error
+            raise of_connect(error, self._where) from error
         except BaseException:
             connection.abort()
             raise

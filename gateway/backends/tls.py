@@ -1,4 +1,4 @@
-"""How https:// upstreams are spoken to, and how a failed connect is told to who runs them."""
+"""How https:// upstreams are spoken to."""
 
 from __future__ import annotations
 
@@ -23,14 +23,3 @@ def _made(ca: Path | None, _changed: int) -> ssl.SSLContext:
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.set_alpn_protocols(["http/1.1"])
     return made
-
-
-def cause(error: Exception) -> str:
-    """Why a connect failed."""
-    if isinstance(error, TimeoutError):
-        return "connect timed out"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate was not accepted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"the TLS handshake failed: {error.reason or error}"
-    return str(error) or "it closed the connection during the TLS handshake"  # asyncio says no more than its class

@@ -1,4 +1,5 @@
-"""The one seam where exceptions become answers: status, body in the protocol's form, request id."""
+"""The one seam where exceptions become answers: status, body in the protocol's form, request id, Proxy-Status. An
+upstream's own error passes without that mark, so that whoever gets it can tell whose it is."""
 
 from __future__ import annotations
 
@@ -36,11 +37,12 @@ def render(error: GatewayError, path: str, request_id: bytes) -> tuple[int, Head
 
 
 def _hints(error: GatewayError) -> Headers:
-    """What the client can do about it, for its software."""
+    """Whose error it is (RFC 9209), and what the client can do about it, for its software."""
+    hints = [(b"proxy-status", b"gateway; error=%b" % error.proxy_error.encode())]
     if isinstance(error, MethodNotAllowed):
-        return [(b"allow", error.allowed.encode())]
-    if isinstance(error, UnsupportedEncoding):
-        return [(b"accept-encoding", coding.CODINGS.encode())]
-    if error.status == 503:
-        return [(b"retry-after", b"1")]
-    return []
+        hints.append((b"allow", error.allowed.encode()))
+    elif isinstance(error, UnsupportedEncoding):
+        hints.append((b"accept-encoding", coding.CODINGS.encode()))
+    elif error.status == 503:
+        hints.append((b"retry-after", b"1"))
+    return hints

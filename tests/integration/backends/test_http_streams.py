@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from gateway.backends.answer import HELD
-from gateway.backends.base import Answer, Body, Incomplete, ProtocolFault, Request
+from gateway.backends.base import Answer, Body, Request
 from gateway.backends.body import HIGH_WATER, UNREAD, StreamedBody
+from gateway.backends.faults import Incomplete, ProtocolFault
 from gateway.errors import BackendError, BackendTimeout, ClientGone
 from tests.integration.backends.upstream import CHUNKED, Peer, Upstream, answer, echoing, silent, soon, until
 

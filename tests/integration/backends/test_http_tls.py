@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gateway.backends.base import Incomplete, Request
+from gateway.backends.base import Request
 from gateway.backends.body import StreamedBody
+from gateway.backends.faults import Incomplete
 from gateway.backends.http import HttpBackend
 from gateway.errors import BackendUnavailable
 from tests.integration.backends.upstream import CHUNKED, GET, POST, Peer, Upstream, answer, echoing, soon, until
@@ -66,15 +68,17 @@ async def test_name_of_the_url_is_told_to_the_upstream(authority: Authority) -> 
 async def test_certificate_of_an_unknown_authority(authority: Authority) -> None:
     async with Upstream(echoing(answer()), tls=authority.server()) as upstream:
         backend = upstream.backend()
-        with pytest.raises(BackendUnavailable, match="certificate was not accepted: unable to get local issuer"):
+        with pytest.raises(BackendUnavailable) as caught:
             await backend.call(GET, soon())
+        assert re.search("certificate was not accepted: unable to get local issuer", caught.value.about)
         assert (backend.pool.busy, upstream.requests) == (0, [])
 
 
 async def test_certificate_of_another_host(authority: Authority) -> None:
     async with Upstream(echoing(answer()), tls=authority.server("other.example")) as upstream:
-        with pytest.raises(BackendUnavailable, match=r"certificate was not accepted: .*not valid for '127"):
+        with pytest.raises(BackendUnavailable) as caught:
             await upstream.backend(ca=authority.file).call(GET, soon())
+        assert re.search(r"certificate was not accepted: .*not valid for '127", caught.value.about)
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
@@ -84,8 +88,9 @@ async def test_older_than_tls_1_2(authority: Authority) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1
     context.maximum_version = ssl.TLSVersion.TLSv1_1
     async with Upstream(echoing(answer()), tls=context) as upstream:
-        with pytest.raises(BackendUnavailable, match="TLS handshake"):
+        with pytest.raises(BackendUnavailable) as caught:
             await upstream.backend(ca=authority.file).call(GET, soon())
+        assert re.search("TLS handshake", caught.value.about)
         assert upstream.requests == []
 
 
@@ -96,8 +101,9 @@ async def test_upstream_that_speaks_no_tls(authority: Authority) -> None:
 
     async with Upstream(script) as upstream:
         backend = HttpBackend(f"https://{upstream.authority}", ca=authority.file)
-        with pytest.raises(BackendUnavailable, match="TLS handshake failed: WRONG_VERSION_NUMBER"):
+        with pytest.raises(BackendUnavailable) as caught:
             await backend.call(GET, soon())
+        assert re.search("TLS handshake failed: WRONG_VERSION_NUMBER", caught.value.about)
 
 
 @pytest.mark.parametrize("says", [b"", b"x"])
@@ -109,8 +115,9 @@ async def test_handshake_that_never_ends(authority: Authority, says: bytes) -> N
 
     async with Upstream(script) as upstream:
         backend = HttpBackend(f"https://{upstream.authority}", ca=authority.file, connect_timeout=0.05)
-        with pytest.raises(BackendUnavailable, match="connect timed out"):
+        with pytest.raises(BackendUnavailable) as caught:
             await backend.call(GET, soon())
+        assert re.search("connect timed out", caught.value.about)
         await until(lambda: upstream.open == 0)
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.backends.base import Answer, Incomplete, Request, Unanswered
+from gateway.backends.base import Answer, Request
+from gateway.backends.faults import Incomplete, Unanswered
 from gateway.errors import ClientGone, RequestError, RequestTimeout
 from tests.integration.backends.upstream import CHUNKED, GET, Peer, Upstream, answer, playing, silent, soon, until
 

@@ -67,6 +67,6 @@ async def test_a_champion_that_is_away_is_no_description(worker: LocalWorker) ->
     await worker.publish(plan(endpoint(http("a", "champion", "http://127.0.0.1:1"))))
     for path in ("/v2/models/flight", "/v2/models/flight/ready"):
         reply = await worker.request("GET", path)
-        assert reply.status == 503
+        assert reply.status == 502
         assert reply.error
     assert not worker.facts(Assignment)
