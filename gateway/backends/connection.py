@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, cast
 
 from gateway.backends.answer import AnswerReader
 from gateway.backends.body import StreamedBody
-from gateway.backends.faults import Incomplete, Unanswered
-from gateway.errors import BackendError, BackendTimeout, GatewayError, RequestTimeout
+from gateway.backends.faults import GivenUp, Incomplete, Unanswered
+from gateway.errors import BackendError, BackendTimeout, ClientGone, GatewayError, RequestTimeout
 from gateway.timer import LazyTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from gateway.backends.answer import Limits
-    from gateway.backends.base import Answer, Body, Request
+    from gateway.backends.base import Answer, Body, Request, Timeouts
 
 COALESCED = 65536  # a body up to this size is copied behind its head, to leave in one piece
 LAST_CHUNK = b"0\r\n\r\n"
@@ -40,15 +40,20 @@ class Connection(asyncio.Protocol):
         "_ended",
         "_full",
         "_future",
-        "_idle_timeout",
         "_loop",
+        "_patience",
         "_reader",
+        "_since",
+        "_timeouts",
         "_timer",
         "_transport",
+        "_upload_ends",
         "_uploading",
+        "address",
         "idle_since",
         "reusable",
         "served",
+        "streamed",
     )
 
     def __init__(
@@ -56,24 +61,30 @@ class Connection(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
         limits: Limits,
         ended: Callable[[Connection], None],
-        idle_timeout: float,
+        timeouts: Timeouts,
+        address: str = "",
     ) -> None:
         self._loop = loop
         self._reader = AnswerReader(limits)
         self._ended = ended
-        self._idle_timeout = idle_timeout
+        self._timeouts = timeouts
         self._transport: asyncio.Transport | None = None
         self._future: asyncio.Future[Answer] | None = None  # of the exchange under way, until it has an answer
         self._body: StreamedBody | None = None  # then, if that is streamed, until it is whole
         self._timer = LazyTimer(loop, self._due)
         self._deadline = 0.0
+        self._patience = 0.0  # seconds from the whole request to the deadline
+        self._since = 0.0  # when the request was whole, or the upstream last did something about it
         self._uploading = False  # the request is not whole
+        self._upload_ends = 0.0
         self._full = False  # the transport's buffer
         self._drained: asyncio.Future[None] | None = None
         self._closed = False
         self.reusable = False  # only between a cleanly ended exchange and the next
         self.idle_since = 0.0
         self.served = 0
+        self.address = address
+        self.streamed: bool | None = None  # whether the last answer was streamed to a good end; None: nothing to tell
 
     def __repr__(self) -> str:
         state = "closed" if self.gone else "busy" if self.busy else "idle"
@@ -94,6 +105,7 @@ class Connection(asyncio.Protocol):
         """Write a request, or what is here of one with an upload; the future settles with its answer or an error.
         It is for whoever waits for it to `give_up` if it does not."""
         self.reusable = False
+        self.streamed = None
         self._future = future = self._loop.create_future()
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -103,6 +115,7 @@ class Connection(asyncio.Protocol):
         body = request.body
         if request.upload is not None:
             self._uploading = True
+            self._upload_ends = self._loop.time() + self._timeouts.upload
             if body and request.length is None:
                 body = b"".join(chunk(body))
         if len(body) <= COALESCED:
@@ -110,8 +123,11 @@ class Connection(asyncio.Protocol):
         else:
             transport.write(head)
             transport.write(body)
+        now = self._loop.time()
+        self._since = now
         self._deadline = deadline
-        self._timer.wake(deadline)
+        self._patience = deadline - now
+        self._timer.wake(min(deadline, now + self._timeouts.first_byte))
         return future
 
     async def write(self, parts: Iterable[bytes]) -> None:
@@ -124,8 +140,10 @@ class Connection(asyncio.Protocol):
             await self._drained
 
     def uploaded(self) -> None:
-        """The request is whole."""
+        """The request is whole. Only now the time of the upstream begins: how long the client took is not its fault."""
         self._uploading = False
+        self._since = now = self._loop.time()
+        self._deadline = now + self._patience
 
     def give_up(self, future: asyncio.Future[Answer]) -> None:
         """Nobody waits for this answer any more; nothing happens if its exchange has ended."""
@@ -141,6 +159,7 @@ class Connection(asyncio.Protocol):
             future.set_exception(error)
         if body is not None:
             body.end(error)
+            self.streamed = None if isinstance(error, GivenUp | ClientGone) else False
         self._close()
         if future is not None or body is not None:
             self._ended(self)
@@ -169,12 +188,26 @@ class Connection(asyncio.Protocol):
             return None
 
     def _check(self, now: float) -> float:
-        """The deadline, if the timer was set for an earlier request, which has been answered."""
+        """When to look again at an answer whose head, or whole, is awaited; raises once its time is over."""
+        if self._uploading:
+            return self._check_upload(now)
         if now >= self._deadline:
-            if self._uploading and not self._full:  # all that came of the request has been taken
-                raise RequestTimeout("the body was not whole by the deadline of the answer")
             raise BackendTimeout(f"no whole answer by the deadline ({self._reader.progress})")
-        return self._deadline
+        limit = self._timeouts.idle if self._reader.received else self._timeouts.first_byte
+        if now >= self._since + limit:
+            raise BackendTimeout(f"the upstream sent nothing for {limit:g} s ({self._reader.progress})")
+        return min(self._deadline, self._since + limit)
+
+    def _check_upload(self, now: float) -> float:
+        """The client has its own deadlines, piece by piece; here is how long the whole may take, and an upstream that
+        takes none of it."""
+        if now >= self._upload_ends:
+            raise RequestTimeout("the body was not whole in time")
+        if not self._full:
+            return min(self._upload_ends, now + self._patience)
+        if now >= self._since + self._patience:
+            raise BackendTimeout("the upstream did not take the body in time")
+        return min(self._upload_ends, self._since + self._patience)
 
     # -- the answer
 
@@ -191,10 +224,10 @@ class Connection(asyncio.Protocol):
         if future.done():
             self.abort()
             return
-        self._body = StreamedBody(self, self._loop, self._idle_timeout)
+        self._body = StreamedBody(self, self._loop, self._timeouts.idle)
         self._future = None
         future.set_result(self._reader.answer(self._body))
-        self._timer.wake(self._loop.time() + self._idle_timeout)
+        self._timer.wake(self._loop.time() + self._timeouts.idle)
 
     def _pass_on(self, body: StreamedBody, *, whole: bool) -> None:
         """Another piece of the answer, or the end, has come."""
@@ -210,6 +243,7 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _finish(self) -> None:
+        self.streamed = None if self._body is None or self._reader.status >= 500 else True  # its head has told
         self._future = self._body = None
         self.served += 1
         # An answer may overtake its request (a 413, say): it is whole, but the rest of the upload is waste.
@@ -249,6 +283,9 @@ class Connection(asyncio.Protocol):
             self._deliver(future)
         elif reader.streams:
             self._stream(future)
+        else:
+            self._since = now = self._loop.time()
+            self._timer.wake(now + self._timeouts.idle)
 
     def eof_received(self) -> None:
         if not self.busy or not self._reader.feed_eof():
@@ -265,6 +302,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._full = True
+        self._since = self._loop.time()
 
     def resume_writing(self) -> None:
         self._full = False

@@ -81,7 +81,7 @@ class Artifacts:
     def name(self, variant: Variant) -> str:
         """What a quarantine remembers: the digest of the file, or the URL and the model there."""
         model = f" ({variant.model})" if variant.model else ""
-        return self.digest(variant) or f"{variant.url}{model}"
+        return self.digest(variant) or f"{', '.join(variant.url or ())}{model}"
 
     def identity(self, variant: Variant) -> str:
         """What may not change while evidence is collected: the file, or the upstream's model. Its address may move."""

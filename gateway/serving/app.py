@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from gateway.clock import Clock
-from gateway.errors import ClientGone, GatewayError, RequestError
+from gateway.errors import ClientGone, GatewayError, OutOfDescriptors, RequestError
 from gateway.serving import problem
 from gateway.serving.asgi import REQUEST_ID, Exchange, Receive, Scope, Send
 from gateway.serving.routes import Router
@@ -62,7 +62,7 @@ class DataApp:
     async def _refuse(
         self, scope: Scope, receive: Receive, send: Send, exchange: Exchange | None, error: GatewayError
     ) -> None:
-        if isinstance(error, RequestError):
+        if isinstance(error, RequestError | OutOfDescriptors):
             self._count(metrics.REJECTED.name, (error.reason,))
         if exchange is None:  # the request id itself was refused: answer under a fresh one
             headers = [header for header in scope["headers"] if header[0] != REQUEST_ID]

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from gateway.files import create_locked, is_locked
 from gateway.plan import PREPARED_AT_ONCE
+from gateway.telemetry.metrics import MOMENTARY
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ _DIRECTORY_AT = 8 * (_WORDS + SLOTS)
 PAGE_BYTES = _DIRECTORY_AT + 8 + DIRECTORY_BYTES
 
 LOAD_FAILURES = "load_failures"  # series by endpoint, variant, digest and message: attempts; no metric, words vary
+
+_OF_THE_LIVING = MOMENTARY | {LOAD_FAILURES}  # series that end with their worker
 
 Series = tuple[str, tuple[str, ...]]  # metric name, label values in the order of the metric's definition
 
@@ -185,7 +188,7 @@ class PageSet:
         # The base names the incarnations that it contains, so a crash between the two steps counts none twice.
         if path.stem not in self._folded and reading is not None:
             base = dict(self._base)
-            _add(base, {key: values for key, values in reading.series.items() if key[0] != LOAD_FAILURES})
+            _add(base, {key: values for key, values in reading.series.items() if key[0] not in _OF_THE_LIVING})
             # Only incarnations whose file may still exist need to be remembered.
             folded = {stem for stem in self._folded if path.with_name(f"{stem}.page").exists()} | {path.stem}
             try:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from gateway.events import Assignment, Completion
 from gateway.http_server import configure
-from gateway.plan import EndpointPlan
+from gateway.plan import EndpointPlan, Role
 from gateway.serving.drain import DrainingServer
 from gateway.serving.http1.head import DEFAULTS, Limits
 from gateway.serving.http1.protocol import Http1Protocol
@@ -206,12 +206,15 @@ class Gateway:
         return self.local.user_of(variant, name).encode()
 
 
-def plain(*urls: str, share: float = 0, timeout: float = LONG, **more: Any) -> EndpointPlan:
-    """An endpoint of plain HTTP at /plain: the first upstream is the champion `a`, the second the challenger `b`."""
-    names = zip("ab", ("champion", "challenger"), urls, strict=False)
-    variants = [http(name, role, url, timeout, more.get("idempotent", False)) for name, role, url in names]  # type: ignore[arg-type]
-    more.pop("idempotent", None)
-    return endpoint(*variants, share=share, name="plain", protocol="http", **more)
+def plain(*upstreams: str | tuple[str, ...], share: float = 0, **options: Any) -> EndpointPlan:
+    """An endpoint of plain HTTP at /plain: the first upstream is the champion `a`, the second the challenger `b`. More
+    than one URL are the replicas of one; `options` are those of both variants."""
+    given: list[tuple[str, Role]] = [("a", "champion"), ("b", "challenger")]
+    variants = [
+        http(name, role, *((urls,) if isinstance(urls, str) else urls), **({"timeout": LONG} | options))
+        for (name, role), urls in zip(given, upstreams, strict=False)
+    ]
+    return endpoint(*variants, share=share, name="plain", protocol="http")
 
 
 def get(path: str = "/plain/x", *lines: str) -> bytes:

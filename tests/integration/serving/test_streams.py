@@ -350,7 +350,7 @@ async def test_an_upload_that_stalls_is_its_clients_unless_the_upstream_takes_no
 
     async with Upstream(script) as upstream:
         url = f"http://{upstream.authority}"
-        variants = http("a", "champion", url), http("b", "challenger", url, timeout=0.2)
+        variants = http("a", "champion", url), http("b", "challenger", url, timeout=0.2, stream_timeout=0.5)
         await worker.publish(plan(endpoint(*variants, share=0.5, name="plain", protocol="http"), max_body=1 << 26))
         user = worker.user_of("b", "plain").encode()
         for _ in range(3):
