@@ -125,3 +125,11 @@ def test_an_altered_ledger_gives_itself_away(path: Path, change: str, broken: in
     tampered(path, change)
     assert store.broken_link() == broken
     store.close()
+
+
+def test_the_ledger_of_an_experiment_is_found_without_reading_the_others(path: Path) -> None:
+    store = SqliteStore(path)
+    newest = "SELECT * FROM ledger WHERE experiment = ? ORDER BY id DESC LIMIT 1"
+    ((*_, how),) = store.rows(f"EXPLAIN QUERY PLAN {newest}", ("x",))
+    assert how == "SEARCH ledger USING INDEX ledger_of_experiment (experiment=?)"
+    store.close()
