@@ -17,6 +17,8 @@ from gateway.clock import FakeClock
 from gateway.config.load import load
 from gateway.control import LAST_GOOD, ControlPlane
 from gateway.errors import ConfigError, StoreError
+from gateway.plan import Plan
+from gateway.release.health import Health, Preparation
 from gateway.release.intake import ReloadStatus
 from tests.unit.release.configs import experiment, fixed, write
 from tests.unit.release.rig import Flaky, Rig
@@ -74,6 +76,21 @@ def test_the_snapshot_is_plain_data(plane: Plane) -> None:
         "split": {"x": 1.0},
         "preparing": [],
     }
+
+
+def test_workers_are_asked_once_about_the_models_of_all_endpoints(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preparations, asked = Health.preparations, 0
+
+    def noted(health: Health, plan: Plan | None) -> list[Preparation]:
+        nonlocal asked
+        asked += 1
+        return preparations(health, plan)
+
+    monkeypatch.setattr(Health, "preparations", noted)
+    assert len(plane.poll()["endpoints"]) == 2
+    assert asked == 1
 
 
 def test_everything_is_shown_while_the_store_is_away(plane: Plane) -> None:
