@@ -165,9 +165,11 @@ class SqliteStore(ReleaseTables):
     # ------------------------------------------------------------------ joining and folding
 
     def known_units(self, keys: Sequence[UnitKey]) -> list[KnownUnit | None]:
+        wanted: dict[str, list[int]] = {}
+        for key in keys:
+            wanted.setdefault(key.experiment, []).append(_signed(key.bucket))
         known: dict[UnitKey, KnownUnit] = {}
-        for experiment in dict.fromkeys(key.experiment for key in keys):
-            buckets = [_signed(key.bucket) for key in keys if key.experiment == experiment]
+        for experiment, buckets in wanted.items():
             rows = self.rows(
                 "SELECT bucket, unit, decision, at, known FROM unit"
                 " WHERE experiment = ? AND bucket IN (SELECT value FROM json_each(?))",
