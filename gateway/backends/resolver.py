@@ -32,6 +32,11 @@ async def lookup(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
+def now() -> float:
+    """The loop's seconds."""
+    return asyncio.get_running_loop().time()
+
+
 class Resolver:
     """For an address in the place of a name there is nothing to look up."""
 
@@ -41,7 +46,8 @@ class Resolver:
         self._look_up = look_up
         self._literal = _is_address(host)
         self._known: list[str] = [host] if self._literal else []
-        self._asked_at = -FRESH  # loop's seconds
+        self._failure: Exception | None = None  # why the last look-up brought nothing
+        self._asked_at = -FRESH
         self._known_at = -STALE
         self._asking: asyncio.Task[None] | None = None
 
@@ -50,15 +56,14 @@ class Resolver:
         metadata service or the like."""
         if self._literal:
             return self._known
-        now = asyncio.get_running_loop().time()
-        if self._asking is None and now - self._asked_at >= FRESH:
-            self._asked_at = now
+        if self._asking is None and now() - self._asked_at >= FRESH:
+            self._asked_at = now()
             self._asking = asyncio.get_running_loop().create_task(self._ask())
-        if self._known and now - self._known_at < STALE:
+        if self._known and now() - self._known_at < STALE:
             return self._known
         if self._asking is not None:
             await asyncio.shield(self._asking)
-        if not self._known or asyncio.get_running_loop().time() - self._known_at >= STALE:
+        if not self._known or now() - self._known_at >= STALE:
             raise self._failure or socket.gaierror(socket.EAI_AGAIN, "the name was not resolved")
         return self._known
 
@@ -69,8 +74,6 @@ class Resolver:
     def close(self) -> None:
         if self._asking is not None:
             self._asking.cancel()
-
-    _failure: Exception | None = None
 
     async def _ask(self) -> None:
         """Raises nothing: why there are no addresses is kept for who asks."""
@@ -85,7 +88,7 @@ class Resolver:
         else:
             self._failure = None
             if found:
-                self._known, self._known_at = found, asyncio.get_running_loop().time()
+                self._known, self._known_at = found, now()
         finally:
             self._asking = None
 

@@ -189,7 +189,7 @@ async def test_time_of_the_upstream_begins_with_the_whole_request() -> None:
     async with Upstream(lambda peer: peer.gone()) as upstream:
         backend = upstream.backend()
         with pytest.raises(BackendTimeout, match="no whole answer"):
-            await backend.call(post(Client(b"one").body()), soon(0.1))
+            await backend.call(post(pieces(b"one")), soon(0.1))
         assert backend.pool.busy == 0
 
 
