@@ -157,7 +157,10 @@ class AnswerReader:
         length = self._delimit(keeps_length=self._bodiless or status == 304)
         if self._bodiless:
             self._complete = True
-        elif not self._whole:
+        elif self._whole:
+            if length is not None and length > self._limits.body:
+                self._refuse(BodyTooLarge(f"{length} bytes of body, the limit is {self._limits.body}"))
+        else:
             self.streams = length is None or length > HELD
 
     def _check_head(self) -> None:

@@ -102,6 +102,15 @@ class RawClient:
         assert status < 200
         return status
 
+    async def chunk(self) -> bytes:
+        """The next chunk of an answer in chunked coding, its head skipped; b"" is the last."""
+        async with asyncio.timeout(LONG):
+            line = await self._reader.readuntil(b"\r\n")
+            if line.startswith(b"HTTP/"):
+                await self._reader.readuntil(b"\r\n\r\n")
+                line = await self._reader.readuntil(b"\r\n")
+            return (await self._reader.readexactly(int(line, 16) + 2))[:-2]
+
     async def rest(self) -> bytes:
         """Everything up to the end of the connection, however that ends."""
         data = bytearray()

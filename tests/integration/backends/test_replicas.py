@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,6 +20,7 @@ from tests.integration.backends.upstream import (
     GET,
     POST,
     Peer,
+    Script,
     Upstream,
     answer,
     echoing,
@@ -29,9 +29,6 @@ from tests.integration.backends.upstream import (
     soon,
     until,
 )
-
-if TYPE_CHECKING:
-    from tests.integration.backends.upstream import Script
 
 pytestmark = pytest.mark.anyio
 REFUSED = "http://127.0.0.1:1"
