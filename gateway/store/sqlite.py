@@ -94,7 +94,7 @@ class SqliteStore(ReleaseTables):
 
     def add_completions(self, step: int, facts: Iterable[Completion]) -> None:
         self.write_all(
-            "INSERT INTO completion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO completion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     fact.decision,
@@ -107,6 +107,7 @@ class SqliteStore(ReleaseTables):
                     fact.error,
                     step,
                     fact.prediction,
+                    fact.tries,
                 )
                 for fact in facts
             ),
