@@ -68,6 +68,11 @@ class Pool:
         return sum(not connection.gone for connection in self._idle)
 
     @property
+    def outstanding(self) -> int:
+        """Requests sent and not answered, and those that wait to be sent."""
+        return self.busy + len(self._waiting)
+
+    @property
     def full(self) -> bool:
         return self.busy >= self._max_connections
 

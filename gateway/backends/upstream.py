@@ -14,6 +14,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import Protocol
 
 from gateway.backends import retries
@@ -166,12 +167,20 @@ class Upstream:
         failure another one, if there is any."""
         if self._only is not None:
             return self._only
+        self._turn = turn = (self._turn + 1) % len(self.replicas)
+        in_turn = self.replicas[turn:] + self.replicas[:turn]
         now = asyncio.get_running_loop().time()
-        others = [one for one in self.replicas if one is not failed]
-        candidates = [one for one in others if one.usable(now)] or others
-        self._turn += 1
-        first = self._turn % len(candidates)
-        return min(candidates[first:] + candidates[:first], key=_outstanding)
+        best, fewest = None, inf
+        for replica in in_turn:
+            outstanding = replica.backend.pool.outstanding
+            if outstanding < fewest and replica is not failed and replica.usable(now):
+                best, fewest = replica, outstanding
+                if not outstanding:
+                    break
+        if best is not None:
+            return best
+        others = [replica for replica in in_turn if replica is not failed]
+        return min(others, key=lambda replica: replica.backend.pool.outstanding)
 
     def _streamed(self, replica: Replica, well: bool) -> None:
         """A streamed answer of this replica has ended."""
@@ -183,8 +192,3 @@ class Upstream:
     def _failed(self, replica: Replica) -> None:
         if self._only is None and replica.outlier.failure(asyncio.get_running_loop().time()):
             self._told.ejected(replica.name)
-
-
-def _outstanding(replica: Replica) -> int:
-    pool = replica.backend.pool
-    return pool.busy + pool.waiting
