@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, cast
 
 from gateway.backends.answer import AnswerReader
 from gateway.backends.body import StreamedBody
+from gateway.backends.deadlines import Deadlines
 from gateway.backends.faults import GivenUp, Incomplete, Unanswered
-from gateway.errors import BackendError, BackendTimeout, ClientGone, GatewayError, RequestTimeout
+from gateway.errors import BackendError, ClientGone, GatewayError
 from gateway.timer import LazyTimer
 
 if TYPE_CHECKING:
@@ -35,20 +36,16 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_closed",
-        "_deadline",
+        "_deadlines",
         "_drained",
         "_ended",
         "_full",
         "_future",
         "_loop",
-        "_patience",
         "_reader",
-        "_since",
         "_timeouts",
         "_timer",
         "_transport",
-        "_upload_ends",
-        "_uploading",
         "address",
         "idle_since",
         "reusable",
@@ -72,11 +69,7 @@ class Connection(asyncio.Protocol):
         self._future: asyncio.Future[Answer] | None = None  # of the exchange under way, until it has an answer
         self._body: StreamedBody | None = None  # then, if that is streamed, until it is whole
         self._timer = LazyTimer(loop, self._due)
-        self._deadline = 0.0
-        self._patience = 0.0  # seconds from the whole request to the deadline
-        self._since = 0.0  # when the request was whole, or the upstream last did something about it
-        self._uploading = False  # the request is not whole
-        self._upload_ends = 0.0
+        self._deadlines = Deadlines(timeouts)
         self._full = False  # the transport's buffer
         self._drained: asyncio.Future[None] | None = None
         self._closed = False
@@ -113,21 +106,15 @@ class Connection(asyncio.Protocol):
             return future
         self._reader.begin(bodiless=request.method == b"HEAD", whole=request.whole)
         body = request.body
-        if request.upload is not None:
-            self._uploading = True
-            self._upload_ends = self._loop.time() + self._timeouts.upload
-            if body and request.length is None:
-                body = b"".join(chunk(body))
+        if body and request.upload is not None and request.length is None:
+            body = b"".join(chunk(body))
         if len(body) <= COALESCED:
             transport.write(head + body)
         else:
             transport.write(head)
             transport.write(body)
-        now = self._loop.time()
-        self._since = now
-        self._deadline = deadline
-        self._patience = deadline - now
-        self._timer.wake(min(deadline, now + self._timeouts.first_byte))
+        at = self._deadlines.begin(self._loop.time(), deadline, uploading=request.upload is not None)
+        self._timer.wake(at)
         return future
 
     async def write(self, parts: Iterable[bytes]) -> None:
@@ -140,10 +127,8 @@ class Connection(asyncio.Protocol):
             await self._drained
 
     def uploaded(self) -> None:
-        """The request is whole. Only now the time of the upstream begins: how long the client took is not its fault."""
-        self._uploading = False
-        self._since = now = self._loop.time()
-        self._deadline = now + self._patience
+        """The request is whole."""
+        self._deadlines.uploaded(self._loop.time())
 
     def give_up(self, future: asyncio.Future[Answer]) -> None:
         """Nobody waits for this answer any more; nothing happens if its exchange has ended."""
@@ -182,32 +167,13 @@ class Connection(asyncio.Protocol):
         if not self.busy:
             return None  # the next request sets the timer
         try:
-            return self._check(now) if self._body is None else self._body.check(now)
+            if self._body is not None:
+                return self._body.check(now)
+            reader = self._reader
+            return self._deadlines.check(now, begun=reader.received > 0, progress=reader.progress)
         except GatewayError as error:
             self.fail(error)
             return None
-
-    def _check(self, now: float) -> float:
-        """When to look again at an answer whose head, or whole, is awaited; raises once its time is over."""
-        if self._uploading:
-            return self._check_upload(now)
-        if now >= self._deadline:
-            raise BackendTimeout(f"no whole answer by the deadline ({self._reader.progress})")
-        limit = self._timeouts.idle if self._reader.received else self._timeouts.first_byte
-        if now >= self._since + limit:
-            raise BackendTimeout(f"the upstream sent nothing for {limit:g} s ({self._reader.progress})")
-        return min(self._deadline, self._since + limit)
-
-    def _check_upload(self, now: float) -> float:
-        """The client has its own deadlines, piece by piece; here is how long the whole may take, and an upstream that
-        takes none of it."""
-        if now >= self._upload_ends:
-            raise RequestTimeout("the body was not whole in time")
-        if not self._full:
-            return min(self._upload_ends, now + self._patience)
-        if now >= self._since + self._patience:
-            raise BackendTimeout("the upstream did not take the body in time")
-        return min(self._upload_ends, self._since + self._patience)
 
     # -- the answer
 
@@ -247,7 +213,7 @@ class Connection(asyncio.Protocol):
         self._future = self._body = None
         self.served += 1
         # An answer may overtake its request (a 413, say): it is whole, but the rest of the upload is waste.
-        early = self._uploading or self._transport is None or self._transport.get_write_buffer_size()
+        early = self._deadlines.uploading or self._transport is None or self._transport.get_write_buffer_size()
         self.reusable = self._reader.renew() and not early
         self._ended(self)
 
@@ -284,8 +250,7 @@ class Connection(asyncio.Protocol):
         elif reader.streams:
             self._stream(future)
         else:
-            self._since = now = self._loop.time()
-            self._timer.wake(now + self._timeouts.idle)
+            self._timer.wake(self._deadlines.heard(self._loop.time()))
 
     def eof_received(self) -> None:
         if not self.busy or not self._reader.feed_eof():
@@ -302,10 +267,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._full = True
-        self._since = self._loop.time()
+        self._deadlines.blocked(self._loop.time())
 
     def resume_writing(self) -> None:
         self._full = False
+        self._deadlines.unblocked()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
