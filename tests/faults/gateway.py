@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -241,6 +242,21 @@ def request(method: str, path: str, *lines: str) -> bytes:
 async def settled(condition: Callable[[], bool], what: str = "") -> None:
     """Wait for a condition, not for a time."""
     await until(condition, what)
+
+
+async def standing_still(count: Callable[[], int]) -> None:
+    """Wait until something has begun to move, and moves no more for a fifth of a second."""
+    await until(lambda: count() > 0)
+    last, since = count(), asyncio.get_running_loop().time()
+    while asyncio.get_running_loop().time() - since < 0.2:
+        await asyncio.sleep(0.01)
+        if count() != last:
+            last, since = count(), asyncio.get_running_loop().time()
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import gzip
 
 import pytest
 
-from tests.faults.gateway import Gateway, get, plain, post, request
+from tests.faults.gateway import Gateway, get, plain, post, request, resident, standing_still
 from tests.integration.backends.upstream import CHUNKED, Peer, Script, Upstream, answer, echoing, playing
 from tests.integration.serving.local_worker import INFER, endpoint, http, infer_body
 
@@ -166,6 +166,35 @@ async def test_u10_a_head_beyond_the_limit(gateway: Gateway, fields: bytes) -> N
         assert (heard.status, heard.proxy_error) == (502, "http_response_header_section_size")
     assert (await gateway.exposure()).completed.error == "output"
     assert gateway.counted("a") == (1, 1)
+
+
+@pytest.mark.parametrize("mebibytes", [64, pytest.param(2048, marks=pytest.mark.slow)])
+async def test_u11_a_large_body_waits_for_a_slow_reader_and_not_in_memory(gateway: Gateway, mebibytes: int) -> None:
+    mebibyte, sent = bytes(1 << 20), 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (mebibytes << 20))
+        for _ in range(mebibytes):
+            await peer.send(mebibyte)
+            sent += len(mebibyte)
+        await peer.gone()
+
+    async with Upstream(script) as upstream:
+        await gateway.publish(plain(f"http://{upstream.authority}"))
+        client = await gateway.connect()
+        before = resident()
+        await client.send(get())
+        await standing_still(lambda: sent)
+        assert sent <= 32 << 20  # what fits into the kernel's buffers on both sides
+        got = 0
+        while piece := await client.chunk():
+            got += len(piece)
+            assert resident() - before < 64 << 20
+        assert got == mebibytes << 20
+    kept = await gateway.exposure()
+    assert (kept.completed.end, kept.completed.error) == ("answered", "")
 
 
 @pytest.mark.parametrize("declared", [True, False])
