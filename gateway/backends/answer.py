@@ -162,6 +162,8 @@ class AnswerReader:
                 self._refuse(BodyTooLarge(f"{length} bytes of body, the limit is {self._limits.body}"))
         else:
             self.streams = length is None or length > HELD
+            if length is not None and self.streams:
+                self._headers.append((b"content-length", b"%d" % length))
 
     def _check_head(self) -> None:
         limit = self._limits.head

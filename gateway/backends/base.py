@@ -55,7 +55,7 @@ class Body(Protocol):
 
 class Answer(msgspec.Struct, gc=False):
     """What came back, of whatever status. `headers` are end-to-end only; content-length is among them only
-    where the body cannot tell it (HEAD, 304)."""
+    where the body cannot tell it (HEAD, 304), or not yet (`rest`)."""
 
     status: int
     headers: Headers

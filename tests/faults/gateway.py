@@ -112,6 +112,13 @@ class RawClient:
                 line = await self._reader.readuntil(b"\r\n")
             return (await self._reader.readexactly(int(line, 16) + 2))[:-2]
 
+    async def pieces(self) -> AsyncIterator[int]:
+        """The sizes of what comes of an answer of declared length, up to its end."""
+        left = int(dict(map(_field, (await self._head()).split(b"\r\n")[1:-2]))["content-length"])
+        while left and (piece := await self._reader.read(1 << 20)):
+            left -= len(piece)
+            yield len(piece)
+
     async def rest(self) -> bytes:
         """Everything up to the end of the connection, however that ends."""
         data = bytearray()

@@ -189,8 +189,8 @@ async def test_u11_a_large_body_waits_for_a_slow_reader_and_not_in_memory(gatewa
         await standing_still(lambda: sent)
         assert sent <= 32 << 20  # what fits into the kernel's buffers on both sides
         got = 0
-        while piece := await client.chunk():
-            got += len(piece)
+        async for size in client.pieces():
+            got += size
             assert resident() - before < 64 << 20
         assert got == mebibytes << 20
     kept = await gateway.exposure()

@@ -126,7 +126,7 @@ def _judged(answer: base.Answer, variant: Variant) -> Answer:
         raise BadOutput(f"the upstream answered with the status {status}")
     return Answer(
         status,
-        _passed_back(status, answer.headers),
+        _passed_back(status, answer.headers, streamed=answer.rest is not None),
         answer.body,
         "status" if status >= 500 or status in variant.faults else "",
         None,
@@ -165,8 +165,9 @@ def _forwarded(exchange: Exchange, endpoint: Endpoint) -> Headers:
     return headers
 
 
-def _passed_back(status: int, headers: Headers) -> Headers:
+def _passed_back(status: int, headers: Headers, *, streamed: bool) -> Headers:
     kept = [field for field in headers if returning[field[0]]]
-    if status == 304:  # servers expect the body that a length announces
+    # No body may follow; or other events than the upstream's, or one more.
+    if status == 304 or (streamed and is_event_stream(headers)):
         kept = [field for field in kept if field[0] != b"content-length"]
     return kept
