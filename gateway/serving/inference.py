@@ -90,6 +90,8 @@ class Inference:
             else:
                 relay = Relay(exchange, call, answer, course.reader, self._clock)
                 await relay.run(headers, answer.rest, self._patience(exchange, call, course.served))
+                if course.served is variant:
+                    course.error = answer.failure
             course.end = "answered"
         except (Exception, asyncio.CancelledError) as error:
             course.failed(error)
@@ -194,10 +196,10 @@ class Inference:
 
     def _report(self, variant: Variant, breaker: Breaker, course: _Course) -> None:
         """How the rest of an answer came; where the client left, nobody knows."""
-        if course.end == "answered":
-            breaker.success()
-        elif course.error:
+        if course.error:
             self._failed(variant)
+        elif course.end == "answered":
+            breaker.success()
         else:
             breaker.abandon()
 

@@ -75,6 +75,10 @@ class Call:
         """What is said at the end of an answer that breaks off, before the connection is cut."""
         return b""
 
+    def says_it_failed(self, piece: bytes) -> bool:
+        """Whether this piece of an event stream tells that it has failed, though its status said otherwise."""
+        return False
+
     def may_be_copied_to(self, variant: Variant) -> bool:
         """In-process models have no side effects; an upstream is asked twice only where that is declared safe."""
         if not variant.plan.urls:
