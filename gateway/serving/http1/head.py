@@ -33,7 +33,9 @@ class Limits(NamedTuple):
     target: int = 8_192
     buffer: int = 65_536  # of a body that nobody has asked for yet; beyond it reading stops
     head_timeout: float = 10.0  # for a whole head, from the connection or from its first byte
+    crowded_timeout: float = 1.0  # the same, where there are too many connections
     body_timeout: float = 30.0  # between two pieces of a body that somebody waits for
+    body_rate: float = 1024.0  # bytes a second that such a body must come at, after the first `body_timeout` seconds
     send_timeout: float = 30.0  # without a byte taken by the client
     linger: float = 2.0  # to read the last answer, after which the connection is closed
 
