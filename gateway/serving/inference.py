@@ -26,6 +26,8 @@ from gateway.spool.writer import SpoolWriter
 from gateway.telemetry.status_page import StatusPage
 
 DECISION = b"x-gateway-decision"
+_IDEMPOTENCY = b"idempotency-key"
+_LONGEST_KEY = 255
 
 
 @dataclass(slots=True)
@@ -222,5 +224,14 @@ class Inference:
 
 
 def _unit(exchange: Exchange, endpoint: Endpoint) -> bytes:
-    """What is randomised: a request without a unit of its own is one by itself."""
-    return exchange.headers.get(endpoint.unit_header) or exchange.request_id
+    """What is randomised: a request without a unit of its own is one by itself, and so are its repetitions where the
+    client says which they are. Raises RequestError if it says so in a way that cannot be kept to."""
+    headers = exchange.headers
+    if unit := headers.get(endpoint.unit_header):
+        return unit
+    if _IDEMPOTENCY not in headers:
+        return exchange.request_id
+    key = exchange.once(_IDEMPOTENCY) or b""
+    if not 0 < len(key) <= _LONGEST_KEY:
+        raise RequestError(f"idempotency-key must have 1 to {_LONGEST_KEY} characters")
+    return b"idempotency-key " + key  # a user of the same name is somebody else

@@ -25,6 +25,7 @@ from gateway.serving.drain import DrainingServer
 from gateway.serving.http1.head import DEFAULTS, Limits
 from gateway.serving.http1.protocol import Http1Protocol
 from gateway.telemetry import metrics
+from tests.integration.backends.upstream import Peer, answer
 from tests.integration.serving.local_worker import LocalWorker, endpoint, http, local_worker, plan, until
 
 LONG = 5.0  # seconds: what only a hanging test waits for
@@ -194,6 +195,14 @@ class Gateway:
         """No request was assigned."""
         self.local.nothing_happened()
 
+    def refused(self, heard: Heard, status: int, reason: str, token: str = "http_request_error") -> None:
+        """It was answered with an error of ours, counted once as the client's, and never assigned."""
+        assert heard.status == status, heard
+        assert heard.problem["type"] == f"urn:gateway:{reason}"
+        assert heard.proxy_error == token
+        assert self.rejected(reason) == 1
+        self.nothing_kept()
+
     def counted(self, variant: str, *, name: str = "plain") -> tuple[int, int]:
         """(completions, errors) that the status page counts for a variant: what the kill rule reads."""
         ok, bad = (self.local.count(metrics.COMPLETIONS.name, name, "exp-1", variant, what) for what in ("ok", "error"))
@@ -226,6 +235,17 @@ def request(method: str, path: str, *lines: str) -> bytes:
     return "\r\n".join([f"{method} {path} HTTP/1.1", "host: gateway", *lines, "", ""]).encode("latin-1")
 
 
+async def recording(peer: Peer) -> None:
+    """An upstream that takes down whatever it is asked, framed in either way, and answers."""
+    while True:
+        head = await peer.head()
+        body = b"".join(await peer.chunked()) if b"transfer-encoding: chunked" in head.lower() else b""
+        if b"content-length: " in head.lower():
+            body = await peer.read(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+        peer.took(head, body)
+        await peer.send(answer())
+
+
 async def settled(condition: Callable[[], bool], what: str = "") -> None:
     """Wait for a condition, not for a time."""
     await until(condition, what)
@@ -236,7 +256,10 @@ async def open_gateway(data_dir: Path, limits: Limits = DEFAULTS) -> AsyncIterat
     async with local_worker(data_dir) as local:
         app = local.worker.app
         config = configure(
-            app, keep_alive=75, grace=1, protocol=partial(Http1Protocol, limits=limits, refused=app.refused)
+            app,
+            keep_alive=75,
+            grace=1,
+            protocol=partial(Http1Protocol, limits=limits, refused=app.refused, admit=app.admit),
         )
         server = DrainingServer(config, app, local.worker.page, shutdown_delay=0.0, drain=0.0)
         listener = socket.create_server(("127.0.0.1", 0), backlog=1024)

@@ -1,8 +1,9 @@
 """Whether a client that has closed its sending side has left, or still waits for its answer.
 
 Both look alike until something is written: whoever has left answers with a reset, which a socket at its end of file
-keeps to itself until it is asked. So it is asked, after an interim answer that every client of HTTP/1.1 has to skip
-(RFC 9110 15.2), and after each piece of an answer.
+keeps to itself until it is asked. So it is asked, after an interim answer, which a client has to skip even if it did
+not expect one (RFC 9110 15.2), and from time to time while an answer is sent. What forwards TCP takes the first thing
+written to a client that has left, and only the second is answered with a reset: hence two interim answers.
 """
 
 from __future__ import annotations
@@ -14,36 +15,49 @@ from collections.abc import Callable
 from gateway.timer import LazyTimer
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-SOON = (0.02, 0.08, 0.4)  # seconds between the first looks: a reset comes after one round trip
-LATER = 1.0  # between those after them: what is written later is answered with a reset as well
+SOON = (0.02, 0.08, 0.4, 0.05, 0.45)  # seconds between the first looks: a reset comes after one round trip
+AGAIN = 3  # looks after which the second interim answer is written
+LATER = 1.0  # seconds between later looks: what is written of an answer is answered with a reset as well
 
 
 class Departure:
-    """Calls `gone()` once the other end is seen to have left; until then it looks from time to time."""
+    """Calls `gone()` once the other end is seen to have left. `silent` tells whether nothing of an answer has been
+    written yet, to a client that knows interim ones."""
 
-    __slots__ = ("_gone", "_intervals", "_timer", "_transport")
+    __slots__ = ("_gone", "_looks", "_silent", "_timer", "_transport")
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, gone: Callable[[], None], *, ask: bool
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        gone: Callable[[], None],
+        silent: Callable[[], bool],
     ) -> None:
-        """`ask`: nothing of an answer has left, and the client knows interim ones."""
         self._transport = transport
         self._gone = gone
-        self._intervals = iter(SOON)
+        self._silent = silent
+        self._looks = 0
         self._timer = LazyTimer(loop, self._look)
-        if ask:
-            transport.write(CONTINUE)
-        self._timer.wake(loop.time() + next(self._intervals))
+        self._ask()
+        self._timer.wake(loop.time() + SOON[0])
 
     def close(self) -> None:
+        """For good; the owner's methods are let go."""
         self._timer.close()
-        self._gone = _nothing
+        self._gone, self._silent = _nothing, bool
+
+    def _ask(self) -> None:
+        if self._silent():
+            self._transport.write(CONTINUE)
 
     def _look(self, now: float) -> float | None:
         if _was_reset(self._transport):
             self._gone()
             return None
-        return now + next(self._intervals, LATER)
+        self._looks += 1
+        if self._looks == AGAIN:
+            self._ask()
+        return now + (SOON[self._looks] if self._looks < len(SOON) else LATER)
 
 
 def _was_reset(transport: asyncio.Transport) -> bool:

@@ -160,9 +160,13 @@ class Http1Protocol(asyncio.Protocol):
             self.cut(reset=False)
             return False
         self._take_no_more(current)
-        ask = current.silent and current.scope["http_version"] == "1.1"
-        self._departure = Departure(self._loop, self.transport, partial(self.cut, reset=False), ask=ask)
+        self._departure = Departure(self._loop, self.transport, partial(self.cut, reset=False), self._may_interject)
         return True
+
+    def _may_interject(self) -> bool:
+        """Whether an interim answer is in place now, and is understood."""
+        current = self._current
+        return current is not None and current.silent and current.scope["http_version"] == "1.1"
 
     def _take_no_more(self, current: HttpExchange) -> None:
         """The last request that has arrived whole gets the last answer."""

@@ -13,8 +13,10 @@ from urllib.parse import unquote
 import httptools
 
 from gateway.errors import GatewayError, HeadTooLarge, RequestError
+from gateway.serving.asgi import PEER
 from gateway.serving.http1 import head
 from gateway.serving.http1.exchange import HttpExchange
+from gateway.serving.wire.forwarding import Peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +46,7 @@ class RequestReader:
         "_limits",
         "_line",
         "_parser",
+        "_peer",
         "_peers",
         "_scope",
         "_target",
@@ -57,6 +60,7 @@ class RequestReader:
         self._begin = begin
         self._limits = limits
         self._peers = (client, server)
+        self._peer = Peer(client[0] if client else None)
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: Headers = []
@@ -184,6 +188,7 @@ class RequestReader:
             "root_path": "",
             "client": self._peers[0],
             "server": self._peers[1],
+            PEER: self._peer,
         }
 
 
