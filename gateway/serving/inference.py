@@ -49,6 +49,8 @@ class _Course:
             self.status = error.status
         if isinstance(error, ClientGone | asyncio.CancelledError):
             self.end = "client_closed"
+            if self.answer is None:
+                self.status = ClientGone.status
         elif isinstance(error, RequestError):  # in a body that was passed on while it came
             self.end = "rejected"
         else:

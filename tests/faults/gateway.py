@@ -25,6 +25,7 @@ from gateway.serving.drain import DrainingServer
 from gateway.serving.http1.head import DEFAULTS, Limits
 from gateway.serving.http1.protocol import Http1Protocol
 from gateway.telemetry import metrics
+from gateway.telemetry.status_page import Word
 from tests.integration.backends.upstream import Peer, answer
 from tests.integration.serving.local_worker import LocalWorker, endpoint, http, local_worker, plan, until
 
@@ -103,6 +104,11 @@ class RawClient:
         assert status < 200
         return status
 
+    async def until(self, piece: bytes) -> bytes:
+        """What comes up to these bytes, and with them."""
+        async with asyncio.timeout(LONG):
+            return await self._reader.readuntil(piece)
+
     async def rest(self) -> bytes:
         """Everything up to the end of the connection, however that ends."""
         data = bytearray()
@@ -161,6 +167,7 @@ class Gateway:
     local: LocalWorker
     limits: Limits = DEFAULTS
     port: int = 0
+    server: DrainingServer | None = None
     _clients: list[RawClient] = field(default_factory=list)
 
     async def publish(self, *endpoints: EndpointPlan, revision: int = 1, **more: Any) -> None:
@@ -210,6 +217,16 @@ class Gateway:
 
     def rejected(self, reason: str) -> int:
         return self.local.count(metrics.REJECTED.name, reason)
+
+    @property
+    def connections(self) -> int:
+        """Of clients, open now."""
+        assert self.server is not None
+        return len(self.server.server_state.connections)
+
+    def is_answering(self) -> bool:
+        """Whether a request is under way."""
+        return bool(self.local.page().word(Word.IN_FLIGHT))
 
     def user_of(self, variant: str, name: str = "plain") -> bytes:
         return self.local.user_of(variant, name).encode()
@@ -263,7 +280,7 @@ async def open_gateway(data_dir: Path, limits: Limits = DEFAULTS) -> AsyncIterat
         )
         server = DrainingServer(config, app, local.worker.page, shutdown_delay=0.0, drain=0.0)
         listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        opened = Gateway(local, limits, listener.getsockname()[1])
+        opened = Gateway(local, limits, listener.getsockname()[1], server)
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
         await until(lambda: server.started)
         try:
