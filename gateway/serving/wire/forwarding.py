@@ -71,7 +71,6 @@ class Peer:
         fields = [
             (PROTO, named.get(PROTO, SCHEME)),
             (FOR, self._name if chain is None else b"%b, %b" % (chain, self._name)),
-            (HOST, named.get(HOST) or self._host or b""),
         ]
         host = named.get(HOST, self._host)
         if host is not None:
