@@ -20,9 +20,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from gateway.errors import GatewayError, Overloaded, RequestTimeout
-from gateway.serving import problem
-from gateway.serving.asgi import REQUEST_ID, Scope, fresh_id
-from gateway.serving.http1 import answer as answers
+from gateway.serving.asgi import Scope
+from gateway.serving.http1 import refusal
 from gateway.serving.http1.admission import CROWDED, Admission
 from gateway.serving.http1.answer import Defaults
 from gateway.serving.http1.departure import Departure
@@ -297,7 +296,8 @@ class Http1Protocol(asyncio.Protocol):
     def refuse(self, error: GatewayError, exchange: HttpExchange) -> None:
         self._state.total_requests += 1
         self._current = None
-        self._say(error, exchange.scope["path"], head_only=exchange.scope["method"] == "HEAD")
+        scope = exchange.scope
+        self.transport.write(refusal.render(error, scope["path"], self.defaults, head_only=scope["method"] == "HEAD"))
         self._end(exchange)
 
     def _refuse(self, error: GatewayError) -> None:
@@ -305,7 +305,7 @@ class Http1Protocol(asyncio.Protocol):
         self._reader.done = True
         if self._refused is not None:
             self._refused(error.reason)
-        self._say(error, "", head_only=False)
+        self.transport.write(refusal.render(error, "", self.defaults, head_only=False))
         self._end(None)
 
     def _turn_away(self) -> None:
@@ -313,13 +313,6 @@ class Http1Protocol(asyncio.Protocol):
         error = Overloaded("too many connections")
         self._refuse(error)
         self._close()
-
-    def _say(self, error: GatewayError, path: str, *, head_only: bool) -> None:
-        request_id = fresh_id()
-        status, headers, body = problem.render(error, path, request_id)
-        headers = [*headers, (REQUEST_ID, request_id), (b"content-length", b"%d" % len(body))]
-        head, _, _ = answers.render(status, headers, self.defaults, head_only, False, False)
-        self.transport.write(head if head_only else head + body)
 
     def _abandon(self) -> None:
         """Nobody is left to be answered."""
