@@ -73,6 +73,7 @@ HOSTS = {
     "with a path": "GET /plain/x HTTP/1.1\r\nhost: a/b\r\n\r\n",
     "with a blank": "GET /plain/x HTTP/1.1\r\nhost: a b\r\n\r\n",
     "with a port that is none": "GET /plain/x HTTP/1.1\r\nhost: a:b\r\n\r\n",
+    "a target with another": "GET http://127.0.0.1:8081/plain/x HTTP/1.1\r\nhost: a\r\n\r\n",
     "a target with a user": "GET http://user@a/plain/x HTTP/1.1\r\nhost: a\r\n\r\n",
 }
 
@@ -147,7 +148,7 @@ PATHS = {
     "/metrics": 404,
     "/%00": 404,
     "/pl%61in%2fx": 404,
-    "http://127.0.0.1:8081/api/decisions": 404,
+    "http://gateway/api/decisions": 404,
 }
 
 

@@ -40,6 +40,7 @@ class RequestReader:
     follow."""
 
     __slots__ = (
+        "_authority",
         "_begin",
         "_headers",
         "_host",
@@ -68,6 +69,7 @@ class RequestReader:
         # what was valid the last time: most clients send the same again and again
         self._host: bytes | None = None
         self._line: _Line | None = None
+        self._authority = b""  # in the target, where it is one at all
         self._scope: dict[str, Any] = {}
         self.reading: HttpExchange | None = None  # whose body is arriving
         self.received = 0  # bytes of a request that is not whole yet; not those that came with the end of the last one
@@ -149,6 +151,8 @@ class RequestReader:
         if host is None or host != self._host:
             head.check_host(host, version)
             self._host = host
+        if self._authority and host is not None:
+            head.check_authority(self._authority, host)
         scope: Scope = self._scope.copy()
         scope["headers"] = headers
         current = version == "1.1"
@@ -174,7 +178,7 @@ class RequestReader:
         """What the request line alone says."""
         head.check_version(version)
         method = verb.decode()
-        raw_path, query = head.split(method, target)
+        self._authority, raw_path, query = head.split(method, target)
         path = raw_path.decode("ascii")
         return {
             "type": "http",
