@@ -108,6 +108,11 @@ class UnsupportedEncoding(RequestError):
     status = 415
     reason = "unsupported_encoding"
 
+    def __init__(self, message: str, accepted: str = "identity") -> None:
+        """`accepted`: the content codings that are taken here."""
+        super().__init__(message)
+        self.accepted = accepted
+
 
 class NotSupported(RequestError):
     status = 501

@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from gateway import descriptors
 from gateway.clock import Clock, SystemClock
 from gateway.errors import SpoolError
 from gateway.http_server import configure
@@ -60,7 +61,8 @@ class Worker:
         self._registry = Registry(self.page)
         self._shadows = Shadows(self._requests, self.page, clock)
         inference = Inference(self._requests, self.page, clock, self._shadows)
-        self.app = DataApp(Router(inference, Outcomes(self._outcomes, self.page)), self.page, clock)
+        router = Router(inference, Outcomes(self._outcomes, self.page))
+        self.app = DataApp(router, self.page, clock, descriptors.room())
         self._follower = PlanFollower(data_dir / "plan.json", self._registry, self.app, self.page, clock)
 
     async def poll(self) -> None:
@@ -95,9 +97,10 @@ class Worker:
 
 
 async def _run(settings: WorkerSettings) -> None:
+    descriptors.raise_limit()
     worker = Worker(Path(settings.data_dir), settings.spool, SystemClock())
     listener = socket.socket(fileno=settings.socket)
-    protocol = partial(Http1Protocol, refused=worker.app.refused)
+    protocol = partial(Http1Protocol, refused=worker.app.refused, admit=worker.app.admit)
     config = configure(worker.app, keep_alive=KEEP_ALIVE, grace=round(settings.grace), protocol=protocol)
     server = DrainingServer(config, worker.app, worker.page, settings.shutdown_delay, settings.drain)
     ready = asyncio.Event()

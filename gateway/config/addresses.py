@@ -18,11 +18,14 @@ LISTEN = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})"
 URL = r"https?://[^\s/@?#]+(/[^\s?#]*)?"
 PATH = r"/[!\"$-~]*"
 MOST_URLS = 16
+NETWORK = r"[0-9a-fA-F:.]+(/[0-9]{1,3})?"
 STORE = r"sqlite:///[^?#]+"
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?")
 _NUMERIC = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)\.?")  # what the C library reads as an IPv4 address
 _METADATA = frozenset({"metadata.google.internal", "fd00:ec2::254", "100.100.100.200"})
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Listen(NamedTuple):
@@ -50,6 +53,15 @@ def parse_listen(value: Any) -> Listen:
     if match[1].startswith("[") or _NUMERIC.fullmatch(host):
         host = str(_address(host, value))
     return Listen(host, int(match[2]))
+
+
+def parse_network(value: Any) -> Network:
+    """A range of addresses, or one."""
+    try:
+        return ipaddress.ip_network(value if isinstance(value, str) else "")
+    except ValueError as error:
+        wanted = "expected a network such as 10.0.0.0/8, or an address"
+        raise ValueError(f"{wanted}, found {shown(value)}: {error}") from error
 
 
 def parse_url(value: Any) -> str:

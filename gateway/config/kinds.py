@@ -63,9 +63,11 @@ Digest = Annotated[str, scalars.spelled(scalars.parse_digest, scalars.DIGEST)]
 Threads = Annotated[int, Field(ge=1, le=64)]
 Batch = Annotated[int, Field(ge=1, le=1024)]
 
-WholeNumberOrAuto = Annotated[int, Field(ge=1, le=256)] | Literal["auto"]
-Workers = Annotated[
-    int | Literal["auto"], PlainValidator(scalars.parse_workers, json_schema_input_type=WholeNumberOrAuto)
+Workers = Annotated[int | Literal["auto"], scalars.number_or_auto(256)]
+Connections = Annotated[int | Literal["auto"], scalars.number_or_auto(1 << 20)]
+Requests = Annotated[int, Field(ge=1, le=1 << 16)]
+Network = Annotated[
+    addresses.Network, scalars.spelled(addresses.parse_network, addresses.NETWORK), PlainSerializer(str)
 ]
 Version = Annotated[int, PlainValidator(scalars.parse_version, json_schema_input_type=Literal[1])]
 

@@ -173,12 +173,17 @@ def size_text(size: int) -> str:
     return f"{size // _BYTES[unit]}{unit}" if unit else str(size)
 
 
-def parse_workers(value: Any) -> int | Literal["auto"]:
-    if value == "auto":
-        return "auto"
-    if type(value) is int and 1 <= value <= 256:
-        return value
-    raise ValueError(f"expected auto or a whole number from 1 to 256, found {shown(value)}")
+def number_or_auto(most: int) -> PlainValidator:
+    """A whole number from 1 on, or auto."""
+
+    def parse(value: Any) -> int | Literal["auto"]:
+        if value == "auto":
+            return "auto"
+        if type(value) is int and 1 <= value <= most:
+            return value
+        raise ValueError(f"expected auto or a whole number from 1 to {most}, found {shown(value)}")
+
+    return PlainValidator(parse, json_schema_input_type=Annotated[int, Field(ge=1, le=most)] | Literal["auto"])
 
 
 def parse_version(value: Any) -> Literal[1]:

@@ -51,6 +51,15 @@ class Data(Section):
     """How many processes answer; auto is one for each CPU that the gateway may use."""
     max_body: kinds.Size = Field("16MiB", validate_default=True)
     """Largest request body, such as 64KiB, 16MiB or a number of bytes; a larger one is answered 413."""
+    max_connections: kinds.Connections = "auto"
+    """How many client connections each worker holds, never more than its file descriptors allow, which is what auto
+    takes; one too many is answered 503, unless it asks for health."""
+    max_requests: kinds.Requests = 1024
+    """How many requests each worker answers at a time; one too many is answered 503 before anything is assigned, unless
+    it asks for health."""
+    trusted_proxies: Annotated[tuple[kinds.Network, ...], Field(strict=False, max_length=64)] = ()
+    """Networks of the proxies in front, such as [10.0.0.0/8], at most 64. What they say in x-forwarded-for and the like
+    is passed on to upstreams, with their own address; from anybody else it is dropped."""
 
 
 class Admin(Section):

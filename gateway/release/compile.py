@@ -167,6 +167,9 @@ def compile_plan(
         keys=keys,
         pepper=pepper,
         max_body=config.data.max_body,
+        max_connections=0 if config.data.max_connections == "auto" else config.data.max_connections,
+        max_requests=config.data.max_requests,
+        trusted_proxies=tuple(map(str, config.data.trusted_proxies)),
     )
 
 

@@ -7,25 +7,33 @@ from __future__ import annotations
 
 import logging
 
+from gateway import descriptors
 from gateway.clock import Clock
-from gateway.errors import ClientGone, GatewayError, OutOfDescriptors, RequestError
+from gateway.errors import ClientGone, GatewayError, OutOfDescriptors, Overloaded, RequestError
 from gateway.serving import problem
 from gateway.serving.asgi import REQUEST_ID, Exchange, Receive, Scope, Send
+from gateway.serving.http1.admission import CROWDED, Admission
 from gateway.serving.routes import Router
 from gateway.serving.tables.table import Table
+from gateway.serving.wire.forwarding import Proxies
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import StatusPage, Word
 
 log = logging.getLogger(__name__)
+SPARE = 16  # connections beyond the bound that are asked what they want, at most
 _IN_FLIGHT = int(Word.IN_FLIGHT)  # twice for each request: an enumeration's member costs a look-up
 
 
 class DataApp:
     """The ASGI application of one worker. `table` is swapped by the plan's follower between two requests."""
 
-    def __init__(self, router: Router, page: StatusPage, clock: Clock) -> None:
-        self.table: Table | None = None
+    def __init__(self, router: Router, page: StatusPage, clock: Clock, room: int = 2 * descriptors.MOST) -> None:
+        """`room` is how many connections the process has descriptors for."""
         self.draining = False
+        self.proxies = Proxies()
+        self._table: Table | None = None
+        self._room = room
+        self._most_connections = self._most_requests = room
         self._router = router
         self._page = page
         self._words = page.words
@@ -33,13 +41,15 @@ class DataApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange | None = None
-        table = self.table
+        table = self._table
         words = self._words
-        words[_IN_FLIGHT] += 1
+        words[_IN_FLIGHT] = in_flight = words[_IN_FLIGHT] + 1
         if table is not None:
             table.in_flight += 1
         try:
             exchange = Exchange(scope, receive, send, self._clock.monotonic(), self)
+            if in_flight > self._most_requests or CROWDED in scope:
+                _refuse_but_health(scope)
             await self._router.route(exchange, table)
         except ClientGone:
             self._count(metrics.REJECTED.name, (ClientGone.reason,))
@@ -54,6 +64,27 @@ class DataApp:
             words[_IN_FLIGHT] -= 1
             if table is not None:
                 table.in_flight -= 1
+
+    @property
+    def table(self) -> Table | None:
+        return self._table
+
+    @table.setter
+    def table(self, table: Table | None) -> None:
+        if table is not None:
+            plan = table.plan
+            most = descriptors.for_clients(self._room, plan.max_requests)
+            self._most_connections = min(most, plan.max_connections or most)
+            self._most_requests = plan.max_requests
+            self.proxies = Proxies(plan.trusted_proxies)
+        self._table = table
+
+    def admit(self, connections: int) -> Admission:
+        """What becomes of a new connection where so many are open, itself among them."""
+        beyond = connections - self._most_connections
+        if beyond <= 0:
+            return Admission.FREE
+        return Admission.CROWDED if beyond <= min(SPARE, 1 + self._most_connections // 4) else Admission.FULL
 
     def refused(self, reason: str) -> None:
         """The server has refused what came in the place of a request."""
@@ -73,3 +104,9 @@ class DataApp:
 
     def _count(self, name: str, labels: tuple[str, ...]) -> None:
         self._words[self._page.slot(name, labels)] += 1
+
+
+def _refuse_but_health(scope: Scope) -> None:
+    """Before anybody is drawn, so that no variant's requests are dropped rather than another's."""
+    if not scope["raw_path"].startswith(b"/v2/health/"):
+        raise Overloaded("more is asked of this gateway than it takes at a time")

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-from gateway.errors import BodyTooLarge, ClientGone, RequestError
+from gateway.errors import BodyTooLarge, ClientGone, RequestError, UnsupportedEncoding
+from gateway.serving.wire.forwarding import Peer, Proxies
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -16,6 +17,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 DIRECT = "gateway.direct"  # where a server of ours puts its `Direct` in the scope
+PEER = "gateway.peer"  # where it puts the `Peer` of the connection
 REQUEST_ID = b"x-request-id"
 _LONGEST_ID = 128
 _BODILESS = (204, 304)
@@ -38,6 +40,7 @@ class Direct(Protocol):
 
 class Server(Protocol):
     draining: bool  # about to stop: every answer asks its client to open a new connection
+    proxies: Proxies
 
 
 class Exchange:
@@ -76,11 +79,28 @@ class Exchange:
     def draining(self) -> bool:
         return self._server.draining
 
+    def forwarding(self) -> Headers:
+        """The fields that tell an upstream for whom it is asked; not to be changed."""
+        peer: Peer | None = self.scope.get(PEER)
+        if peer is None:
+            client = self.scope.get("client")
+            peer = Peer(client[0] if client else None)
+        return peer.fields(self.scope["headers"], self.headers, self._server.proxies)
+
     def once(self, name: bytes) -> bytes | None:
         """A header that decides something; raises RequestError if it comes twice, for which one counts?"""
         if name in self.repeated:
             raise RequestError(f"the header {name.decode()} must not be repeated")
         return self.headers.get(name)
+
+    async def plain_body(self, limit: int) -> bytes:
+        """The whole body, of which something is read here; raises UnsupportedEncoding if it is coded."""
+        coding = self.headers.get(b"content-encoding", b"").strip().lower()
+        if coding not in (b"", b"identity"):
+            raise UnsupportedEncoding(
+                f"bodies with the content-encoding {coding.decode('latin-1')!r} are not read here"
+            )
+        return await self.body(limit)
 
     async def body(self, limit: int) -> bytes:
         """The whole body; raises BodyTooLarge beyond `limit` bytes (before reading, where declared)."""

@@ -30,6 +30,8 @@ from gateway.telemetry.status_page import StatusPage
 log = logging.getLogger(__name__)
 
 DECISION = b"x-gateway-decision"
+_IDEMPOTENCY = b"idempotency-key"
+_LONGEST_KEY = 255
 
 
 @dataclass(slots=True)
@@ -54,6 +56,8 @@ class _Course:
             self.tries = error.tries
         if isinstance(error, ClientGone | asyncio.CancelledError):
             self.end = "client_closed"
+            if self.answer is None:
+                self.status = ClientGone.status
         elif isinstance(error, RequestError | OutOfDescriptors):  # a body that came while it was passed on, or we
             self.end = "rejected"
         else:
@@ -258,5 +262,14 @@ class Inference:
 
 
 def _unit(exchange: Exchange, endpoint: Endpoint) -> bytes:
-    """What is randomised: a request without a unit of its own is one by itself."""
-    return exchange.headers.get(endpoint.unit_header) or exchange.request_id
+    """What is randomised: a request without a unit of its own is one by itself, and so are its repetitions where the
+    client says which they are. Raises RequestError if it says so in a way that cannot be kept to."""
+    headers = exchange.headers
+    if unit := headers.get(endpoint.unit_header):
+        return unit
+    if _IDEMPOTENCY not in headers:
+        return exchange.request_id
+    key = exchange.once(_IDEMPOTENCY) or b""
+    if not 0 < len(key) <= _LONGEST_KEY:
+        raise RequestError(f"idempotency-key must have 1 to {_LONGEST_KEY} characters")
+    return b"idempotency-key " + key  # a user of the same name is somebody else

@@ -41,7 +41,7 @@ class Outcomes:
         self._page = page
 
     async def serve(self, exchange: Exchange, table: Table) -> None:
-        body = await exchange.body(table.plan.max_body)
+        body = await exchange.plain_body(table.plan.max_body)
         items, single = _items(body, exchange.headers.get(b"content-type", b""))
         facts: list[Fact] = []
         refused: list[tuple[int, GatewayError]] = []

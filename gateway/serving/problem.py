@@ -9,7 +9,6 @@ from gateway.errors import GatewayError, MethodNotAllowed, RequestError, Unsuppo
 from gateway.serving import oip
 from gateway.serving.asgi import Headers
 from gateway.serving.calls import openai
-from gateway.serving.wire import coding
 
 _PROBLEM: Headers = [(b"content-type", b"application/problem+json")]
 _LONGEST = 1000  # characters of a message: it may quote what the client sent
@@ -42,7 +41,7 @@ def _hints(error: GatewayError) -> Headers:
     if isinstance(error, MethodNotAllowed):
         hints.append((b"allow", error.allowed.encode()))
     elif isinstance(error, UnsupportedEncoding):
-        hints.append((b"accept-encoding", coding.CODINGS.encode()))
+        hints.append((b"accept-encoding", error.accepted.encode()))
     elif error.status == 503:
         hints.append((b"retry-after", b"1"))
     return hints

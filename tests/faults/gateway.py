@@ -26,6 +26,8 @@ from gateway.serving.drain import DrainingServer
 from gateway.serving.http1.head import DEFAULTS, Limits
 from gateway.serving.http1.protocol import Http1Protocol
 from gateway.telemetry import metrics
+from gateway.telemetry.status_page import Word
+from tests.integration.backends.upstream import Peer, answer
 from tests.integration.serving.local_worker import LocalWorker, endpoint, http, local_worker, plan, until
 
 LONG = 5.0  # seconds: what only a hanging test waits for
@@ -119,6 +121,11 @@ class RawClient:
             left -= len(piece)
             yield len(piece)
 
+    async def until(self, piece: bytes) -> bytes:
+        """What comes up to these bytes, and with them."""
+        async with asyncio.timeout(LONG):
+            return await self._reader.readuntil(piece)
+
     async def rest(self) -> bytes:
         """Everything up to the end of the connection, however that ends."""
         data = bytearray()
@@ -177,6 +184,7 @@ class Gateway:
     local: LocalWorker
     limits: Limits = DEFAULTS
     port: int = 0
+    server: DrainingServer | None = None
     _clients: list[RawClient] = field(default_factory=list)
 
     async def publish(self, *endpoints: EndpointPlan, revision: int = 1, **more: Any) -> None:
@@ -211,6 +219,14 @@ class Gateway:
         """No request was assigned."""
         self.local.nothing_happened()
 
+    def refused(self, heard: Heard, status: int, reason: str, token: str = "http_request_error") -> None:
+        """It was answered with an error of ours, counted once as the client's, and never assigned."""
+        assert heard.status == status, heard
+        assert heard.problem["type"] == f"urn:gateway:{reason}"
+        assert heard.proxy_error == token
+        assert self.rejected(reason) == 1
+        self.nothing_kept()
+
     def counted(self, variant: str, *, name: str = "plain") -> tuple[int, int]:
         """(completions, errors) that the status page counts for a variant: what the kill rule reads."""
         ok, bad = (self.local.count(metrics.COMPLETIONS.name, name, "exp-1", variant, what) for what in ("ok", "error"))
@@ -218,6 +234,16 @@ class Gateway:
 
     def rejected(self, reason: str) -> int:
         return self.local.count(metrics.REJECTED.name, reason)
+
+    @property
+    def connections(self) -> int:
+        """Of clients, open now."""
+        assert self.server is not None
+        return len(self.server.server_state.connections)
+
+    def is_answering(self) -> bool:
+        """Whether a request is under way."""
+        return bool(self.local.page().word(Word.IN_FLIGHT))
 
     def user_of(self, variant: str, name: str = "plain") -> bytes:
         return self.local.user_of(variant, name).encode()
@@ -246,6 +272,17 @@ def request(method: str, path: str, *lines: str) -> bytes:
     return "\r\n".join([f"{method} {path} HTTP/1.1", "host: gateway", *lines, "", ""]).encode("latin-1")
 
 
+async def recording(peer: Peer) -> None:
+    """An upstream that takes down whatever it is asked, framed in either way, and answers."""
+    while True:
+        head = await peer.head()
+        body = b"".join(await peer.chunked()) if b"transfer-encoding: chunked" in head.lower() else b""
+        if b"content-length: " in head.lower():
+            body = await peer.read(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+        peer.took(head, body)
+        await peer.send(answer())
+
+
 async def settled(condition: Callable[[], bool], what: str = "") -> None:
     """Wait for a condition, not for a time."""
     await until(condition, what)
@@ -271,11 +308,14 @@ async def open_gateway(data_dir: Path, limits: Limits = DEFAULTS) -> AsyncIterat
     async with local_worker(data_dir) as local:
         app = local.worker.app
         config = configure(
-            app, keep_alive=75, grace=1, protocol=partial(Http1Protocol, limits=limits, refused=app.refused)
+            app,
+            keep_alive=75,
+            grace=1,
+            protocol=partial(Http1Protocol, limits=limits, refused=app.refused, admit=app.admit),
         )
         server = DrainingServer(config, app, local.worker.page, shutdown_delay=0.0, drain=0.0)
         listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        opened = Gateway(local, limits, listener.getsockname()[1])
+        opened = Gateway(local, limits, listener.getsockname()[1], server)
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
         await until(lambda: server.started)
         try:

@@ -74,7 +74,7 @@ class Asked(NamedTuple):
 
 async def read(exchange: Exchange, table: Table) -> Asked:
     """Raises RequestError if the request names no endpoint, or none that exists."""
-    body = await exchange.body(table.plan.max_body)
+    body = await exchange.plain_body(table.plan.max_body)
     named = _read(body)
     return Asked(_endpoint(table, named.model), body, bool(named.stream))
 

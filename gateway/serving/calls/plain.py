@@ -21,6 +21,7 @@ from gateway.backends.upstream import Upstream
 from gateway.errors import BackendError, BackendUnavailable, BadOutput
 from gateway.serving.asgi import REQUEST_ID, Exchange, Headers
 from gateway.serving.tables.table import Endpoint, Variant
+from gateway.serving.wire import trace
 from gateway.serving.wire.headers import OURS, is_event_stream, returning
 
 HELD = 64 << 10  # bytes up to which a body is collected before it is sent on: then it can be sent to somebody else too
@@ -159,12 +160,15 @@ _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 
 
 def _forwarded(exchange: Exchange, endpoint: Endpoint) -> Headers:
-    """The client's end-to-end headers, the request id among them whoever made it."""
+    """The client's end-to-end headers, the request id among them whoever made it, and for whom this is asked."""
     fields: Headers = exchange.scope["headers"]
     if b"connection" in exchange.headers:
         fields = end_to_end(fields)
     travels = endpoint.travelling
     headers = [field for field in fields if travels[field[0]]]
+    if (trace.PARENT in exchange.headers or trace.STATE in exchange.headers) and not trace.is_passed_on(exchange):
+        headers = [field for field in headers if field[0] not in (trace.PARENT, trace.STATE)]
+    headers += exchange.forwarding()
     headers.append((REQUEST_ID, exchange.request_id))
     return headers
 

@@ -8,49 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from gateway.errors import GatewayError
 from gateway.serving.asgi import DIRECT
 from gateway.serving.http1 import answer as answers
 from gateway.serving.http1.answer import BODILESS, CHUNKED, UNTIL_CLOSE
+from gateway.serving.http1.departure import CONTINUE
 
 if TYPE_CHECKING:
     from gateway.serving.asgi import Headers, Message, Scope
-    from gateway.serving.http1.answer import Defaults
+    from gateway.serving.http1.carrier import Carrier
 
 log = logging.getLogger(__name__)
 
 COALESCED = 65_536  # a body up to this size is copied behind its head, to leave in one piece
-
-
-class Carrier(Protocol):
-    """What an exchange needs of the connection that carries it."""
-
-    transport: asyncio.Transport
-    tasks: set[asyncio.Task[None]]
-    ending: bool  # the answer that begins now is the last one
-    read_paused: bool
-    write_paused: bool
-    writable: asyncio.Event
-
-    @property
-    def defaults(self) -> Defaults: ...
-
-    def await_body(self) -> None:
-        """Somebody waits for more of the body: not for ever."""
-
-    def throttle(self) -> None:
-        """Read on, or do not, as there is room."""
-
-    def answered(self, exchange: HttpExchange) -> None:
-        """The answer is out."""
-
-    def refuse(self, error: GatewayError, exchange: HttpExchange) -> None:
-        """Answer in the place of an application that did not."""
-
-    def cut(self, *, reset: bool) -> None:
-        """Close at once, so that nobody takes half an answer for a whole one."""
 
 
 class HttpExchange:
@@ -67,6 +39,7 @@ class HttpExchange:
         "_parts",
         "_running",
         "_unsent",
+        "_waited",
         "answered",
         "buffered",
         "fields",
@@ -99,6 +72,7 @@ class HttpExchange:
         self._fault: GatewayError | None = None  # why the rest will not come
         self._asking = 0  # calls of `receive` that wait
         self._arrived: asyncio.Event | None = None
+        self._waited = 0.0  # seconds in which somebody waited for the client
         # the answer
         self._begun = False  # its head is known
         self._head = b""  # it waits for the first of the body, to leave with it
@@ -113,6 +87,16 @@ class HttpExchange:
     def asking(self) -> bool:
         """Somebody waits for more of the body."""
         return self._asking > 0 and not self.whole
+
+    @property
+    def silent(self) -> bool:
+        """Nothing of its answer has left."""
+        return self._unsent
+
+    def patience(self, idle: float, rate: float) -> float:
+        """Seconds for the next piece of the body: not more than `idle`, and beyond the first `idle` seconds of waiting
+        the client has to keep to `rate`, in bytes a second."""
+        return max(0.0, min(idle, idle + self.size / rate - self._waited))
 
     # -- what the connection tells it
 
@@ -239,19 +223,29 @@ class HttpExchange:
 
     async def _more(self) -> None:
         """Wait until something has arrived, or until it is known that nothing will."""
-        if not self.whole:
-            if self._expects:
-                self._expects = False
-                self._carrier.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._carrier.await_body()
         if self._arrived is None:
             self._arrived = asyncio.Event()
         self._arrived.clear()
         self._asking += 1
         try:
-            await self._arrived.wait()
+            if self.whole:
+                await self._arrived.wait()
+            else:
+                await self._await_client(self._arrived)
         finally:
             self._asking -= 1
+
+    async def _await_client(self, arrived: asyncio.Event) -> None:
+        if self._expects:
+            self._expects = False
+            self._carrier.transport.write(CONTINUE)
+        self._carrier.await_body(self)
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        try:
+            await arrived.wait()
+        finally:
+            self._waited += loop.time() - since
 
     # -- the answer
 

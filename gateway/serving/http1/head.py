@@ -33,7 +33,9 @@ class Limits(NamedTuple):
     target: int = 8_192
     buffer: int = 65_536  # of a body that nobody has asked for yet; beyond it reading stops
     head_timeout: float = 10.0  # for a whole head, from the connection or from its first byte
+    crowded_timeout: float = 1.0  # the same, where there are too many connections
     body_timeout: float = 30.0  # between two pieces of a body that somebody waits for
+    body_rate: float = 1024.0  # bytes a second that such a body must come at, after the first `body_timeout` seconds
     send_timeout: float = 30.0  # without a byte taken by the client
     linger: float = 2.0  # to read the last answer, after which the connection is closed
 
@@ -81,26 +83,34 @@ def check_target(target: bytes, limits: Limits) -> None:
         raise TargetTooLong(f"the request target exceeds {limits.target} bytes")
 
 
-def split(method: str, target: bytes) -> tuple[bytes, bytes]:
-    """Path and query of a target, in any of its forms (RFC 9112 3.2). Raises RequestError (400, 501)."""
+def check_authority(authority: bytes, host: bytes) -> None:
+    """Of a target that names a host as well: if they differ, which one counts? Raises RequestError."""
+    if authority.lower().removesuffix(b":80") != host.lower().removesuffix(b":80"):
+        raise RequestError("the header host must name the host of the request target")
+
+
+def split(method: str, target: bytes) -> tuple[bytes, bytes, bytes]:
+    """Authority (if any), path and query of a target, in any of its forms (RFC 9112 3.2). Raises RequestError (400,
+    501)."""
     if method == "CONNECT":
         raise NotSupported("CONNECT is not implemented: this is no proxy for other servers")
     if b"#" in target or not target.isascii():
         raise RequestError("the request target must be ASCII and have no fragment")
+    authority = b""
     if not target.startswith(b"/"):
-        target = _origin_form(method, target)
+        authority, target = _origin_form(method, target)
     path, _, query = target.partition(b"?")
-    return path, query
+    return authority, path, query
 
 
-def _origin_form(method: str, target: bytes) -> bytes:
+def _origin_form(method: str, target: bytes) -> tuple[bytes, bytes]:
     if target == b"*" and method == "OPTIONS":
-        return target
+        return b"", target
     absolute = _ABSOLUTE.match(target)
     if absolute is None or not _HOST.fullmatch(absolute[1]):
         raise RequestError("the request target must be a path, or an absolute http URL")
     rest = target[absolute.end() :]
-    return rest if rest.startswith(b"/") else b"/" + rest
+    return absolute[1], rest if rest.startswith(b"/") else b"/" + rest
 
 
 def _refuse_repeated(headers: Headers) -> None:

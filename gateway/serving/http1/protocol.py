@@ -4,9 +4,9 @@ uvicorn still accepts, counts and drains; this speaks. Why not its httptools pro
 all that the gateway does with a request, has no deadlines while it receives, and lets a request run on whose client
 is gone. Requests are answered in order, each by one task.
 
-A client that closes its sending side counts as gone, as it does for nginx and Envoy: a departure and a half-closed
-connection look alike until one writes, and the work for clients that left is what hurts under load. While reading is
-paused (a body that nobody takes, more than one request waiting) a departure is seen only once there is room again.
+A client that closes its sending side after its requests still gets their answers; `departure` finds out whether it
+has left altogether, for work for clients that left is what hurts under load. While reading is paused (a body that
+nobody takes, more than one request waiting) a departure is seen only once there is room again.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from gateway.errors import GatewayError, RequestTimeout
-from gateway.serving import problem
-from gateway.serving.asgi import REQUEST_ID, Scope, fresh_id
-from gateway.serving.http1 import answer as answers
+from gateway.errors import GatewayError, Overloaded, RequestTimeout
+from gateway.serving.asgi import Scope
+from gateway.serving.http1 import refusal
+from gateway.serving.http1.admission import CROWDED, Admission
 from gateway.serving.http1.answer import Defaults
+from gateway.serving.http1.departure import Departure
 from gateway.serving.http1.exchange import HttpExchange
 from gateway.serving.http1.head import DEFAULTS, Limits
 from gateway.serving.http1.reader import SLICE, RequestReader
+from gateway.serving.http1.sending import SendWatch
 from gateway.timer import Deadline
 
 if TYPE_CHECKING:
@@ -36,14 +39,18 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Http1Protocol(asyncio.Protocol):
-    """The first four arguments are uvicorn's. `refused` is called with the reason of every refusal before the app."""
+    """The first four arguments are uvicorn's. `refused` is called with the reason of every refusal before the app;
+    `admit` is asked once for each connection, with the number of those open."""
 
     __slots__ = (
+        "_admission",
+        "_admit",
         "_app",
         "_backlog",
         "_closing",
         "_current",
         "_defaults",
+        "_departure",
         "_fault",
         "_in_head",
         "_keep_alive",
@@ -54,7 +61,6 @@ class Http1Protocol(asyncio.Protocol):
         "_refused",
         "_sending",
         "_state",
-        "_unflushed",
         "_waiting",
         "ending",
         "read_paused",
@@ -64,8 +70,9 @@ class Http1Protocol(asyncio.Protocol):
         "write_paused",
     )
 
-    transport: asyncio.Transport  # both from the moment the connection is made
+    transport: asyncio.Transport  # all three from the moment the connection is made
     _reader: RequestReader
+    _sending: SendWatch
 
     def __init__(
         self,
@@ -76,6 +83,7 @@ class Http1Protocol(asyncio.Protocol):
         *,
         limits: Limits = DEFAULTS,
         refused: Callable[[str], None] | None = None,
+        admit: Callable[[int], Admission] | None = None,
     ) -> None:
         if not config.loaded:
             config.load()
@@ -84,6 +92,8 @@ class Http1Protocol(asyncio.Protocol):
         self._state = server_state
         self._limits = limits
         self._refused = refused
+        self._admit = admit
+        self._admission = Admission.FREE
         self._loop = _loop or asyncio.get_running_loop()
         self._backlog = b""  # arrived, not read yet
         self._current: HttpExchange | None = None  # being answered
@@ -91,9 +101,8 @@ class Http1Protocol(asyncio.Protocol):
         self._fault: GatewayError | None = None  # what came last is no request: told after all before it is answered
         self._in_head = True  # the deadline of a head runs; a new connection owes one
         self._closing = False
-        self._unflushed = 0  # bytes that the client had not taken at the last look
+        self._departure: Departure | None = None  # watched for since the client has closed its sending side
         self._receiving = Deadline(self._loop, self._receive_expired)
-        self._sending = Deadline(self._loop, self._send_expired)
         self._defaults = Defaults([])
         self.tasks = server_state.tasks
         self.ending = False
@@ -117,9 +126,17 @@ class Http1Protocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         peers = [_address(transport.get_extra_info(name)) for name in ("peername", "sockname")]
-        self._reader = RequestReader(self._take, self._limits, *peers)
+        limits = self._limits
+        self._reader = RequestReader(self._take, limits, *peers)
+        self._sending = SendWatch(self._loop, self.transport, limits.send_timeout, partial(self.cut, reset=False))
         self._state.connections.add(self)  # type: ignore[arg-type]
-        self._receiving.set(self._limits.head_timeout)
+        if self._admit is not None:
+            self._admission = self._admit(len(self._state.connections))
+        if self._admission is Admission.FULL:
+            self._turn_away()
+        else:
+            crowded = self._admission is Admission.CROWDED
+            self._receiving.set(limits.crowded_timeout if crowded else limits.head_timeout)
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -133,10 +150,32 @@ class Http1Protocol(asyncio.Protocol):
         if self._waiting or reader.reading is not None:
             self.throttle()
 
-    def eof_received(self) -> None:
-        if self._current is not None:
+    def eof_received(self) -> bool:
+        """Whether the connection stays open: for answers to what has arrived whole."""
+        current = self._current
+        if current is None or self._closing:
+            return False  # the transport closes itself
+        if not current.whole:
             self.cut(reset=False)
-        # Else the transport closes itself.
+            return False
+        self._take_no_more(current)
+        self._departure = Departure(self._loop, self.transport, partial(self.cut, reset=False), self._may_interject)
+        return True
+
+    def _may_interject(self) -> bool:
+        """Whether an interim answer is in place now, and is understood."""
+        current = self._current
+        return current is not None and current.silent and current.scope["http_version"] == "1.1"
+
+    def _take_no_more(self, current: HttpExchange) -> None:
+        """The last request that has arrived whole gets the last answer."""
+        reader, waiting = self._reader, self._waiting
+        reader.done = True
+        if reader.reading is not None:
+            reader.reading = None
+            waiting.pop()
+        if self._fault is None:
+            (waiting[-1] if waiting else current).persistent = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state.connections.discard(self)
@@ -144,17 +183,19 @@ class Http1Protocol(asyncio.Protocol):
         self._reader.dispose()
         self._receiving.close()
         self._sending.close()
+        if self._departure is not None:
+            self._departure.close()
 
     def pause_writing(self) -> None:
         self.write_paused = True
         self.writable.clear()
-        self._watch_sending()
+        self._sending.begin()
 
     def resume_writing(self) -> None:
         self.write_paused = False
         self.writable.set()
         if not self._closing:
-            self._sending.clear()
+            self._sending.end()
 
     def shutdown(self) -> None:
         """uvicorn stops: nothing is begun any more. What is being answered is answered."""
@@ -211,12 +252,15 @@ class Http1Protocol(asyncio.Protocol):
         else:
             self.transport.resume_reading()
 
-    def await_body(self) -> None:
-        self._receiving.set(self._limits.body_timeout)
+    def await_body(self, exchange: HttpExchange) -> None:
+        self._receiving.set(exchange.patience(self._limits.body_timeout, self._limits.body_rate))
 
     # -- who is answered
 
     def _take(self, scope: Scope, fields: dict[bytes, bytes], expects: bool, persistent: bool) -> HttpExchange:
+        if self._admission is not Admission.FREE:
+            scope[CROWDED] = True
+            persistent = False
         exchange = HttpExchange(self, scope, fields, expects, persistent)
         if self._current is None:
             self._begin(exchange)
@@ -252,7 +296,8 @@ class Http1Protocol(asyncio.Protocol):
     def refuse(self, error: GatewayError, exchange: HttpExchange) -> None:
         self._state.total_requests += 1
         self._current = None
-        self._say(error, exchange.scope["path"], head_only=exchange.scope["method"] == "HEAD")
+        scope = exchange.scope
+        self.transport.write(refusal.render(error, scope["path"], self.defaults, head_only=scope["method"] == "HEAD"))
         self._end(exchange)
 
     def _refuse(self, error: GatewayError) -> None:
@@ -260,15 +305,14 @@ class Http1Protocol(asyncio.Protocol):
         self._reader.done = True
         if self._refused is not None:
             self._refused(error.reason)
-        self._say(error, "", head_only=False)
+        self.transport.write(refusal.render(error, "", self.defaults, head_only=False))
         self._end(None)
 
-    def _say(self, error: GatewayError, path: str, *, head_only: bool) -> None:
-        request_id = fresh_id()
-        status, headers, body = problem.render(error, path, request_id)
-        headers = [*headers, (REQUEST_ID, request_id), (b"content-length", b"%d" % len(body))]
-        head, _, _ = answers.render(status, headers, self.defaults, head_only, False, False)
-        self.transport.write(head if head_only else head + body)
+    def _turn_away(self) -> None:
+        """At once: to wait for what it asks, or until it has read this, would take what there is too little of."""
+        error = Overloaded("too many connections")
+        self._refuse(error)
+        self._close()
 
     def _abandon(self) -> None:
         """Nobody is left to be answered."""
@@ -287,7 +331,7 @@ class Http1Protocol(asyncio.Protocol):
         read it: only our side is closed, and what comes is thrown away for a moment."""
         all_read = exchange is not None and exchange.whole and not (self._waiting or self._backlog)
         self._abandon()
-        if all_read or not self.transport.can_write_eof():
+        if all_read or self._departure is not None or not self.transport.can_write_eof():
             self._close()
         elif not self.transport.is_closing():
             self._closing = True
@@ -301,7 +345,7 @@ class Http1Protocol(asyncio.Protocol):
         self._reader.done = True
         self.transport.close()
         self._receiving.clear()
-        self._watch_sending()
+        self._sending.begin()
 
     def cut(self, *, reset: bool) -> None:
         self._closing = True
@@ -320,20 +364,12 @@ class Http1Protocol(asyncio.Protocol):
             if current.asking:
                 self._reader.done = True
                 current.fail(RequestTimeout("the body did not come in time"))
+        elif self._admission is not Admission.FREE:
+            self._turn_away()
         elif self._reader.received:
             self._refuse(RequestTimeout("the head of the request did not come in time"))
         else:
             self._close()
-
-    def _watch_sending(self) -> None:
-        self._unflushed = self.transport.get_write_buffer_size()
-        self._sending.set(self._limits.send_timeout)
-
-    def _send_expired(self) -> None:
-        if 0 < self.transport.get_write_buffer_size() < self._unflushed:
-            self._watch_sending()  # slow, but not idle
-        else:
-            self.cut(reset=False)
 
 
 def _address(name: Any) -> tuple[str, int] | None:

@@ -13,8 +13,10 @@ from urllib.parse import unquote
 import httptools
 
 from gateway.errors import GatewayError, HeadTooLarge, RequestError
+from gateway.serving.asgi import PEER
 from gateway.serving.http1 import head
 from gateway.serving.http1.exchange import HttpExchange
+from gateway.serving.wire.forwarding import Peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,12 +40,14 @@ class RequestReader:
     follow."""
 
     __slots__ = (
+        "_authority",
         "_begin",
         "_headers",
         "_host",
         "_limits",
         "_line",
         "_parser",
+        "_peer",
         "_peers",
         "_scope",
         "_target",
@@ -57,6 +61,7 @@ class RequestReader:
         self._begin = begin
         self._limits = limits
         self._peers = (client, server)
+        self._peer = Peer(client[0] if client else None)
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: Headers = []
@@ -64,6 +69,7 @@ class RequestReader:
         # what was valid the last time: most clients send the same again and again
         self._host: bytes | None = None
         self._line: _Line | None = None
+        self._authority = b""  # in the target, where it is one at all
         self._scope: dict[str, Any] = {}
         self.reading: HttpExchange | None = None  # whose body is arriving
         self.received = 0  # bytes of a request that is not whole yet; not those that came with the end of the last one
@@ -145,6 +151,8 @@ class RequestReader:
         if host is None or host != self._host:
             head.check_host(host, version)
             self._host = host
+        if self._authority and host is not None:
+            head.check_authority(self._authority, host)
         scope: Scope = self._scope.copy()
         scope["headers"] = headers
         current = version == "1.1"
@@ -170,7 +178,7 @@ class RequestReader:
         """What the request line alone says."""
         head.check_version(version)
         method = verb.decode()
-        raw_path, query = head.split(method, target)
+        self._authority, raw_path, query = head.split(method, target)
         path = raw_path.decode("ascii")
         return {
             "type": "http",
@@ -184,6 +192,7 @@ class RequestReader:
             "root_path": "",
             "client": self._peers[0],
             "server": self._peers[1],
+            PEER: self._peer,
         }
 
 

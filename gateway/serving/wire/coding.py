@@ -30,7 +30,7 @@ def decoded(body: bytes, coding: bytes, limit: int) -> bytes:
     if name in ("", "identity"):
         return body
     if name not in _WINDOW:
-        raise UnsupportedEncoding(f"the content-encoding {name!r} is not one of {CODINGS}")
+        raise UnsupportedEncoding(f"the content-encoding {name!r} is not one of {CODINGS}", CODINGS)
     largest = min(limit, max(FREE, RATIO * len(body)))
     stream = zlib.decompressobj(_WINDOW[name])
     try:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from gateway.backends import hop
 from gateway.backends.base import Headers
 from gateway.serving.asgi import REQUEST_ID
+from gateway.serving.wire.forwarding import FORWARDING
 
 OURS = b"x-gateway-"
 MOST = 1024  # names to remember: clients choose them
 # Never taken over from a client: they are ours to set, or would let a client speak for the gateway.
-_NOT_FORWARDED = hop.OURS | {REQUEST_ID}
+_NOT_FORWARDED = hop.OURS | FORWARDING | {REQUEST_ID}
 # Never taken over from an upstream: the answer gets its own, and two of them would contradict each other.
 _NOT_PASSED_BACK = frozenset((b"date", REQUEST_ID))
 

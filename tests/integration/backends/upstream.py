@@ -59,7 +59,11 @@ class Peer:
 
     async def request(self) -> Received:
         """The next request; IncompleteReadError once the gateway has closed."""
-        received = Received(*await self._message())
+        return self.took(*await self._message())
+
+    def took(self, head: bytes, body: bytes) -> Received:
+        """Take down a request that the script has read by itself."""
+        received = Received(head, body)
         self._upstream.requests.append(received)
         return received
 

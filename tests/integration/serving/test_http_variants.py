@@ -89,6 +89,8 @@ async def test_headers_that_speak_for_the_gateway_or_the_connection_stay_behind(
         (b"content-length", b"0"),
         (b"host", upstream.authority.encode()),
         (b"non-ascii", b"\xfc"),
+        (b"x-forwarded-host", b"evil"),
+        (b"x-forwarded-proto", b"http"),
         (b"x-user-id", b"me"),
         (b"x_harmless", b"1"),
     ]

@@ -19,6 +19,11 @@ data:
   listen: 0.0.0.0:8080
   workers: 4
   max_body: 16MiB
+  max_connections: 1000
+  max_requests: 256
+  trusted_proxies:
+    - 10.0.0.0/8
+    - "::1"
 admin: {listen: 127.0.0.1:8081}
 metrics: {listen: 127.0.0.1:9090}
 data_dir: var/gateway

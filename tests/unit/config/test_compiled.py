@@ -68,6 +68,17 @@ def planned(loaded: LoadedConfig, states: dict[str, Any]) -> dict[str, EndpointP
     return {endpoint.name: endpoint for endpoint in plan.endpoints}
 
 
+@pytest.mark.parametrize(("written", "connections"), [("1000", 1000), ("auto", 0)])
+def test_workers_learn_what_they_take_from_clients(
+    accepted: Callable[[str], LoadedConfig], valid: str, written: str, connections: int
+) -> None:
+    loaded = accepted(valid.replace("max_connections: 1000", f"max_connections: {written}"))
+    states = running(loaded)
+    plan = compile_plan(loaded.config, loaded.digest, states, NoFiles(), (SigningKey(id=1, secret="00"),), "00")
+    assert (plan.max_body, plan.max_connections, plan.max_requests) == (16 << 20, connections, 256)
+    assert plan.trusted_proxies == ("10.0.0.0/8", "::1/128")
+
+
 def differences(metric: MetricDefinition) -> dict[str, Any]:
     """The fields that are not as they would be by default."""
     plain = asdict(MetricDefinition(name=metric.name, type=metric.type, source=metric.source, increase=metric.increase))

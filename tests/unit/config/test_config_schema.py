@@ -45,6 +45,8 @@ def test_every_key_has_the_value_that_is_written(
         4,
         16 << 20,
     )
+    assert (config.data.max_connections, config.data.max_requests) == (1000, 256)
+    assert [str(network) for network in config.data.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
     assert config.data_dir == path.parent / "var/gateway"
     assert config.store_path == path.parent / "var/other/gateway.db"
     rank, flight = config.endpoints["search-rank"], config.endpoints["flight-delay"]
@@ -76,6 +78,11 @@ def test_a_small_config_has_the_defaults(accepted: Callable[[str], LoadedConfig]
     assert config.endpoints["one"].variants["only"].url == ("http://upstream:8000/base",)
     assert loaded.text == SMALL.encode()
     assert loaded.path == path
+
+
+def test_clients_have_the_defaults(accepted: Callable[[str], LoadedConfig]) -> None:
+    data = accepted(SMALL).config.data
+    assert (data.max_connections, data.max_requests, data.trusted_proxies) == ("auto", 1024, ())
 
 
 def test_metrics_and_experiments_have_the_defaults(accepted: Callable[[str], LoadedConfig], valid: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -52,6 +54,25 @@ class Wire(asyncio.Transport):
         self.eof = False
         self.reading = True
         self.stuck = 0
+        self.left = False  # the other end has closed both ways: it answers what is written with a reset
+        self.looks = 0  # at the socket's error
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self if name == "socket" else default
+
+    def getsockopt(self, level: int, option: int) -> int:
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR)
+        self.looks += 1
+        return errno.EPIPE if self.left and self.writes else 0
+
+    def setsockopt(self, level: int, option: int, value: Any) -> None:
+        pass
+
+    def getsockname(self) -> None:
+        return None
+
+    def getpeername(self) -> None:
+        return None
 
     def write(self, data: Any) -> None:
         assert not self.eof
@@ -118,7 +139,13 @@ class Peer:
         return written
 
     async def leave(self) -> None:
-        """The end of file, and then the transport's own reaction."""
+        """The end of file, then the transport's own reaction, and that of the other end to what is written now."""
+        self.wire.left = True
+        await self.half_close()
+        await advance(0.02)
+
+    async def half_close(self) -> None:
+        """The end of file, and the transport's own reaction."""
         if not self.protocol.eof_received():
             self.wire.close()
         await settle()

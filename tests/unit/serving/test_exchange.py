@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gateway.errors import BodyTooLarge, ClientGone
 from gateway.serving.asgi import DIRECT, Exchange, Headers, Receive, Scope, Send
 from gateway.serving.http1.protocol import Http1Protocol
+from gateway.serving.wire.forwarding import Proxies
 from tests.unit.serving.http1_peer import App, Peer, Script, settle
 
 pytestmark = pytest.mark.anyio
@@ -22,6 +23,7 @@ LAST = b"\r\nx-request-id: r\r\ncontent-length: 2\r\n\r\nok"
 
 class Server:
     draining = False
+    proxies = Proxies()
 
 
 def serving(serve: Callable[[Exchange], Awaitable[None]], server: Server | None = None) -> App:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -78,21 +79,55 @@ async def test_an_application_may_take_its_time() -> None:
     assert not peer.wire.closed
 
 
+def upload(size: int) -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
+
+
+async def receiving(app: Script) -> asyncio.Future[Any]:
+    waiting = asyncio.ensure_future(app.receive())
+    await settle()
+    return waiting
+
+
 async def test_a_body_that_somebody_waits_for_must_come_in_time() -> None:
     app = Script()
     peer = Peer(app)
-    await peer.send(POST)
-    for byte in (b"b", b"o"):
-        waiting = asyncio.ensure_future(app.receive())
-        await settle()
+    await peer.send(upload(1 << 20))
+    for _ in range(2):
+        waiting = await receiving(app)
         await advance(29.9)  # each piece has its own
-        await peer.send(byte)
-        assert (await waiting)["body"] == byte
-    waiting = asyncio.ensure_future(app.receive())
-    await settle()
+        await peer.send(b"x" * 32_768)
+        assert len((await waiting)["body"]) == 32_768
+    waiting = await receiving(app)
     await advance(30)
     with pytest.raises(RequestTimeout):
         await waiting
+
+
+async def test_a_body_at_half_the_least_rate_has_the_idle_limit_and_what_it_has_earned() -> None:
+    app = Script()
+    peer = Peer(app)
+    await peer.send(upload(1 << 20))
+    for _ in range(58):
+        waiting = await receiving(app)
+        await advance(1)
+        await peer.send(b"x" * 512)
+        assert len((await waiting)["body"]) == 512
+    waiting = await receiving(app)
+    await advance(1.5)
+    with pytest.raises(RequestTimeout):
+        await waiting
+
+
+async def test_only_time_in_which_the_client_is_waited_for_counts() -> None:
+    app = Script()
+    peer = Peer(app)
+    await peer.send(upload(64))
+    for _ in range(63):
+        await advance(100)  # the application is at something else
+        waiting = await receiving(app)
+        await peer.send(b"x")
+        assert (await waiting)["body"] == b"x"
 
 
 async def test_an_application_that_leaves_a_late_body_alone_is_answered_for_with_408() -> None:

@@ -1,0 +1,38 @@
+"""What an exchange needs of the connection that carries it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from gateway.errors import GatewayError
+    from gateway.serving.http1.answer import Defaults
+    from gateway.serving.http1.exchange import HttpExchange
+
+
+class Carrier(Protocol):
+    transport: asyncio.Transport
+    tasks: set[asyncio.Task[None]]
+    ending: bool  # the answer that begins now is the last one
+    read_paused: bool
+    write_paused: bool
+    writable: asyncio.Event
+
+    @property
+    def defaults(self) -> Defaults: ...
+
+    def await_body(self, exchange: HttpExchange) -> None:
+        """Somebody waits for more of the body: not for ever."""
+
+    def throttle(self) -> None:
+        """Read on, or do not, as there is room."""
+
+    def answered(self, exchange: HttpExchange) -> None:
+        """The answer is out."""
+
+    def refuse(self, error: GatewayError, exchange: HttpExchange) -> None:
+        """Answer in the place of an application that did not."""
+
+    def cut(self, *, reset: bool) -> None:
+        """Close at once, so that nobody takes half an answer for a whole one."""

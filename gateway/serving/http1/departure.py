@@ -1,0 +1,69 @@
+"""Whether a client that has closed its sending side has left, or still waits for its answer.
+
+Both look alike until something is written: whoever has left answers with a reset, which a socket at its end of file
+keeps to itself until it is asked. So it is asked, after an interim answer, which a client has to skip even if it did
+not expect one (RFC 9110 15.2), and from time to time while an answer is sent. What forwards TCP takes the first thing
+written to a client that has left, and only the second is answered with a reset: hence two interim answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from gateway.timer import LazyTimer
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+SOON = (0.02, 0.08, 0.4, 0.05, 0.45)  # seconds between the first looks: a reset comes after one round trip
+AGAIN = 3  # looks after which the second interim answer is written
+LATER = 1.0  # seconds between later looks: what is written of an answer is answered with a reset as well
+
+
+class Departure:
+    """Calls `gone()` once the other end is seen to have left. `silent` tells whether nothing of an answer has been
+    written yet, to a client that knows interim ones."""
+
+    __slots__ = ("_gone", "_looks", "_silent", "_timer", "_transport")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        gone: Callable[[], None],
+        silent: Callable[[], bool],
+    ) -> None:
+        self._transport = transport
+        self._gone = gone
+        self._silent = silent
+        self._looks = 0
+        self._timer = LazyTimer(loop, self._look)
+        self._ask()
+        self._timer.wake(loop.time() + SOON[0])
+
+    def close(self) -> None:
+        """For good; the owner's methods are let go."""
+        self._timer.close()
+        self._gone, self._silent = _nothing, bool
+
+    def _ask(self) -> None:
+        if self._silent():
+            self._transport.write(CONTINUE)
+
+    def _look(self, now: float) -> float | None:
+        if _was_reset(self._transport):
+            self._gone()
+            return None
+        self._looks += 1
+        if self._looks == AGAIN:
+            self._ask()
+        return now + (SOON[self._looks] if self._looks < len(SOON) else LATER)
+
+
+def _was_reset(transport: asyncio.Transport) -> bool:
+    connection = transport.get_extra_info("socket")
+    return connection is not None and connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
+
+def _nothing() -> None:
+    return None
