@@ -116,6 +116,21 @@ SPOOL_FAILURES = Metric(
 BREAKER_OPENED = Metric(
     "gateway_breaker_opened", "counter", ("endpoint", "variant"), "Times that a worker's breaker opened."
 )
+DEATHS = Metric(
+    "gateway_worker_deaths",
+    "counter",
+    ("signal",),
+    "Workers that ended unasked, by the signal that ended them; exit if none did, unknown if nobody saw it.",
+)
+MODEL_CRASHES = Metric(
+    "gateway_model_crashes",
+    "counter",
+    ("endpoint", "variant"),
+    "Workers that crashed in native code while this model ran or was loaded; it need not have been the one to blame.",
+)
+RECYCLED = Metric(
+    "gateway_workers_recycled", "counter", (), "Workers replaced because they had grown beyond data.max_memory."
+)
 
 WORKER_METRICS = {
     metric.name: metric
@@ -135,6 +150,9 @@ WORKER_METRICS = {
         SHADOW_REQUESTS,
         SPOOL_FAILURES,
         BREAKER_OPENED,
+        DEATHS,
+        MODEL_CRASHES,
+        RECYCLED,
     )
 }
 
