@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
 
-from gateway.backends.onnx import digest
+from gateway.backends.onnx import digest, load
+from gateway.backends.onnx.batching import LARGE
 from tests.faults import crashing_node
 from tests.faults.crashing_worker import CRASHES
 from tests.integration.process.conftest import EXPERIMENT, FIXED, HEAD
 from tests.integration.process.node import MODELS, Load, Node, running, wait_for
+from tests.integration.process.test_model_swap import SECOND
+from tests.unit.backends import tiny_onnx
+from tests.unit.backends.models import resident, unload, within
 
 FLIGHT = "flight-delay"
 BOOSTED, LOGISTIC, TWIN = (digest(MODELS / f"{name}.onnx") for name in ("boosted", "logistic", "twin"))
@@ -147,3 +156,80 @@ def test_m6_a_model_that_crashes_who_loads_it_is_given_up_after_two(tmp_path: Pa
         assert gateway.split() == pytest.approx({"logistic": 0.8, "twin": 0.2})
         assert gateway.workers() == workers
         assert gateway.counted("boosted") == 2
+
+
+@pytest.mark.process
+def test_m6_a_model_that_crashes_the_control_process_is_refused_and_the_last_config_stays(tmp_path: Path) -> None:
+    with crashing(tmp_path, FIXED, f"read {BOOSTED}") as gateway, Load(gateway.node) as load:
+        node, workers = gateway.node, gateway.workers()
+        load.more(20)
+        node.edit("logistic.onnx", "boosted.onnx")
+        wait_for(lambda: _problems(node), "the refusal", 30)
+        assert "brought down the control process 2 times" in _problems(node)[0]
+        load.more(20)
+        assert load.failures() == {}
+        assert gateway.workers() == workers
+        assert gateway.split() == pytest.approx({"logistic": 0.8, "twin": 0.2})
+
+
+def _problems(node: Node) -> list[str]:
+    """Why the config was refused, once somebody is there to tell."""
+    try:
+        problems: list[str] = node.status()["config"]["problems"]
+    except httpx.HTTPError:
+        return []
+    return problems
+
+
+@pytest.mark.anyio
+async def test_m7_a_large_request_gives_back_the_memory_that_its_run_took(tmp_path: Path) -> None:
+    """In between lies a matrix of half a GiB; kept, it would be there for good."""
+    model = load(tiny_onnx.heavy(tmp_path / "m.onnx", 1 << 20), "")
+    rows = np.ones((8192, tiny_onnx.FEATURES), np.float32)
+    assert rows.size > LARGE
+    try:
+        before = resident()
+        for _ in range(2):
+            await model.infer({"features": rows}, within(60))
+        assert resident() < before + (64 << 20)
+    finally:
+        unload(model)
+
+
+@pytest.mark.process
+def test_m7_a_worker_that_grows_too_large_gives_way_to_another_without_a_lost_request(tmp_path: Path) -> None:
+    """Two grow at once; one leaves, and the next no sooner than a minute later."""
+    config = tmp_path / "gateway.yaml"
+    shutil.copyfile(MODELS / "logistic.onnx", tmp_path / "one.onnx")
+    config.write_text(HEAD.replace("workers: 2", "workers: 2, max_memory: 192MiB") + FIXED + SECOND)
+    with running(config, workers=2) as node, Load(node) as load:
+        load.more(20)
+        before = node.child("gateway.worker")
+        tiny_onnx.heavy(tmp_path / "one.onnx", 256 << 20)
+        node.client.post(node.url("admin", "/-/reload"), timeout=60).raise_for_status()
+        wait_for(lambda: node.metrics().get("gateway_workers_recycled_total") == 1, "one has given way", 60)
+        wait_for(lambda: len(node.status()["workers"]) == 2 and node.converged(), "another is there", 60)
+        load.more(50)
+        assert load.failures() == {}
+        assert len(set(before) & set(node.child("gateway.worker"))) == 1, "one at a time"
+        assert node.total("gateway_worker_deaths_total") == 0
+        assert "holds more than" in node.log
+
+
+def test_m8_a_model_has_the_threads_that_it_was_given_and_they_sleep(tmp_path: Path) -> None:
+    """Beside its own, which waits for requests: with spinning threads, idle models would take the cores."""
+    path = tiny_onnx.heavy(tmp_path / "m.onnx", 1 << 20)
+    before = threads()
+    models = [load(path, "", threads=number) for number in (1, 3)]
+    try:
+        assert len(threads() - before) == (1 + 0) + (1 + 2)  # the caller of a run is one of them
+        began = time.process_time()
+        time.sleep(0.2)
+        assert time.process_time() - began < 0.1
+    finally:
+        for model in models:
+            unload(model)
+
+
+def threads() -> set[str]:
+    return set(os.listdir("/proc/self/task"))
