@@ -44,13 +44,13 @@ class Child:
 
     def start(self, spawn: Spawn, common: tuple[int, ...], now: float) -> None:
         """The descriptors are inherited, those in `common` too."""
+        self.started = now
         self.process = subprocess.Popen(
             [sys.executable, "-m", spawn.module, msgspec.json.encode(spawn.settings).decode()],
             pass_fds=(*spawn.descriptors, *common),
             stdin=subprocess.DEVNULL,
         )
         self.spool = spawn.spool
-        self.started = now
         self.starts += 1
 
     def ended(self) -> int | None:

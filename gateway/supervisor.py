@@ -182,7 +182,11 @@ class Supervisor:
     def _spawn(self, child: Child, now: float) -> None:
         spawn = self._control() if child.name == "control" else self._worker()
         # With the lock's descriptor the data directory stays taken until the last child has left.
-        child.start(spawn, (self._lifeline[0], self._lock), now)
+        try:
+            child.start(spawn, (self._lifeline[0], self._lock), now)
+        except OSError as error:  # no memory, no process number left: that may pass
+            log.error("%s cannot be started: %s", child.name, error)  # noqa: TRY400 - the line says it all
+            child.rest(now)
 
     def _control(self) -> Spawn:
         admin, metrics = self._sockets["admin"].fileno(), self._sockets["metrics"].fileno()

@@ -107,17 +107,21 @@ def children(supervisor: int, module: str) -> list[int]:
 
 @contextmanager
 def running(
-    config: Path, *, workers: int, module: str = "gateway.cli", environment: Mapping[str, str] = {}, **how: Any
+    config: Path,
+    *,
+    workers: int,
+    module: str = "gateway.cli",
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] = {},
 ) -> Iterator[Node]:
-    """Start a node on a config whose ports are 0; stop it by its id at the end. `how` is for `Popen`."""
+    """Start a node on a config whose ports are 0; stop it by its id at the end. `prefix` is what execs it."""
     with config.with_name("gateway.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, "serve", "--config", str(config), "--shutdown-delay", "0.2"],
+            [*prefix, sys.executable, "-m", module, "serve", "--config", str(config), "--shutdown-delay", "0.2"],
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "GATEWAY_LOG_FORMAT": "json", **environment},
-            **how,
         )
     with httpx.Client(trust_env=False, timeout=10.0) as client:
         node = Node(config, process, client)
