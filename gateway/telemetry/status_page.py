@@ -30,7 +30,7 @@ from gateway.telemetry import metrics
 log = logging.getLogger(__name__)
 
 MAGIC = b"ABGPAGE1"
-SLOTS = 4096
+SLOTS = 8192  # 50 experiments of 4 variants each need 5,500
 DIRECTORY_BYTES = 512 << 10
 _WORDS = 32  # fixed words, the magic among them
 _DIRECTORY_AT = 8 * (_WORDS + SLOTS)
