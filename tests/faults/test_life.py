@@ -24,6 +24,7 @@ import httpx
 import msgspec
 import pytest
 
+from benchmarks import bench_reload
 from gateway.clock import SystemClock
 from gateway.config.load import load
 from gateway.control import ControlPlane
@@ -149,6 +150,14 @@ def test_l4_workers_killed_for_want_of_memory_are_counted_and_no_model_is_blamed
     assert node.status()["endpoints"]["flight-delay"]["split"] == pytest.approx({"logistic": 0.5, "boosted": 0.5})
     assert sum(load.failures().values()) <= 2 * 4, "no more than each client had in flight"
     users.check_nobody_moved()
+
+
+def test_f6_edits_and_promotions_fail_no_request_and_move_nobody_whom_they_do_not_concern(tmp_path: Path) -> None:
+    """The short form of `make prove ARGS="--only reload"`."""
+    result = bench_reload.measure(tmp_path, changes=6, rate=100)
+    assert result["failures"] == []
+    assert (result["by_another_variant"], result["moved_by_unrelated_edits"], result["promotions"]) == (0, 0, 3)
+    assert result["certain"] > 100
 
 
 @pytest.mark.parametrize("seed", range(2))
