@@ -14,7 +14,7 @@ from gateway.config.scalars import shown
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
-LISTEN = r"unix:(/[!-~]{1,106})|(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})"  # unix(7): 107 bytes
+LISTEN = r"(?:unix:(/[!-~]{1,106})|(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5}))"  # unix(7): 107 bytes
 URL = r"https?://[^\s/@?#]+(/[^\s?#]*)?"
 STORE = r"sqlite:///[^?#]+"
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?")
