@@ -3,6 +3,7 @@
 demo-http    every scenario over real HTTP, through `gateway demo --json`
 demo-clock   the same through the same composition roots under a fake clock, over many more seeds
 traps        the recipes that fool other tests, through evidence, verdict and policy (`traps`), kept likewise
+reload       edits and promotions under load: no failed request, nobody moved whom they do not concern
 statistics   the goals of `gateway.stats` by simulation (`stats_plan`), kept as long as its code stays the same
 """
 
@@ -14,21 +15,23 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
 from benchmarks import stats_plan
 from benchmarks.bench_tables import bench_table
 from benchmarks.results_file import ROOT, Case, ResultsFile
-from benchmarks.tables import SCENARIOS, endings_table, statistics_table, traps_table
+from benchmarks.tables import SCENARIOS, endings_table, reload_table, statistics_table, traps_table
 
 BENCHES = ("proxy", "onnx", "openai", "flat")
-PROOFS = ("statistics", "traps", "demo-clock", "demo-http")
+PROOFS = ("statistics", "traps", "reload", "demo-clock", "demo-http")
 README = ROOT / "README.md"
 TRAPS = ROOT / "tests" / "statistical" / "README.md"
 TRAPS_CODE = ("gateway/stats/*.py", "gateway/evidence/*.py", "gateway/release/*.py", "tests/statistical/*.py")
 STATISTICS_CODE = ("gateway/stats/*.py", "benchmarks/stats_*.py")
 _KEPT = ("decision", "stage", "units", "challenger_units", "harmed_share", "failed_requests", "reason", "seconds")
+RELOADS, RATE = 100, 500  # changes; requests a second
 _TIMED = ("G13",)
 """Goals that measure time: they run alone, after the others."""
 
@@ -47,6 +50,8 @@ def main(http_seeds: int, clock_seeds: int, only: str | None, jobs: int, skip: t
             prove_statistics(jobs, skip)
         if only in (None, "traps"):
             prove_traps()
+        if only in (None, "reload"):
+            prove_reload()
         if only in (None, "demo-clock"):
             _run("demo-clock", clock_seeds, _under_fake_clock)
         if only in (None, "demo-http"):
@@ -55,6 +60,7 @@ def main(http_seeds: int, clock_seeds: int, only: str | None, jobs: int, skip: t
         ("prove", README, endings_table),
         ("statistics", README, statistics_table),
         ("traps", TRAPS, traps_table),
+        ("reload", README, reload_table),
         *((name, README, partial(bench_table, name)) for name in BENCHES),  # `make bench` measures them
     ]
     for mark, page, table in tables:
@@ -83,6 +89,15 @@ def prove_traps() -> None:
     results = ResultsFile[Case]("traps", code=TRAPS_CODE)
     results.load()
     results.run(traps.CASES, lambda name: traps.CASES[name](), _say)
+
+
+def prove_reload() -> None:
+    from benchmarks.bench_reload import measure
+
+    results = ResultsFile[Case]("reload", code=("gateway/**/*.py", "benchmarks/bench_reload.py"))
+    results.load()
+    with TemporaryDirectory(prefix="reload-") as folder:
+        results.run([f"{RELOADS} changes"], lambda _: measure(Path(folder), RELOADS, RATE), _say)
 
 
 def _say(line: str) -> None:
