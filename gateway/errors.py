@@ -176,6 +176,7 @@ class BackendError(_Explained):
     status = 502
     reason = "backend_failed"
     kind: ClassVar[str] = "failed"
+    tries: int = 1  # how often the request was sent, or was tried to
 
 
 class BackendTimeout(BackendError):
@@ -205,6 +206,7 @@ class OutOfDescriptors(_Explained):
 class BreakerOpen(BackendUnavailable):
     reason = "breaker_open"
     kind = "breaker"
+    tries = 0
 
 
 class BadOutput(BackendError):

@@ -13,8 +13,8 @@ from typing import Literal
 
 import msgspec
 
-SCHEMA = 2
-READABLE = frozenset((1, 2))  # fields were only added since 1, at the end, with defaults
+SCHEMA = 3
+READABLE = frozenset((1, 2, 3))  # fields were only added since 1, at the end, with defaults
 SEQUENCE_BITS = 40  # a decision id is (spool number << SEQUENCE_BITS) | sequence: 63 bits, ascending per spool
 FORCED = 1  # flag: the variant was named by an authorised caller, so the unit has no vote
 
@@ -54,6 +54,7 @@ class Completion(msgspec.Struct, frozen=True, array_like=True, tag="c", gc=False
     total_us: int
     error: str = ""
     prediction: float | None = None  # what the variant in `served` predicted, where a metric scores it
+    tries: int = 1  # of the assigned variant, the first among them; 0 where its breaker let none through
 
 
 class Shadow(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False):

@@ -16,7 +16,7 @@ import msgspec
 
 from gateway.errors import GatewayError
 
-SCHEMA = 3
+SCHEMA = 4
 HASH_SPACE = 1 << 64  # assignment hashes are integers in [0, HASH_SPACE)
 PREPARED_AT_ONCE = 32  # models that one plan prepares, at most; no endpoint has more, other endpoints wait
 
@@ -37,8 +37,16 @@ class _Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Common traits of every part of a plan: immutable, strict, built by keyword."""
 
 
+class CheckPlan(_Value, frozen=True, kw_only=True):
+    """An active health check of the replicas of an upstream. Times in seconds."""
+
+    path: str
+    interval: float
+    timeout: float
+
+
 class VariantPlan(_Value, frozen=True, kw_only=True):
-    """One model behind an endpoint. Exactly one of `onnx` and `url` is set."""
+    """One model behind an endpoint. Exactly one of `onnx` and `urls` is set."""
 
     name: str
     role: Role
@@ -47,13 +55,17 @@ class VariantPlan(_Value, frozen=True, kw_only=True):
     digest: str = ""  # sha256 of the artifact, hex
     threads: int = 1  # of the model, in each worker
     max_batch: int = 64  # rows that one run may take together; 1 is one request at a time
-    url: str = ""
-    ca: str = ""  # absolute path of a PEM file: the authorities that an https:// url's certificate may be signed by
-    idempotent: bool = False  # an HTTP request that may be repeated on the champion
+    urls: tuple[str, ...] = ()  # of the replicas of an HTTP upstream
+    ca: str = ""  # absolute path of a PEM file: the authorities that an https:// upstream is trusted by
+    idempotent: bool = False  # an HTTP request that may be repeated
     model: str = ""  # its name at the upstream; "" where the client's name stays
     headers: tuple[tuple[str, str], ...] = ()  # set on every request to the upstream, in place of the client's
-    idle_timeout: float = 30.0  # seconds between two pieces of an answer that is passed on while it comes
-    stream_timeout: float = 300.0  # seconds that such an answer may take behind its head
+    connect_timeout: float = 1.0  # seconds
+    first_byte_timeout: float | None = None  # seconds, of each try
+    idle_timeout: float = 30.0  # seconds between two pieces of an answer
+    stream_timeout: float = 300.0  # seconds that a body passed on while it comes may take
+    retries: int = 1  # at most, of one request
+    check: CheckPlan | None = None  # active health checks
 
 
 class SegmentPlan(_Value, frozen=True, kw_only=True):
@@ -176,8 +188,9 @@ class Plan(_Value, frozen=True, kw_only=True):
 def backend_key(endpoint: str, variant: VariantPlan) -> BackendKey:
     """Everything that makes a backend what it is: where something of it changes, another backend is needed."""
     model = variant.digest, variant.onnx, variant.threads, variant.max_batch
-    upstream = variant.url, variant.ca, variant.headers, variant.idempotent, variant.idle_timeout
-    return (endpoint, variant.name, *model, *upstream)
+    upstream = variant.urls, variant.ca, variant.headers, variant.idempotent, variant.retries, variant.check
+    times = variant.connect_timeout, variant.first_byte_timeout, variant.idle_timeout, variant.stream_timeout
+    return (endpoint, variant.name, *model, *upstream, *times)
 
 
 def models(endpoints: Iterable[EndpointPlan]) -> Iterator[PreparedPlan]:

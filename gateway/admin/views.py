@@ -9,11 +9,10 @@ import msgspec
 
 from gateway import __version__
 from gateway.evidence.report import OVERALL, WATCH
-from gateway.plan import HASH_SPACE, shares
 from gateway.release.controller import Controller
 from gateway.release.intake import ReloadStatus
 from gateway.release.policy import permitted
-from gateway.release.state import Decision, ReleaseState
+from gateway.release.state import Decision, ReleaseState, shares_of
 from gateway.release.view import Rules
 from gateway.store.base import LedgerRow
 from gateway.telemetry import metrics
@@ -51,32 +50,34 @@ def status(controller: Controller, reload: ReloadStatus, now_us: int) -> dict[st
         "store": {"ok": not controller.store_error, "error": controller.store_error},
         "step": controller.engine.step_number,
         "lag_seconds": max(0.0, (now_us - controller.engine.seen_through) / 1e6),
-        "endpoints": {name: _endpoint(controller, name, now_us) for name in controller.loaded.config.endpoints},
+        "endpoints": _endpoints(controller, now_us),
     }
 
 
-def _endpoint(controller: Controller, name: str, now_us: int) -> dict[str, Any]:
-    state = controller.states[name]
-    view: dict[str, Any] = {
-        "status": state.status,
-        "champion": state.champion,
-        "split": _split(controller, name),
-        "preparing": [
-            {"variant": one.variant, "loaded": one.loaded, "workers": one.workers, "errors": list(one.errors)}
-            for one in controller.health.preparations(controller.plan)
-            if one.endpoint == name
-        ],
-    }
-    if state.experiment:
-        view["experiment"] = _experiment(controller, name, now_us)
-    return view
+def _endpoints(controller: Controller, now_us: int) -> dict[str, dict[str, Any]]:
+    splits = _splits(controller)
+    preparing: dict[str, list[dict[str, Any]]] = {}
+    for one in controller.health.preparations(controller.plan):
+        told = {"variant": one.variant, "loaded": one.loaded, "workers": one.workers, "errors": list(one.errors)}
+        preparing.setdefault(one.endpoint, []).append(told)
+    views: dict[str, dict[str, Any]] = {}
+    for name in controller.loaded.config.endpoints:
+        state = controller.states[name]
+        view = views[name] = {
+            "status": state.status,
+            "champion": state.champion,
+            "split": splits.get(name, {}),
+            "preparing": preparing.get(name, []),
+        }
+        if state.experiment:
+            view["experiment"] = _experiment(controller, name, now_us)
+    return views
 
 
-def _split(controller: Controller, name: str) -> dict[str, float]:
-    """As workers serve it, which may be less than what was decided: models are loaded first. Empty for nothing yet."""
+def _splits(controller: Controller) -> dict[str, dict[str, float]]:
+    """As workers serve them, which may be less than what was decided, or nothing yet: models are loaded first."""
     endpoints = controller.plan.endpoints if controller.plan is not None else ()
-    slots = next((endpoint.slots for endpoint in endpoints if endpoint.name == name), None)
-    return {} if slots is None else {variant: width / HASH_SPACE for variant, width in shares(slots).items()}
+    return {endpoint.name: shares_of(endpoint.slots) for endpoint in endpoints}
 
 
 def _experiment(controller: Controller, name: str, now_us: int) -> dict[str, Any]:
@@ -153,8 +154,9 @@ def samples(controller: Controller, reload: ReloadStatus, now_us: int) -> Iterat
         yield metrics.FACTS, (kind,), count
     yield metrics.SPOOL_DAMAGE, ("torn",), controller.engine.shipped.torn
     yield metrics.SPOOL_DAMAGE, ("quarantined",), len(controller.engine.shipped.quarantined)
+    splits = _splits(controller)
     for name in controller.loaded.config.endpoints:
-        for variant, share in _split(controller, name).items():
+        for variant, share in splits.get(name, {}).items():
             yield metrics.SPLIT, (name, variant), share
         if controller.states[name].experiment:
             yield from _experiment_samples(controller, name)

@@ -10,7 +10,7 @@ All arithmetic is in integers; shares are exact decimals.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from fractions import Fraction
 
@@ -40,6 +40,15 @@ def owner(slots: tuple[Slot, ...], point: int) -> str:
     return slots[bisect_right(slots, point, key=lambda slot: slot.start) - 1].variant
 
 
+def joined(slots: Iterable[Slot]) -> tuple[Slot, ...]:
+    """The same split with neighbours of one variant as one slot."""
+    found: list[Slot] = []
+    for slot in slots:
+        if not found or found[-1].variant != slot.variant:
+            found.append(slot)
+    return tuple(found)
+
+
 def resize(
     slots: tuple[Slot, ...], champion: str, widths: Mapping[str, int], origins: Mapping[str, int]
 ) -> tuple[Slot, ...]:
@@ -58,7 +67,7 @@ def resize(
     by_change = sorted(widths, key=lambda variant: (widths[variant] - _held(pieces, variant), variant))
     for variant in by_change:
         pieces = _fit(pieces, champion, variant, widths[variant], origins[variant])
-    return _slots(pieces)
+    return joined(Slot(start=start, variant=variant) for start, _, variant in sorted(pieces))
 
 
 _Piece = tuple[int, int, str]  # start, end (exclusive), variant
@@ -103,11 +112,3 @@ def _clockwise(pieces: list[_Piece], start: int) -> list[_Piece]:
         if part[0] < part[1]
     ]
     return sorted(split, key=lambda piece: (piece[0] - start) % HASH_SPACE)
-
-
-def _slots(pieces: list[_Piece]) -> tuple[Slot, ...]:
-    merged: list[Slot] = []
-    for start, _, variant in sorted(pieces):
-        if not merged or merged[-1].variant != variant:
-            merged.append(Slot(start=start, variant=variant))
-    return tuple(merged)

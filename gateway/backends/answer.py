@@ -45,11 +45,11 @@ class AnswerReader:
         "_parts",
         "_persistent",
         "_size",
-        "_status",
         "_stray",
         "_until_eof",
         "_whole",
         "received",
+        "status",
         "streams",
     )
 
@@ -66,7 +66,7 @@ class AnswerReader:
         self._parts: list[bytes] = []
         self._fault: BackendError | None = None
         self._size = 0
-        self._status = 0  # 0 until the head of the final answer is whole: 1xx heads do not count
+        self.status = 0  # 0 until the head of the final answer is whole: 1xx heads do not count
         self._bodiless = bodiless
         self._whole = whole
         self._persistent = False
@@ -101,7 +101,7 @@ class AnswerReader:
         return self._until_eof
 
     def answer(self, rest: Body | None = None) -> Answer:
-        return Answer(self._status, self._headers, self.take(), rest)
+        return Answer(self.status, self._headers, self.take(), rest)
 
     def take(self) -> bytes:
         """What has come of the body since it was last taken."""
@@ -129,7 +129,7 @@ class AnswerReader:
     def progress(self) -> str:
         if not self.received:
             return "nothing received"
-        return f"{self._size} bytes of the body received" if self._status else "head unfinished"
+        return f"{self._size} bytes of the body received" if self.status else "head unfinished"
 
     # -- callbacks of httptools.HttpResponseParser; an exception in one stops the parser
 
@@ -138,7 +138,7 @@ class AnswerReader:
             self._stray = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._status:
+        if self.status:
             return  # a trailer, or the head of an answer to nothing
         name = name.lower()
         (self._framing if name in FRAMED else self._headers).append((name, value))
@@ -152,13 +152,18 @@ class AnswerReader:
             if status == 101:
                 self._refuse(ProtocolFault("101 Switching Protocols, which nobody asked for"))
             return
-        self._status = status
+        self.status = status
         self._persistent = self._parser.should_keep_alive()
         length = self._delimit(keeps_length=self._bodiless or status == 304)
         if self._bodiless:
             self._complete = True
-        elif not self._whole:
+        elif self._whole:
+            if length is not None and length > self._limits.body:
+                self._refuse(BodyTooLarge(f"{length} bytes of body, the limit is {self._limits.body}"))
+        else:
             self.streams = length is None or length > HELD
+            if length is not None and self.streams:
+                self._headers.append((b"content-length", b"%d" % length))
 
     def _check_head(self) -> None:
         limit = self._limits.head
@@ -203,7 +208,7 @@ class AnswerReader:
         self._parts.append(body)
 
     def on_message_complete(self) -> None:
-        if self._status:
+        if self.status:
             self._complete = True
         else:
             self._headers, self._framing = [], []

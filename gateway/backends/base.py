@@ -8,12 +8,23 @@ logs and metrics use: connect, deadline, incomplete, protocol, output.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Protocol, TypeAlias
+from math import inf
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]  # names in lower case
 Upload: TypeAlias = AsyncIterator[bytes]  # the rest of a request's body, as it comes from the client
+
+
+class Timeouts(NamedTuple):
+    """Of an upstream, in seconds; a call has a deadline of its own beside them."""
+
+    connect: float = 1.0  # name, TCP and TLS together
+    first_byte: float = inf  # from the whole request to the first byte of the answer
+    idle: float = 30.0  # between two pieces of an answer
+    upload: float = 300.0  # for the body of a request that is passed on while it comes
+    keepalive: float = 4.0  # of an idle connection; below the 5 s after which uvicorn, the commonest upstream, closes
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -44,21 +55,22 @@ class Body(Protocol):
 
 class Answer(msgspec.Struct, gc=False):
     """What came back, of whatever status. `headers` are end-to-end only; content-length is among them only
-    where the body cannot tell it (HEAD, 304)."""
+    where the body cannot tell it (HEAD, 304), or not yet (`rest`)."""
 
     status: int
     headers: Headers
     body: bytes
     rest: Body | None = None  # what follows `body`; None: `body` is whole
+    tries: int = 1  # how often the request was sent, or was tried to
 
 
 class Backend(Protocol):
     async def call(self, request: Request, deadline: float) -> Answer:
         """Answer before `deadline` (seconds of the loop's clock) or raise a BackendError.
 
-        A streamed answer is one once its head is here. RequestTimeout if at the deadline it is `upload` that keeps
-        the upstream waiting. What `upload` raises passes through unchanged; it is not read any more once this has
-        returned."""
+        A streamed answer is one once its head is here. With an `upload` the time until the deadline begins when that
+        has ended; RequestTimeout if it does not end. What `upload` raises passes through unchanged; it is not read any
+        more once this has returned."""
 
     async def close(self) -> None:
         """Take no more calls and keep nothing open for later; calls under way may finish."""

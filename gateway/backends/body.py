@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.backends.faults import Incomplete
+from gateway.backends.faults import GivenUp
 from gateway.errors import BackendTimeout, ClientGone
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class StreamedBody:
             self._waiter = None
 
     def close(self) -> None:
-        given_up = Incomplete("the rest of the answer was given up")
+        given_up = GivenUp("the rest of the answer was given up")
         if self._source is not None:
             self._source.fail(given_up)
         elif self._pieces:

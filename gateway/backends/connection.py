@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, cast
 
 from gateway.backends.answer import AnswerReader
 from gateway.backends.body import StreamedBody
-from gateway.backends.faults import Incomplete, Unanswered
-from gateway.errors import BackendError, BackendTimeout, GatewayError, RequestTimeout
+from gateway.backends.deadlines import Deadlines
+from gateway.backends.faults import GivenUp, Incomplete, Unanswered
+from gateway.errors import BackendError, ClientGone, GatewayError
 from gateway.timer import LazyTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from gateway.backends.answer import Limits
-    from gateway.backends.base import Answer, Body, Request
+    from gateway.backends.base import Answer, Body, Request, Timeouts
 
 COALESCED = 65536  # a body up to this size is copied behind its head, to leave in one piece
 LAST_CHUNK = b"0\r\n\r\n"
@@ -35,20 +36,21 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_closed",
-        "_deadline",
+        "_deadlines",
         "_drained",
         "_ended",
         "_full",
         "_future",
-        "_idle_timeout",
         "_loop",
         "_reader",
+        "_timeouts",
         "_timer",
         "_transport",
-        "_uploading",
+        "address",
         "idle_since",
         "reusable",
         "served",
+        "streamed",
     )
 
     def __init__(
@@ -56,24 +58,26 @@ class Connection(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
         limits: Limits,
         ended: Callable[[Connection], None],
-        idle_timeout: float,
+        timeouts: Timeouts,
+        address: str = "",
     ) -> None:
         self._loop = loop
         self._reader = AnswerReader(limits)
         self._ended = ended
-        self._idle_timeout = idle_timeout
+        self._timeouts = timeouts
         self._transport: asyncio.Transport | None = None
         self._future: asyncio.Future[Answer] | None = None  # of the exchange under way, until it has an answer
         self._body: StreamedBody | None = None  # then, if that is streamed, until it is whole
         self._timer = LazyTimer(loop, self._due)
-        self._deadline = 0.0
-        self._uploading = False  # the request is not whole
+        self._deadlines = Deadlines(timeouts)
         self._full = False  # the transport's buffer
         self._drained: asyncio.Future[None] | None = None
         self._closed = False
         self.reusable = False  # only between a cleanly ended exchange and the next
         self.idle_since = 0.0
         self.served = 0
+        self.address = address
+        self.streamed: bool | None = None  # whether the last answer was streamed to a good end; None: nothing to tell
 
     def __repr__(self) -> str:
         state = "closed" if self.gone else "busy" if self.busy else "idle"
@@ -94,6 +98,7 @@ class Connection(asyncio.Protocol):
         """Write a request, or what is here of one with an upload; the future settles with its answer or an error.
         It is for whoever waits for it to `give_up` if it does not."""
         self.reusable = False
+        self.streamed = None
         self._future = future = self._loop.create_future()
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -101,17 +106,15 @@ class Connection(asyncio.Protocol):
             return future
         self._reader.begin(bodiless=request.method == b"HEAD", whole=request.whole)
         body = request.body
-        if request.upload is not None:
-            self._uploading = True
-            if body and request.length is None:
-                body = b"".join(chunk(body))
+        if body and request.upload is not None and request.length is None:
+            body = b"".join(chunk(body))
         if len(body) <= COALESCED:
             transport.write(head + body)
         else:
             transport.write(head)
             transport.write(body)
-        self._deadline = deadline
-        self._timer.wake(deadline)
+        at = self._deadlines.begin(self._loop.time(), deadline, uploading=request.upload is not None)
+        self._timer.wake(at)
         return future
 
     async def write(self, parts: Iterable[bytes]) -> None:
@@ -125,7 +128,7 @@ class Connection(asyncio.Protocol):
 
     def uploaded(self) -> None:
         """The request is whole."""
-        self._uploading = False
+        self._deadlines.uploaded(self._loop.time())
 
     def give_up(self, future: asyncio.Future[Answer]) -> None:
         """Nobody waits for this answer any more; nothing happens if its exchange has ended."""
@@ -141,6 +144,7 @@ class Connection(asyncio.Protocol):
             future.set_exception(error)
         if body is not None:
             body.end(error)
+            self.streamed = None if isinstance(error, GivenUp | ClientGone) else False
         self._close()
         if future is not None or body is not None:
             self._ended(self)
@@ -163,18 +167,13 @@ class Connection(asyncio.Protocol):
         if not self.busy:
             return None  # the next request sets the timer
         try:
-            return self._check(now) if self._body is None else self._body.check(now)
+            if self._body is not None:
+                return self._body.check(now)
+            reader = self._reader
+            return self._deadlines.check(now, begun=reader.received > 0, progress=reader.progress)
         except GatewayError as error:
             self.fail(error)
             return None
-
-    def _check(self, now: float) -> float:
-        """The deadline, if the timer was set for an earlier request, which has been answered."""
-        if now >= self._deadline:
-            if self._uploading and not self._full:  # all that came of the request has been taken
-                raise RequestTimeout("the body was not whole by the deadline of the answer")
-            raise BackendTimeout(f"no whole answer by the deadline ({self._reader.progress})")
-        return self._deadline
 
     # -- the answer
 
@@ -191,10 +190,10 @@ class Connection(asyncio.Protocol):
         if future.done():
             self.abort()
             return
-        self._body = StreamedBody(self, self._loop, self._idle_timeout)
+        self._body = StreamedBody(self, self._loop, self._timeouts.idle)
         self._future = None
         future.set_result(self._reader.answer(self._body))
-        self._timer.wake(self._loop.time() + self._idle_timeout)
+        self._timer.wake(self._loop.time() + self._timeouts.idle)
 
     def _pass_on(self, body: StreamedBody, *, whole: bool) -> None:
         """Another piece of the answer, or the end, has come."""
@@ -210,10 +209,11 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _finish(self) -> None:
+        self.streamed = None if self._body is None or self._reader.status >= 500 else True  # its head has told
         self._future = self._body = None
         self.served += 1
         # An answer may overtake its request (a 413, say): it is whole, but the rest of the upload is waste.
-        early = self._uploading or self._transport is None or self._transport.get_write_buffer_size()
+        early = self._deadlines.uploading or self._transport is None or self._transport.get_write_buffer_size()
         self.reusable = self._reader.renew() and not early
         self._ended(self)
 
@@ -249,6 +249,8 @@ class Connection(asyncio.Protocol):
             self._deliver(future)
         elif reader.streams:
             self._stream(future)
+        else:
+            self._timer.wake(self._deadlines.heard(self._loop.time()))
 
     def eof_received(self) -> None:
         if not self.busy or not self._reader.feed_eof():
@@ -265,9 +267,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._full = True
+        self._deadlines.blocked(self._loop.time())
 
     def resume_writing(self) -> None:
         self._full = False
+        self._deadlines.unblocked()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 

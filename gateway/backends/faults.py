@@ -64,6 +64,10 @@ class Incomplete(BackendError):
     proxy_error = "http_response_incomplete"
 
 
+class GivenUp(Incomplete):
+    """By the one who read it: nobody's fault."""
+
+
 class Unanswered(Incomplete):
     """The connection ended before a single byte of the answer; the request may or may not have been read."""
 

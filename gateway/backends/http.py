@@ -1,4 +1,4 @@
-"""A variant served by an HTTP/1.1 upstream.
+"""One HTTP/1.1 upstream at one address: a replica.
 
 One attempt per call, and one repetition in a single case: a kept-alive connection that the upstream closed as
 the request was written, when repeating is allowed and the whole request is at hand. Redirects, cookies, encodings
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from gateway.backends import tls
 from gateway.backends.answer import Limits
+from gateway.backends.base import Timeouts
 from gateway.backends.faults import Unanswered
 from gateway.backends.hop import OURS, end_to_end
 from gateway.backends.pool import Pool
@@ -30,6 +31,7 @@ IDEMPOTENT = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
 WITHOUT_BODY = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS"})  # no length is sent for no body
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110 5.6.2
 CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+TIMEOUTS = Timeouts()
 PORTS = {"http": 80, "https": 443}
 
 
@@ -41,19 +43,17 @@ class HttpBackend:
         ca: Path | None = None,
         headers: Iterable[tuple[bytes, bytes]] = (),
         idempotent: bool = False,
-        connect_timeout: float = 1.0,
-        idle_timeout: float = 30.0,
+        timeouts: Timeouts = TIMEOUTS,
         max_connections: int = 1024,  # as many as Envoy allows a cluster
         max_waiting: int = 1024,
         max_idle: int = 256,
-        keepalive: float = 4.0,  # below the 5 s after which uvicorn, the commonest upstream, closes
         max_head: int = 64 << 10,
         max_body: int = 64 << 20,
     ) -> None:
         """`url` is http[s]://host[:port][/prefix]; the prefix goes before every target. `ca` is a PEM file of
         authorities in the place of the system's. `headers` are set on every request, in the place of the
         client's of the same name; `idempotent` allows a second sending where a request's method alone does not.
-        `idle_timeout` is for each piece of a streamed answer, `max_body` for whole ones."""
+        `max_body` is for answers that are collected whole."""
         scheme, host, port, authority, prefix = _split(url)
         if ca is not None and scheme != "https":
             raise ValueError(f"{url}: certificates have no meaning without https://")
@@ -62,17 +62,16 @@ class HttpBackend:
         self._fixed = b" HTTP/1.1\r\n" + b"\r\n".join(map(b": ".join, own))
         self._dropped = OURS | {name for name, _ in own}
         self._idempotent = idempotent
+        self.authority = authority.decode()
         self.pool = Pool(
             host,
             port,
             Limits(max_head, max_body),
             tls=tls.context(ca) if scheme == "https" else None,
-            connect_timeout=connect_timeout,
-            idle_timeout=idle_timeout,
+            timeouts=timeouts,
             max_connections=max_connections,
             max_waiting=max_waiting,
             max_idle=max_idle,
-            keepalive=keepalive,
         )
 
     async def call(self, request: Request, deadline: float) -> Answer:

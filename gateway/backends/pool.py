@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING
 
 from gateway.backends.connection import Connection
 from gateway.backends.faults import NoSlot, of_connect
+from gateway.backends.resolver import Resolver
 from gateway.errors import BackendTimeout, BackendUnavailable
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from gateway.backends.answer import Limits
+    from gateway.backends.base import Timeouts
 
 
 class Pool:
@@ -33,29 +36,29 @@ class Pool:
         limits: Limits,
         *,
         tls: ssl.SSLContext | None,
-        connect_timeout: float,
-        idle_timeout: float,
+        timeouts: Timeouts,
         max_connections: int,
         max_waiting: int,
         max_idle: int,
-        keepalive: float,
     ) -> None:
         self._host = host
         self._port = port
         self._limits = limits
         self._tls = tls
-        self._connect_timeout = connect_timeout
-        self._idle_timeout = idle_timeout
+        self._timeouts = timeouts
+        self._resolver = Resolver(host, port)
+        self._turn = 0  # of the addresses: which of them the next connection tries first
         self._max_connections = max_connections
         self._max_waiting = max_waiting
         self._max_idle = max_idle
-        self._keepalive = keepalive
+        self._keepalive = timeouts.keepalive
         self._idle: list[Connection] = []  # oldest first; those that closed meanwhile are skipped when met
         self._waiting: deque[asyncio.Future[bool]] = deque()  # True: here is a slot; False: the pool closed
         self._reaper: asyncio.TimerHandle | None = None
         self._closed = False
         self.busy = 0  # slots taken
         self.opened = 0  # connections since the start
+        self.streamed: Callable[[bool], None] | None = None  # hears of each stream's end: whether it was a good one
 
     def __repr__(self) -> str:
         return f"<Pool {self.busy} busy, {self.idle} idle, {self.waiting} waiting, {self.opened} opened>"
@@ -63,6 +66,15 @@ class Pool:
     @property
     def idle(self) -> int:
         return sum(not connection.gone for connection in self._idle)
+
+    @property
+    def outstanding(self) -> int:
+        """Requests sent and not answered, and those that wait to be sent."""
+        return self.busy + len(self._waiting)
+
+    @property
+    def full(self) -> bool:
+        return self.busy >= self._max_connections
 
     @property
     def waiting(self) -> int:
@@ -152,17 +164,33 @@ class Pool:
         return None
 
     async def open(self, deadline: float) -> Connection:
+        """Raises what `faults.of_connect` makes of a failure at the last address that was tried."""
         loop = asyncio.get_running_loop()
-        connection = Connection(loop, self._limits, self.put, self._idle_timeout)
+        try:
+            async with asyncio.timeout_at(min(deadline, loop.time() + self._timeouts.connect)):
+                addresses = await self._resolver.addresses()
+                self._turn += 1
+                first = self._turn % len(addresses)
+                return await self._first_of(addresses[first:] + addresses[:first])
+        except (OSError, UnicodeError) as error:  # refused, unreachable, timed out, not resolved, not trusted
+            raise of_connect(error, self._where) from error
+
+    async def _first_of(self, addresses: list[str]) -> Connection:
+        """One that can be connected to; the last fault if none can."""
+        while True:
+            address = addresses.pop(0)
+            try:
+                return await self._connect(address)
+            except OSError:
+                if not addresses:
+                    raise
+
+    async def _connect(self, address: str) -> Connection:
+        loop = asyncio.get_running_loop()
+        connection = Connection(loop, self._limits, self.put, self._timeouts, address)
         name = self._host if self._tls else None
         try:
-            async with asyncio.timeout_at(min(deadline, loop.time() + self._connect_timeout)):
-                await loop.create_connection(
-                    lambda: connection, self._host, self._port, ssl=self._tls, server_hostname=name
-                )
-        except (OSError, UnicodeError) as error:  # refused, unreachable, timed out, not resolved, not trusted
-            connection.abort()
-            raise of_connect(error, self._where) from error
+            await loop.create_connection(lambda: connection, address, self._port, ssl=self._tls, server_hostname=name)
         except BaseException:
             connection.abort()
             raise
@@ -172,8 +200,10 @@ class Pool:
     def put(self, connection: Connection) -> None:
         """Take back a slot with the connection it was used for, which is kept for the next call, or closed. The
         idle limit does not hold while calls wait: they take it in the next tick."""
+        if connection.streamed is not None and self.streamed is not None:
+            self.streamed(connection.streamed)
         full = len(self._idle) >= self._max_idle and not self._waiting
-        if full or self._closed or not connection.reusable:
+        if full or self._closed or not connection.reusable or not self._resolver.still(connection.address):
             connection.abort()
         else:
             loop = asyncio.get_running_loop()
@@ -198,6 +228,7 @@ class Pool:
     def close(self) -> None:
         """Turn waiters away and drop what is idle; connections in use close when they are put back."""
         self._closed = True
+        self._resolver.close()
         if self._reaper is not None:
             self._reaper.cancel()
             self._reaper = None

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.common import json_option, reporting
-from gateway.cli.serve import cores
+from gateway.cli.common import json_option, reporting, worker_count
 
 if TYPE_CHECKING:
     from gateway.release.footprint import WeighedVariant
@@ -32,7 +31,7 @@ def check(file: Path, as_json: bool) -> None:
         check_models(loaded, scales)
     notes = [str(note) for note in warnings(loaded)]
     models = list(scales.of(loaded.config))
-    workers = cores() if loaded.config.data.workers == "auto" else loaded.config.data.workers
+    workers = worker_count(loaded.config)
     if as_json:
         report = {"ok": True, "digest": loaded.digest, "warnings": notes, "workers": workers}
         click.echo(json.dumps(report | {"models": [_entry(model) for model in models]}))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gateway.errors import ConfigError, GatewayError
+
+if TYPE_CHECKING:
+    from gateway.config.schema import Config
 
 EX_CONFIG = 78  # sysexits.h: something is wrong with the configuration
 
@@ -23,6 +28,12 @@ config_option = click.option(
     help="The config file (or $GATEWAY_CONFIG).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def worker_count(config: Config) -> int:
+    """How many processes serve: as the config says, or one for each CPU that this process may use."""
+    number = config.data.workers
+    return len(os.sched_getaffinity(0)) if number == "auto" else number
 
 
 @contextmanager

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import click
 
-from gateway.cli.common import config_option, reporting
+from gateway.cli.common import config_option, reporting, worker_count
 
 
 @click.command()
@@ -35,14 +34,9 @@ def serve(path: Path, shutdown_delay: float) -> None:
                 data=Address(*config.data.listen),
                 admin=Address(*config.admin.listen),
                 metrics=Address(*config.metrics.listen),
-                workers=cores() if config.data.workers == "auto" else config.data.workers,
+                workers=worker_count(config),
                 shutdown_delay=shutdown_delay,
             )
         )
         supervisor.start()
         sys.exit(supervisor.run())
-
-
-def cores() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0))

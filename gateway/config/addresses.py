@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 LISTEN = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})"
 URL = r"https?://[^\s/@?#]+(/[^\s?#]*)?"
 NETWORK = r"[0-9a-fA-F:.]+(/[0-9]{1,3})?"
+PATH = r"/[!\"$-~]*"
+MOST_URLS = 16
 STORE = r"sqlite:///[^?#]+"
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?")
 _NUMERIC = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)\.?")  # what the C library reads as an IPv4 address
@@ -75,6 +77,25 @@ def parse_url(value: Any) -> str:
         raise ValueError(f"expected a URL without query and fragment, found {shown(value)}")
     _refuse_local(parts.hostname, value)
     return value.rstrip("/")
+
+
+def parse_urls(value: Any) -> tuple[str, ...]:
+    """One base URL, or a list of those of several replicas."""
+    if not isinstance(value, (list, tuple)):
+        return (parse_url(value),)
+    if not 0 < len(value) <= MOST_URLS:
+        raise ValueError(f"expected one to {MOST_URLS} URLs, found {len(value)}")
+    urls = tuple(map(parse_url, value))
+    if twice := next((url for url in urls if urls.count(url) > 1), None):
+        raise ValueError(f"expected each URL once, found {shown(twice)} again")
+    return urls
+
+
+def parse_path(value: Any) -> str:
+    """What is asked of an upstream, behind its base URL."""
+    if not isinstance(value, str) or not re.fullmatch(PATH, value):
+        raise ValueError(f"expected a path such as /health, found {shown(value)}")
+    return value
 
 
 def parse_file(value: Any, info: ValidationInfo) -> Path:

@@ -128,6 +128,7 @@ class Experiment(Section):
     holdback: Holdback | None = None
     """After a promotion some units stay with the old champion, and the new one is watched; by default none."""
     aa: bool = False
-    """true for a trial of the machinery itself: all variants are the same model or url, and nothing is promoted."""
+    """true for a trial of the machinery itself: all variants are the same model, in a file or, with the same headers,
+    at the same url, and nothing is promoted."""
     automation: Literal["off", "recommend", "rollback_only", "full"] = "full"
     """off: count. recommend: advise. rollback_only: act on harm alone. full: also advance and promote."""

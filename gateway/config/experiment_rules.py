@@ -7,7 +7,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-from gateway.config.metric_rules import only
+from gateway.config.metric_rules import WITHOUT_TENSORS, only
 from gateway.config.scalars import percent_text, shown
 from gateway.config.wording import Finding, closest
 
@@ -195,8 +195,9 @@ def _shadow(experiment: ExperimentDraft, draft: EndpointDraft) -> Iterator[Findi
     if experiment.shadow is None:
         return
     steps = (*experiment.steps, "shadow")
-    if draft.protocol == "http":
-        yield Finding(steps, "expected only with protocol: oip, found with protocol: http", at_key=True)
+    if draft.protocol in WITHOUT_TENSORS:
+        found = f"found with protocol: {draft.protocol}"
+        yield Finding(steps, f"expected only with protocol: oip, {found}", at_key=True)
     metric = draft.metrics.get(experiment.objective.metric) if experiment.objective else None
     if metric is not None and not (metric.type == "score" and metric.label_independent):
         found = "label_independent: false" if metric.type == "score" else f"type {metric.type}"
@@ -209,18 +210,19 @@ def _aa(experiment: ExperimentDraft, draft: EndpointDraft) -> Iterator[Finding]:
         return
     variants = list(draft.variants.items())
     for (first, one), (name, other) in itertools.pairwise(variants):
-        if one is not None and other is not None and not _same(one, other):
-            message = (
-                f"expected the same model file or url for every variant, found another for {name} than for {first}"
-            )
+        if one is not None and other is not None and (key := _difference(one, other)):
+            message = f"expected the same model for every variant, found another {key} for {name} than for {first}"
             yield Finding((*experiment.steps, "aa"), message)
             return
 
 
-def _same(one: Variant, other: Variant) -> bool:
+def _difference(one: Variant, other: Variant) -> str:
+    """The key by which two variants are not the same model, or ""."""
     if one.onnx is None or other.onnx is None:
-        return one.onnx == other.onnx and one.url == other.url
+        keys = ("onnx", "url", "model", "headers")
+        return next((key for key in keys if getattr(one, key) != getattr(other, key)), "")
     try:
-        return one.onnx == other.onnx or filecmp.cmp(one.onnx, other.onnx, shallow=False)
+        same = one.onnx == other.onnx or filecmp.cmp(one.onnx, other.onnx, shallow=False)
     except OSError:
-        return True  # what cannot be read has a finding of its own
+        return ""  # what cannot be read has a finding of its own
+    return "" if same else "onnx"

@@ -46,7 +46,15 @@ Reading = Annotated[places.Reading, scalars.spelled(places.parse_reading, places
 Label = Annotated[str, scalars.spelled(scalars.parse_label, scalars.LABEL)]
 
 Listen = Annotated[addresses.Listen, scalars.spelled(addresses.parse_listen, addresses.LISTEN), PlainSerializer(str)]
-Url = Annotated[str, scalars.spelled(addresses.parse_url, addresses.URL)]
+UrlText = Annotated[str, Field(pattern=f"^{addresses.URL}$")]
+UrlList = Annotated[list[UrlText], Field(min_length=1, max_length=addresses.MOST_URLS)]
+Urls = Annotated[
+    tuple[str, ...],
+    PlainValidator(addresses.parse_urls, json_schema_input_type=UrlText | UrlList),
+    PlainSerializer(lambda urls: urls[0] if len(urls) == 1 else list(urls)),
+]
+UrlPath = Annotated[str, scalars.spelled(addresses.parse_path, addresses.PATH)]
+Retries = Annotated[int, Field(ge=0, le=5)]
 StoreUrl = Annotated[str, scalars.spelled(addresses.parse_store, addresses.STORE)]
 File = Annotated[Path, PlainValidator(addresses.parse_file, json_schema_input_type=str)]
 Folder = Annotated[Path, PlainValidator(addresses.parse_folder, json_schema_input_type=str)]

@@ -37,6 +37,7 @@ _NEEDS = {  # what a type must have, and an example
 _OUTCOMES_ALONE = ("window", "aggregate", "missing", "max_missing", "grace")
 _COUNTS_HAVE = ("window", "grace")  # and their ratio does not
 _TOTALS = ("sum", "count")
+WITHOUT_TENSORS = ("http", "openai")  # protocols whose answers hold no prediction that could be scored
 _POSTED_WORDS = f"{', '.join(POSTED[:-1])} or {POSTED[-1]}"
 
 
@@ -186,8 +187,9 @@ def _score(steps: Steps, metric: Metric, draft: EndpointDraft) -> Iterator[Findi
         yield Finding(steps, message)
     elif metric.bounds is not None and metric.loss != "absolute_error":
         yield only(steps, "bounds", "loss: absolute_error", f"loss: {metric.loss}")
-    if draft.protocol == "http":
-        message = "expected protocol: oip for type score, whose predictions are tensors, found protocol: http"
+    if draft.protocol in WITHOUT_TENSORS:
+        wanted = "expected protocol: oip for type score, whose predictions are tensors"
+        message = f"{wanted}, found protocol: {draft.protocol}"
         yield Finding((*steps, "type"), message)
 
 

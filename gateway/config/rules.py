@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from gateway.config.document import Steps, Value
 
 
+# What only an upstream has.
+UPSTREAMS = (
+    *("ca", "model", "headers", "retries", "health"),
+    *("connect_timeout", "first_byte_timeout", "idle_timeout", "stream_timeout"),
+)
+
+
 def check(raw: Value, base: Path, *, files: bool = True) -> Iterator[Finding]:
     """All findings that no value has by itself; `files` for those about model files, too."""
     yield from _listeners(raw)
@@ -134,8 +141,8 @@ def _of_files(steps: Steps, variant: schema.Variant) -> Iterator[Finding]:
 
 def _of_upstreams(steps: Steps, variant: schema.Variant) -> Iterator[Finding]:
     if variant.url is None:
-        for key in ("ca", "model", "headers", "idle_timeout", "stream_timeout"):
-            if getattr(variant, key):
+        for key in UPSTREAMS:
+            if getattr(variant, key) not in (None, {}):
                 yield Finding((*steps, key), f"expected a url beside {key}, which is for upstreams", at_key=True)
     for header, template in variant.headers.items():
         try:
@@ -148,8 +155,8 @@ def _of_upstreams(steps: Steps, variant: schema.Variant) -> Iterator[Finding]:
                 yield Finding((*steps, "headers", header), "expected variables that make a header of printable ASCII")
 
 
-def _authorities(steps: Steps, ca: Path, url: str, files: bool) -> Iterator[Finding]:
-    if not url.lower().startswith("https:"):
+def _authorities(steps: Steps, ca: Path, urls: tuple[str, ...], files: bool) -> Iterator[Finding]:
+    if not all(url.lower().startswith("https:") for url in urls):
         yield Finding(steps, "expected an https:// url beside ca, whose certificate is to be trusted", at_key=True)
     elif files:
         missing = list(_there(steps, ca, "a PEM file"))

@@ -114,12 +114,25 @@ class Covariate(Section):
     """The least and the greatest value that it is told apart to; a request without it counts as the middle."""
 
 
-IDLE_TIMEOUT, STREAM_TIMEOUT = 30.0, 300.0  # seconds
+CONNECT_TIMEOUT, IDLE_TIMEOUT, STREAM_TIMEOUT = 1.0, 30.0, 300.0  # seconds
+RETRIES = 1
 THREADS, MAX_BATCH = 1, 64
 
 
 def _default_timeout(data: dict[str, Any]) -> str:
     return "10s" if data["url"] else "1s"
+
+
+class HealthCheck(Section):
+    """What every replica of an upstream is asked beside the traffic; a status other than 2xx, or none in time, is a
+    failure. Three in a row take it out of rotation, unless no other is left; two good answers bring it back."""
+
+    path: kinds.UrlPath
+    """Behind the base URL, such as /health."""
+    interval: kinds.Timeout = Field("5s", validate_default=True)
+    """Pause between two checks of one worker, by default 5s."""
+    timeout: kinds.Timeout = Field("1s", validate_default=True)
+    """Time for the whole answer, by default 1s."""
 
 
 class Variant(Section):
@@ -137,8 +150,9 @@ class Variant(Section):
     max_batch: kinds.Batch | None = None
     """For onnx: rows of waiting requests that one run may take together, 1 to 1024, by default 64; 1 runs each request
     alone."""
-    url: kinds.Url | None = None
-    """Base URL of an HTTP upstream, such as http://rank-a:8000."""
+    url: kinds.Urls | None = None
+    """Base URL of an HTTP upstream, such as http://rank-a:8000, or a list of up to 16 of those of its replicas: each
+    request goes to the one with the fewest outstanding; one that keeps failing is left out for a while."""
     ca: kinds.File | None = None
     """For an https:// url: path of a PEM file, from the folder of this file, with the authorities to trust in the place
     of the system's. Workers read it when they start, so it must stay; a renewed one needs a restart or another path."""
@@ -146,7 +160,7 @@ class Variant(Section):
     """Time for the whole answer, or until the head of one that is passed on while it comes, 1ms to 10m; by default 1s
     for onnx and 10s for url. Language models often need more."""
     idempotent: bool = False
-    """true where a request to this upstream may be repeated on the champion after a failure."""
+    """true where a request to this upstream may be repeated after a failure: on it, or on the champion."""
     model: kinds.ModelName | None = None
     """For url with protocol oip or openai: what the upstream calls the model, where that is not the endpoint's name. It
     is put in the place of the endpoint's name in every request."""
@@ -155,11 +169,23 @@ class Variant(Section):
     )
     """For url: headers set on every request to the upstream, in place of the client's, such as
     {authorization: "Bearer ${PROVIDER_KEY}"}; ${NAME} is taken from the environment."""
+    connect_timeout: kinds.Timeout | None = None
+    """For url: time for a connection, name and TLS with it, by default 1s."""
+    first_byte_timeout: kinds.Timeout | None = None
+    """For url: time from the whole request to the first byte of an answer, of each try; by default what is left of
+    `timeout`, and then nothing is left for another try."""
     idle_timeout: kinds.Timeout | None = None
-    """For url: the longest pause between two pieces of an answer that is passed on while it comes; by default 30s."""
+    """For url: the longest pause between two pieces of an answer, by default 30s."""
     stream_timeout: kinds.Period | None = None
-    """For url: how long such an answer may go on, by default 5m; then it is cut, which counts as an error. No verdict
-    waits longer than that for a request."""
+    """For url: how long a request body or an answer that is passed on while it comes may go on, by default 5m; then an
+    answer is cut, which counts as an error. No verdict waits longer than that for a request."""
+    retries: kinds.Retries | None = None
+    """For url: how often a request is tried again, by default once, after a failed connection, a broken or late first
+    byte, or status 502, 503 or 504 (429 and 503 no earlier than their Retry-After). Only where it may be repeated
+    (`idempotent`, or its method says so) or nothing of it was sent, only on the same variant, within `timeout`, and
+    never more than a fifth of the requests and ten a second of each worker."""
+    health: HealthCheck | None = None
+    """For url: active health checks of its replicas; none by default."""
 
 
 class Endpoint(Section):

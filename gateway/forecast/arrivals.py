@@ -113,8 +113,8 @@ class Coins:
         self._arms = definition.arms
 
     def odds(self, state: ReleaseState) -> Floats:
-        shares = shares_of(state)
-        return np.array([float(shares.get(arm, 0)) for arm in self._arms])
+        shares = shares_of(state.slots)
+        return np.array([shares.get(arm, 0.0) for arm in self._arms])
 
     def toss(self, rng: np.random.Generator, n: int, odds: Floats) -> np.ndarray:
         return np.searchsorted(np.cumsum(odds)[:-1], rng.random(n), side="right").astype(np.int64)

@@ -62,6 +62,10 @@ class Artifacts:
                 served._pinned[variant.onnx] = None, Artifact(one.variant.digest, inspect(place), place)
         return served
 
+    def learn(self, other: Artifacts) -> None:
+        """Know what was read for another config, which may not be taken: its files may be in the next."""
+        self._read |= other._read
+
     def has_read(self, config: Config) -> bool:
         """Whether all model files of a config are known as they are now, so that nothing takes long."""
         return all(_found(path) in self._read for path in _files(config))
@@ -81,7 +85,7 @@ class Artifacts:
     def name(self, variant: Variant) -> str:
         """What a quarantine remembers: the digest of the file, or the URL and the model there."""
         model = f" ({variant.model})" if variant.model else ""
-        return self.digest(variant) or f"{variant.url}{model}"
+        return self.digest(variant) or f"{', '.join(variant.url or ())}{model}"
 
     def identity(self, variant: Variant) -> str:
         """What may not change while evidence is collected: the file, or the upstream's model. Its address may move."""

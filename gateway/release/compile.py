@@ -11,11 +11,24 @@ from decimal import Decimal
 
 from gateway.assignment.ranges import width
 from gateway.config.places import Prediction, filled
-from gateway.config.schema import IDLE_TIMEOUT, MAX_BATCH, STREAM_TIMEOUT, THREADS, Config, Endpoint, Experiment, Metric
+from gateway.config.schema import (
+    CONNECT_TIMEOUT,
+    IDLE_TIMEOUT,
+    MAX_BATCH,
+    RETRIES,
+    STREAM_TIMEOUT,
+    THREADS,
+    Config,
+    Endpoint,
+    Experiment,
+    HealthCheck,
+    Metric,
+)
 from gateway.evidence.definition import Definition, MetricDefinition
 from gateway.evidence.report import Thresholds
 from gateway.plan import (
     CapturePlan,
+    CheckPlan,
     CovariatePlan,
     EndpointPlan,
     MetricPlan,
@@ -198,14 +211,24 @@ def _variants(endpoint: Endpoint, state: ReleaseState, artifacts: Artifacts) -> 
             digest=artifacts.digest(variant),
             threads=variant.threads or THREADS,
             max_batch=variant.max_batch or MAX_BATCH,
-            url=variant.url or "",
+            urls=variant.url or (),
             ca=str(variant.ca or ""),
             idempotent=variant.idempotent,
             model=variant.model or "",
             headers=tuple((header, filled(text, os.environ)) for header, text in variant.headers.items()),
+            connect_timeout=variant.connect_timeout or CONNECT_TIMEOUT,
+            first_byte_timeout=variant.first_byte_timeout,
             idle_timeout=variant.idle_timeout or IDLE_TIMEOUT,
             stream_timeout=variant.stream_timeout or STREAM_TIMEOUT,
+            retries=RETRIES if variant.retries is None else variant.retries,
+            check=_check(variant.health),
         )
+
+
+def _check(health: HealthCheck | None) -> CheckPlan | None:
+    if health is None:
+        return None
+    return CheckPlan(path=health.path, interval=health.interval, timeout=health.timeout)
 
 
 def _readings(endpoint: Endpoint) -> Iterator[ReadingPlan]:

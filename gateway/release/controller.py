@@ -123,19 +123,20 @@ class Controller:
             self._store.quarantined,
             self._clock.wall_us(),
         )
+        rows = list(result.rows(self.states))
         try:
             with self._journal.moves(self._basis(loaded)) as moves:
                 for definition in result.starts:
                     self.engine.start(definition)
-                for row in result.rows(self.states):
+                for row in rows:
                     moves.record(*row, "config", self.run(row.about.experiment).report)
                 moves.save(result.states)
         except StoreError as error:
             self._fail(error)  # the engine's memory may be ahead of the store
             raise
         self.loaded, self._artifacts = loaded, artifacts
-        for run in self._runs.values():
-            run.ledger_has_grown()
+        for row in rows:
+            self.run(row.about.experiment).ledger_has_grown()
         self._publisher.due = True
         self._publish_or_fail()
 

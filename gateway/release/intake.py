@@ -12,8 +12,8 @@ from pathlib import Path
 
 from gateway.backends.onnx import ModelError
 from gateway.clock import Clock
-from gateway.config.load import LoadedConfig, load
-from gateway.config.watch import Accepted, ConfigWatcher, Refused, diff, needs_restart
+from gateway.config.load import LoadedConfig
+from gateway.config.watch import Accepted, Change, ConfigWatcher, Refused, diff, needs_restart
 from gateway.errors import ConfigError, GatewayError, StoreError
 from gateway.release.artifacts import Artifacts
 from gateway.release.controller import Controller
@@ -71,10 +71,7 @@ class Intake:
 
     def reload(self) -> None:
         """Look at the file now, and at its model files, which are read beside (`status.reading_models`)."""
-        try:
-            self._arrive(load(self._controller.loaded.path))
-        except ConfigError as error:
-            self.refuse(error)
+        self._heed(self._watcher.judge())
         self.status.reading_models = self._reader.wanted is not None
 
     def refuse(self, error: GatewayError) -> None:
@@ -84,18 +81,22 @@ class Intake:
             log.error("the config was refused, the last good one stays:\n%s", error)
 
     def _follow(self) -> None:
-        change = self._watcher.poll()
-        if isinstance(change, Accepted):
-            self._arrive(change.loaded)
-        elif isinstance(change, Refused):
-            self._waiting = None
-            self._reader.want(None)
-            self.refuse(change.error)
-        elif change is not None:
-            self.status.problems = []
-            log.info("the config file holds the config in use again")
+        if (change := self._watcher.poll()) is not None:
+            self._heed(change)
         elif self._waiting is not None and self._clock.monotonic() >= self._read_again_at:
             self._arrive(self._waiting)
+
+    def _heed(self, change: Change) -> None:
+        if isinstance(change, Accepted):
+            self._arrive(change.loaded)
+            return
+        self._waiting = None
+        self._reader.want(None)
+        if isinstance(change, Refused):
+            self.refuse(change.error)
+        else:
+            self.status.problems = []
+            log.info("the config file holds the config in use again")
 
     def _arrive(self, loaded: LoadedConfig) -> None:
         """Take a config, at once if nothing of its models must be read first."""
@@ -127,6 +128,7 @@ class Intake:
             self._waiting = loaded
             self.refuse(error)
             return
+        self._watcher.taken(loaded)
         self._remember(loaded)
         restart = needs_restart(self._started_with.config, loaded.config)
         self.status = ReloadStatus(self._clock.wall_us(), [], restart)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from gateway.assignment.ranges import whole
+from gateway.assignment.ranges import joined, whole
 from gateway.plan import PREPARED_AT_ONCE, BackendKey, EndpointPlan, Plan, PreparedPlan, Slot, models
 
 
@@ -107,18 +107,10 @@ def _steered(before: EndpointPlan, wanted: EndpointPlan) -> EndpointPlan:
     return replace(
         before,
         variants=tuple(replace(known[one.name], role=one.role) for one in wanted.variants if one.name in known),
-        slots=_merged(
+        slots=joined(
             Slot(start=slot.start, variant=slot.variant if slot.variant in known else champion) for slot in wanted.slots
         ),
         stage=wanted.stage,
         shadow=wanted.shadow,
         kept=tuple(one for one in wanted.kept if one.variant in known and one.segment in segments),
     )
-
-
-def _merged(slots: Iterable[Slot]) -> tuple[Slot, ...]:
-    merged: list[Slot] = []
-    for slot in slots:
-        if not merged or merged[-1].variant != slot.variant:
-            merged.append(slot)
-    return tuple(merged)

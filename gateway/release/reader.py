@@ -34,7 +34,7 @@ class ModelReader:
     """Reads for one config at a time, the newest that is wanted. Its owner polls, on one thread.
 
     A read that takes longer than `deadline` seconds is left to itself. If it ends after all, what it has read is not
-    read again for its config: very large files need two attempts.
+    read again: very large files need two attempts.
     """
 
     def __init__(self, clock: Clock, deadline: float = DEADLINE) -> None:
@@ -61,14 +61,16 @@ class ModelReader:
     def poll(self, known: Artifacts) -> Artifacts | None:
         """What was read for the config that is wanted, once, and it is wanted no longer; None while there is nothing.
 
-        Begins to read where it is time; what `known` has read already is not read again. Raises ConfigError if the
-        files cannot be served, or not be read in time.
+        Begins to read where it is time; what `known` has read already is not read again, and it learns what is read.
+        Raises ConfigError if the files cannot be served, or not be read in time.
         """
         if (read := self._under_way) is not None:
             if not read.done.done() and self._clock.monotonic() < read.due:
                 return None
             self._under_way = None
-            if not read.done.done():
+            if read.done.done():
+                known.learn(read.artifacts)
+            else:
                 self._hanging.append(read)
             if read.loaded is self._wanted:
                 self._wanted = None
@@ -88,8 +90,9 @@ class ModelReader:
         """Unless its last read still hangs, as the next one would."""
         ended = [read for read in self._hanging if read.done.done()]
         self._hanging = [read for read in self._hanging if read not in ended]
+        for read in ended:
+            known.learn(read.artifacts)
         if len(self._hanging) < HANGING and all(read.loaded is not wanted for read in self._hanging):
-            known = next((read.artifacts for read in ended if read.loaded is wanted), known)
             artifacts = Artifacts(known)
             due = self._clock.monotonic() + self._deadline
             self._under_way = _Read(wanted, artifacts, due, _begun(wanted, artifacts))

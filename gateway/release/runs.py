@@ -61,7 +61,7 @@ class Run:
             self.counted = engine.step_number
         if not self._ledger_read:
             self.decisions = store.decisions_by_kind(experiment)
-            self.last = next((row for row in reversed(store.ledger()) if row.experiment == experiment), self.last)
+            self.last = next(iter(store.ledger(1, experiment)), None)
             self._ledger_read = True
         return self.report
 
@@ -97,7 +97,7 @@ class Run:
     def unsaid(self, decisions: Iterable[Decision], experiment: str, store: Store) -> list[Decision]:
         """Those that are not in the ledger yet: each is written down once, also across restarts."""
         if self._said is None:
-            rows = (row for row in store.ledger(_EVERYTHING) if row.experiment == experiment)
+            rows = store.ledger(_EVERYTHING, experiment)
             self._said = {(row.body["reason"], row.body.get("variant", "")) for row in rows}
         return [decision for decision in decisions if (decision.reason, decision.variant) not in self._said]
 

@@ -84,9 +84,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         return self.kind == "rollback" or (self.kind == "drop" and self.reason not in BLAMELESS)
 
 
-def shares_of(state: ReleaseState) -> dict[str, Decimal]:
-    """The realised split of a state, in shares that sum to 1 (rounded to 2**-64)."""
-    return {name: Decimal(width) / HASH_SPACE for name, width in shares(state.slots).items()}
+def shares_of(slots: tuple[Slot, ...]) -> dict[str, float]:
+    """The realised split, in shares that sum to 1."""
+    return {variant: width / HASH_SPACE for variant, width in shares(slots).items()}
 
 
 def encode(state: ReleaseState) -> str:

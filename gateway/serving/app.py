@@ -9,7 +9,7 @@ import logging
 
 from gateway import descriptors
 from gateway.clock import Clock
-from gateway.errors import ClientGone, GatewayError, Overloaded, RequestError
+from gateway.errors import ClientGone, GatewayError, OutOfDescriptors, Overloaded, RequestError
 from gateway.serving import problem
 from gateway.serving.asgi import REQUEST_ID, Exchange, Receive, Scope, Send
 from gateway.serving.http1.admission import CROWDED, Admission
@@ -93,7 +93,7 @@ class DataApp:
     async def _refuse(
         self, scope: Scope, receive: Receive, send: Send, exchange: Exchange | None, error: GatewayError
     ) -> None:
-        if isinstance(error, RequestError):
+        if isinstance(error, RequestError | OutOfDescriptors):
             self._count(metrics.REJECTED.name, (error.reason,))
         if exchange is None:  # the request id itself was refused: answer under a fresh one
             headers = [header for header in scope["headers"] if header[0] != REQUEST_ID]

@@ -85,3 +85,25 @@ class VariantCounters:
     def _count(self, metric: metrics.Metric, *more: str) -> None:
         """For what is rare, or not there with most plans: such a series takes a slot when it first happens."""
         self._words[self._page.slot(metric.name, (self._endpoint, self._variant, *more))] += 1
+
+
+class UpstreamCounters:
+    """What happens among the replicas of one variant's upstream."""
+
+    __slots__ = ("_endpoint", "_page", "_variant")
+
+    def __init__(self, page: StatusPage, endpoint: str, variant: str) -> None:
+        self._page = page
+        self._endpoint, self._variant = endpoint, variant
+
+    def retried(self, reason: str) -> None:
+        self._page.words[self._slot(metrics.UPSTREAM_RETRIES, reason)] += 1
+
+    def ejected(self, upstream: str) -> None:
+        self._page.words[self._slot(metrics.UPSTREAM_EJECTIONS, upstream)] += 1
+
+    def available(self, upstream: str, available: bool) -> None:
+        self._page.words[self._slot(metrics.UPSTREAM_AVAILABLE, upstream)] = int(available)
+
+    def _slot(self, metric: metrics.Metric, *more: str) -> int:
+        return self._page.slot(metric.name, (self._endpoint, self._variant, *more))

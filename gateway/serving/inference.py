@@ -8,12 +8,13 @@ or piece by piece → completion appended, status page bumped → copies offered
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
 from gateway.assignment.hashing import bucket, unit_digest
 from gateway.backends.breaker import Breaker
 from gateway.clock import Clock
-from gateway.errors import BackendError, BreakerOpen, ClientGone, GatewayError, RequestError
+from gateway.errors import BackendError, BreakerOpen, ClientGone, GatewayError, OutOfDescriptors, RequestError
 from gateway.events import FORCED, Assignment, Completion, End, decision_id
 from gateway.serving.answers.readings import Reader
 from gateway.serving.asgi import Exchange
@@ -23,7 +24,10 @@ from gateway.serving.relay import Relay
 from gateway.serving.shadow import Shadows
 from gateway.serving.tables.table import Endpoint, Table, Variant
 from gateway.spool.writer import SpoolWriter
+from gateway.telemetry.seldom import Seldom
 from gateway.telemetry.status_page import StatusPage
+
+log = logging.getLogger(__name__)
 
 DECISION = b"x-gateway-decision"
 _IDEMPOTENCY = b"idempotency-key"
@@ -40,6 +44,7 @@ class _Course:
     error: str = ""  # of the *assigned* variant, whoever answered in the end
     first_byte_us: int | None = None
     answer: Answer | None = None
+    tries: int = 1  # of the assigned variant
     reader: Reader | None = None  # of what metrics take from answers
     unreported: Breaker | None = None  # waits to hear how the rest of the assigned variant's answer comes
 
@@ -47,11 +52,13 @@ class _Course:
         """The client has no answer, or no whole one; what it did itself is no error of a variant's."""
         if isinstance(error, GatewayError):
             self.status = error.status
+        if isinstance(error, BackendError) and not self.error:
+            self.tries = error.tries
         if isinstance(error, ClientGone | asyncio.CancelledError):
             self.end = "client_closed"
             if self.answer is None:
                 self.status = ClientGone.status
-        elif isinstance(error, RequestError):  # in a body that was passed on while it came
+        elif isinstance(error, RequestError | OutOfDescriptors):  # a body that came while it was passed on, or we
             self.end = "rejected"
         else:
             self.error = self.error or (error.kind if isinstance(error, BackendError) else "internal")
@@ -66,6 +73,7 @@ class Inference:
         self._clock = clock
         self._shadows = shadows
         self._sequence = 0
+        self._seldom = Seldom()
 
     async def serve(self, exchange: Exchange, table: Table, endpoint: Endpoint, call: Call) -> int:
         """Answer the request; returns the status sent. Raises BackendError if there is no whole answer, RequestError if
@@ -75,9 +83,9 @@ class Inference:
         try:
             if variant is endpoint.champion:
                 answer = await call.attempt(variant, self._deadline(variant))
-                course.error = answer.failure
+                course.error, course.tries = answer.failure, answer.tries
             else:
-                answer = await self._of_challenger(endpoint, variant, call, course)
+                answer = await self._of_challenger(exchange, endpoint, variant, call, course)
             self._begun(exchange, endpoint, course, answer)
             token = table.signer.sign(endpoint.names, assignment.decision, assignment.at, assignment.bucket)
             headers = [*answer.headers, (DECISION, token)]
@@ -85,10 +93,14 @@ class Inference:
                 await exchange.answer(answer.status, headers, answer.body)
             else:
                 relay = Relay(exchange, call, answer, course.reader, self._clock)
-                await relay.run(headers, answer.rest, course.served.plan.stream_timeout)
+                await relay.run(headers, answer.rest, self._patience(exchange, call, course.served))
+                if course.served is variant:
+                    course.error = answer.failure
             course.end = "answered"
         except (Exception, asyncio.CancelledError) as error:
             course.failed(error)
+            if isinstance(error, BackendError):
+                self._note(exchange, endpoint, course.served, error)
             raise
         finally:
             if course.unreported is not None:
@@ -140,16 +152,19 @@ class Inference:
         keep(assignment, self._spool, self._page)
         return variant, assignment
 
-    async def _of_challenger(self, endpoint: Endpoint, variant: Variant, call: Call, course: _Course) -> Answer:
+    async def _of_challenger(
+        self, exchange: Exchange, endpoint: Endpoint, variant: Variant, call: Call, course: _Course
+    ) -> Answer:
         """Put the call to a challenger; if it fails and that is safe, the champion answers in its place."""
         try:
             answer = await self._guarded(variant, call, course)
         except BackendError as failure:
-            course.error = failure.kind
+            course.error, course.tries = failure.kind, failure.tries
             if not call.may_fall_back(variant, failure):
                 raise
+            self._note(exchange, endpoint, variant, failure)
         else:
-            course.error = answer.failure
+            course.error, course.tries = answer.failure, answer.tries
             if not answer.failure or not call.may_fall_back(variant):
                 return answer
             if answer.rest is not None:
@@ -166,7 +181,7 @@ class Inference:
         assert breaker is not None
         now = self._clock.monotonic()
         if not breaker.allow(now):
-            raise BreakerOpen("the breaker of this variant is open")
+            raise BreakerOpen("the variant has failed too often and is left alone for a moment")
         try:
             answer = await call.attempt(variant, self._deadline(variant))
         except BackendError:
@@ -185,10 +200,10 @@ class Inference:
 
     def _report(self, variant: Variant, breaker: Breaker, course: _Course) -> None:
         """How the rest of an answer came; where the client left, nobody knows."""
-        if course.end == "answered":
-            breaker.success()
-        elif course.error:
+        if course.error:
             self._failed(variant)
+        elif course.end == "answered":
+            breaker.success()
         else:
             breaker.abandon()
 
@@ -198,6 +213,26 @@ class Inference:
         variant.breaker.failure(self._clock.monotonic())
         if variant.breaker.state == "open" and before != "open":
             variant.counters.breaker_opened()
+
+    def _note(self, exchange: Exchange, endpoint: Endpoint, variant: Variant, error: BackendError) -> None:
+        """Tell who runs the gateway what the client is not told: which host, and what the system said."""
+        if isinstance(error, BreakerOpen):
+            return
+        name = endpoint.plan.name
+        left_out = self._seldom.due((name, variant.name, error.kind), self._clock.monotonic())
+        if left_out is not None:
+            more = {"request_id": exchange.request_id.decode(), "kind": error.kind, "tries": error.tries}
+            text = f"{error} ({error.about})" if error.about else str(error)
+            log.warning("%s/%s: %s", name, variant.name, text, extra={**more, "left_out": left_out})
+
+    def _patience(self, exchange: Exchange, call: Call, served: Variant) -> float:
+        """Seconds for the rest of a streamed answer. What an upload has taken is taken off: together they are bounded,
+        for verdicts wait for them."""
+        plan = served.plan
+        if call.request.upload is None:
+            return plan.stream_timeout
+        spent = self._clock.monotonic() - exchange.started
+        return max(0.001, plan.stream_timeout - max(0.0, spent - plan.timeout))
 
     def _deadline(self, variant: Variant) -> float:
         return asyncio.get_running_loop().time() + variant.plan.timeout
@@ -213,6 +248,7 @@ class Inference:
             total,
             course.error,
             predicted(endpoint, course.served, course.answer) if endpoint.capture else None,
+            course.tries,
         )
         if course.reader is None:
             keep(completion, self._spool, self._page)

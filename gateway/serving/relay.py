@@ -49,12 +49,15 @@ class Relay:
 
     async def _pieces(self, headers: Headers, rest: Body) -> None:
         exchange, reader = self.exchange, self.reader
+        events = self.answer.events
         self._sending = True
         await exchange.begin(self.answer.status, headers, self.answer.body)
         self._sending = False
         async for piece in rest:
             if reader is not None:
                 reader.piece(piece, self.clock.monotonic())
+            if events and self.call.says_it_failed(piece):
+                self.answer.failure = "event"
             self._sending = True
             await exchange.more(piece)
             self._sending = False

@@ -208,8 +208,8 @@ class Store(Protocol):
     def append_ledger(
         self, at: int, step: int, endpoint: str, experiment: str, kind: str, body: Mapping[str, Any]
     ) -> LedgerRow: ...
-    def ledger(self, limit: int = 100) -> list[LedgerRow]:
-        """The newest rows, oldest of them first."""
+    def ledger(self, limit: int = 100, experiment: str = "") -> list[LedgerRow]:
+        """The newest rows, oldest of them first; of all experiments, or of one."""
 
     def broken_link(self) -> int | None:
         """The first row of the ledger that does not follow from the rows before, or None."""

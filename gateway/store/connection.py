@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.errors import StoreError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 APPLICATION_ID = 0x41424757  # "ABGW" in the file's header: this database is ours
 _MAGIC = b"SQLite format 3\0"
 _CACHE_KIB = 32 << 10  # pages kept in memory: new units land all over their table

@@ -48,8 +48,9 @@ class ReleaseTables(Connection):
         self.write("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, digest))
         return _ledger_row((*row, digest))
 
-    def ledger(self, limit: int = 100) -> list[LedgerRow]:
-        rows = self.rows("SELECT * FROM ledger ORDER BY id DESC LIMIT ?", (limit,))
+    def ledger(self, limit: int = 100, experiment: str = "") -> list[LedgerRow]:
+        where, about = ("WHERE experiment = ?", (experiment,)) if experiment else ("", ())
+        rows = self.rows(f"SELECT * FROM ledger {where} ORDER BY id DESC LIMIT ?", (*about, limit))
         return [_ledger_row(row) for row in reversed(rows)]
 
     def broken_link(self) -> int | None:

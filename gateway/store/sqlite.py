@@ -94,7 +94,7 @@ class SqliteStore(ReleaseTables):
 
     def add_completions(self, step: int, facts: Iterable[Completion]) -> None:
         self.write_all(
-            "INSERT INTO completion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO completion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     fact.decision,
@@ -107,6 +107,7 @@ class SqliteStore(ReleaseTables):
                     fact.error,
                     step,
                     fact.prediction,
+                    fact.tries,
                 )
                 for fact in facts
             ),
@@ -165,9 +166,11 @@ class SqliteStore(ReleaseTables):
     # ------------------------------------------------------------------ joining and folding
 
     def known_units(self, keys: Sequence[UnitKey]) -> list[KnownUnit | None]:
+        wanted: dict[str, list[int]] = {}
+        for key in keys:
+            wanted.setdefault(key.experiment, []).append(_signed(key.bucket))
         known: dict[UnitKey, KnownUnit] = {}
-        for experiment in dict.fromkeys(key.experiment for key in keys):
-            buckets = [_signed(key.bucket) for key in keys if key.experiment == experiment]
+        for experiment, buckets in wanted.items():
             rows = self.rows(
                 "SELECT bucket, unit, decision, at, known FROM unit"
                 " WHERE experiment = ? AND bucket IN (SELECT value FROM json_each(?))",

@@ -116,6 +116,24 @@ SPOOL_FAILURES = Metric(
 BREAKER_OPENED = Metric(
     "gateway_breaker_opened", "counter", ("endpoint", "variant"), "Times that a worker's breaker opened."
 )
+UPSTREAM_RETRIES = Metric(
+    "gateway_upstream_retries",
+    "counter",
+    ("endpoint", "variant", "reason"),
+    "Requests tried again on the same variant, by what the try before had come to.",
+)
+UPSTREAM_EJECTIONS = Metric(
+    "gateway_upstream_ejections",
+    "counter",
+    ("endpoint", "variant", "upstream"),
+    "Times that a worker left a replica of an upstream out of rotation because it kept failing.",
+)
+UPSTREAM_AVAILABLE = Metric(
+    "gateway_upstream_available",
+    "gauge",
+    ("endpoint", "variant", "upstream"),
+    "Workers that have a replica of an upstream in rotation; where none is, all are asked.",
+)
 
 WORKER_METRICS = {
     metric.name: metric
@@ -135,8 +153,12 @@ WORKER_METRICS = {
         SHADOW_REQUESTS,
         SPOOL_FAILURES,
         BREAKER_OPENED,
+        UPSTREAM_RETRIES,
+        UPSTREAM_EJECTIONS,
+        UPSTREAM_AVAILABLE,
     )
 }
+MOMENTARY = frozenset(name for name, metric in WORKER_METRICS.items() if metric.kind == "gauge")  # the dead have none
 
 BUILD_INFO = Metric("gateway_build_info", "gauge", ("version",), "Always 1; the version is a label.")
 WORKERS = Metric("gateway_workers", "gauge", (), "Workers alive on this node.")

@@ -17,12 +17,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 from gateway.files import create_locked, is_locked
 from gateway.plan import PREPARED_AT_ONCE
+from gateway.telemetry.metrics import MOMENTARY
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,10 @@ PAGE_BYTES = _DIRECTORY_AT + 8 + DIRECTORY_BYTES
 
 LOAD_FAILURES = "load_failures"  # series by endpoint, variant, digest and message: attempts; no metric, words vary
 
+_OF_THE_LIVING = MOMENTARY | {LOAD_FAILURES}  # series that end with their worker
+
 Series = tuple[str, tuple[str, ...]]  # metric name, label values in the order of the metric's definition
+_Entry = tuple[int, int, Series]  # index and size of a series
 
 
 class Word(IntEnum):
@@ -116,27 +120,44 @@ class PageReading:
         return bits if told == revision else 0
 
 
-def read_page(path: Path) -> PageReading | None:
-    """Read a page, or None if the file is none. 64-bit words are read whole, never torn."""
+class Directory:
+    """The series of one page. It only grows and is read ten times a second, so each line is parsed once."""
+
+    def __init__(self) -> None:
+        self._parsed = 0  # bytes
+        self._entries: list[_Entry] = []
+
+    def follow(self, file: BinaryIO, length: int) -> list[_Entry]:
+        """All entries, now that it has this length; raises ValueError or TypeError if it is damaged."""
+        file.seek(_DIRECTORY_AT + 8 + self._parsed)
+        self._entries += [_entry(line) for line in file.read(max(0, length - self._parsed)).splitlines()]
+        self._parsed = length
+        return self._entries
+
+
+def read_page(path: Path, known: Directory | None = None) -> PageReading | None:
+    """Read a page, or None if the file is none; what is `known` of its directory is not parsed again.
+
+    64-bit words are read whole, never torn.
+    """
+    directory = known or Directory()
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size != PAGE_BYTES:
             return None
         head = file.read(_DIRECTORY_AT + 8)
-        directory = file.read(int.from_bytes(head[_DIRECTORY_AT:], "little"))
-    if head[:8] != MAGIC:
-        return None
+        if head[:8] != MAGIC:
+            return None
+        try:
+            entries = directory.follow(file, int.from_bytes(head[_DIRECTORY_AT:], "little"))
+        except (ValueError, TypeError) as error:
+            log.error("%s: damaged directory: %s", path, error)  # noqa: TRY400 - the line says it all
+            return None
     words = memoryview(head)[:_DIRECTORY_AT].cast("Q")
-    try:
-        series = {key: tuple(words[index : index + size]) for index, size, key in map(_series, directory.splitlines())}
-    except (ValueError, TypeError) as error:
-        log.error("%s: damaged directory: %s", path, error)  # noqa: TRY400 - the line says it all
-        return None
+    series = {key: tuple(words[index : index + size]) for index, size, key in entries}
     return PageReading(path.stem, tuple(words[:_WORDS]), series)
 
 
-@lru_cache(maxsize=SLOTS)
-def _series(line: bytes) -> tuple[int, int, Series]:
-    """Index, size and key of a series; its line in the directory never changes, and is read ten times a second."""
+def _entry(line: bytes) -> _Entry:
     index, size, name, labels = json.loads(line)
     return index, size, (name, tuple(labels))
 
@@ -152,15 +173,18 @@ class PageSet:
         self._base_path = directory / "base.json"
         self._base, self._folded = self._load_base()
         self._waiting: list[PageReading] = []  # of the dead, while the base cannot be written
+        self._directories: dict[Path, Directory] = {}
 
     def read(self) -> list[PageReading]:
         """The living pages. Pages of the dead are folded into the base on the way."""
         living: list[PageReading] = []
         self._waiting.clear()
-        for path in sorted(self._directory.glob("*.page")):
+        paths = sorted(self._directory.glob("*.page"))
+        self._directories = {path: self._directories.get(path) or Directory() for path in paths}
+        for path in paths:
             try:
                 dead = not is_locked(path)  # asked first: what the dead wrote is complete
-                reading = read_page(path)
+                reading = read_page(path, self._directories[path])
             except FileNotFoundError:
                 continue  # somebody cleared the directory
             if dead:
@@ -185,7 +209,7 @@ class PageSet:
         # The base names the incarnations that it contains, so a crash between the two steps counts none twice.
         if path.stem not in self._folded and reading is not None:
             base = dict(self._base)
-            _add(base, {key: values for key, values in reading.series.items() if key[0] != LOAD_FAILURES})
+            _add(base, {key: values for key, values in reading.series.items() if key[0] not in _OF_THE_LIVING})
             # Only incarnations whose file may still exist need to be remembered.
             folded = {stem for stem in self._folded if path.with_name(f"{stem}.page").exists()} | {path.stem}
             try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 from gateway.events import Assignment, Completion
 from gateway.http_server import configure
-from gateway.plan import EndpointPlan
+from gateway.plan import EndpointPlan, Role
 from gateway.serving.drain import DrainingServer
 from gateway.serving.http1.head import DEFAULTS, Limits
 from gateway.serving.http1.protocol import Http1Protocol
@@ -108,6 +109,22 @@ class RawClient:
         """What comes up to these bytes, and with them."""
         async with asyncio.timeout(LONG):
             return await self._reader.readuntil(piece)
+
+    async def chunk(self) -> bytes:
+        """The next chunk of an answer in chunked coding, its head skipped; b"" is the last."""
+        async with asyncio.timeout(LONG):
+            line = await self._reader.readuntil(b"\r\n")
+            if line.startswith(b"HTTP/"):
+                await self._reader.readuntil(b"\r\n\r\n")
+                line = await self._reader.readuntil(b"\r\n")
+            return (await self._reader.readexactly(int(line, 16) + 2))[:-2]
+
+    async def pieces(self) -> AsyncIterator[int]:
+        """The sizes of what comes of an answer of declared length, up to its end."""
+        left = int(dict(map(_field, (await self._head()).split(b"\r\n")[1:-2]))["content-length"])
+        while left and (piece := await self._reader.read(1 << 20)):
+            left -= len(piece)
+            yield len(piece)
 
     async def rest(self) -> bytes:
         """Everything up to the end of the connection, however that ends."""
@@ -232,12 +249,15 @@ class Gateway:
         return self.local.user_of(variant, name).encode()
 
 
-def plain(*urls: str, share: float = 0, timeout: float = LONG, **more: Any) -> EndpointPlan:
-    """An endpoint of plain HTTP at /plain: the first upstream is the champion `a`, the second the challenger `b`."""
-    names = zip("ab", ("champion", "challenger"), urls, strict=False)
-    variants = [http(name, role, url, timeout, more.get("idempotent", False)) for name, role, url in names]  # type: ignore[arg-type]
-    more.pop("idempotent", None)
-    return endpoint(*variants, share=share, name="plain", protocol="http", **more)
+def plain(*upstreams: str | tuple[str, ...], share: float = 0, **options: Any) -> EndpointPlan:
+    """An endpoint of plain HTTP at /plain: the first upstream is the champion `a`, the second the challenger `b`. More
+    than one URL are the replicas of one; `options` are those of both variants."""
+    given: list[tuple[str, Role]] = [("a", "champion"), ("b", "challenger")]
+    variants = [
+        http(name, role, *((urls,) if isinstance(urls, str) else urls), **({"timeout": LONG} | options))
+        for (name, role), urls in zip(given, upstreams, strict=False)
+    ]
+    return endpoint(*variants, share=share, name="plain", protocol="http")
 
 
 def get(path: str = "/plain/x", *lines: str) -> bytes:
@@ -266,6 +286,21 @@ async def recording(peer: Peer) -> None:
 async def settled(condition: Callable[[], bool], what: str = "") -> None:
     """Wait for a condition, not for a time."""
     await until(condition, what)
+
+
+async def standing_still(count: Callable[[], int]) -> None:
+    """Wait until something has begun to move, and moves no more for a fifth of a second."""
+    await until(lambda: count() > 0)
+    last, since = count(), asyncio.get_running_loop().time()
+    while asyncio.get_running_loop().time() - since < 0.2:
+        await asyncio.sleep(0.01)
+        if count() != last:
+            last, since = count(), asyncio.get_running_loop().time()
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @asynccontextmanager

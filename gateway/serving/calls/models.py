@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from gateway.backends import base
-from gateway.backends.http import HttpBackend
+from gateway.backends.upstream import Upstream
 from gateway.errors import NotSupported, RequestError, UnknownEndpoint
 from gateway.serving import oip
 from gateway.serving.asgi import REQUEST_ID, Exchange
@@ -70,7 +70,7 @@ def no_statistics() -> NotSupported:
 
 async def _ask_champion(exchange: Exchange, endpoint: Endpoint) -> None:
     champion = endpoint.champion
-    assert isinstance(champion.backend, HttpBackend)
+    assert isinstance(champion.backend, Upstream)
     headers = [(name, exchange.headers[name]) for name in _PASSED_ON if name in exchange.headers]
     headers.append((REQUEST_ID, exchange.request_id))
     method: str = exchange.scope["method"]

@@ -7,6 +7,7 @@ byte, unless `mask_model` asks that they, too, name the endpoint.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -48,10 +49,19 @@ class OpenAiCall(Call):
 
     def told(self, answer: Answer) -> Answer:
         plan = self.endpoint.plan
+        if answer.events and self.says_it_failed(answer.body):
+            answer.failure = "event"
         return masked(answer, b"model", orjson.dumps(plan.name)) if plan.mask_model else answer
+
+    def says_it_failed(self, piece: bytes) -> bool:
+        return b'"error"' in piece and _ERROR.search(piece) is not None
 
     def last_words(self, answer: Answer, failure: BackendError) -> bytes:
         return error_event(str(failure), failure.reason) if answer.events and not is_coded(answer.headers) else b""
+
+
+# At the start of a line: what a model writes has its line breaks escaped.
+_ERROR = re.compile(rb'(?:^|[\r\n])data: ?\{ ?"error" ?: ?[^n ]')  # null is none
 
 
 class Asked(NamedTuple):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gateway.backends import base
 from gateway.backends.hop import end_to_end
-from gateway.backends.http import HttpBackend
+from gateway.backends.upstream import Upstream
 from gateway.errors import BackendError, BackendUnavailable, BadOutput
 from gateway.serving.asgi import REQUEST_ID, Exchange, Headers
 from gateway.serving.tables.table import Endpoint, Variant
@@ -37,6 +37,7 @@ class Answer:
     failure: str = ""
     outputs: list[NDArray[Any]] | None = None  # of an in-process model
     rest: base.Body | None = None  # what is still to come; whoever has the answer closes it
+    tries: int = 1  # of the variant that said it
 
     @property
     def events(self) -> bool:
@@ -52,13 +53,13 @@ class Call:
 
     async def attempt(self, variant: Variant, deadline: float) -> Answer:
         backend = variant.backend
-        if not isinstance(backend, HttpBackend):
+        if not isinstance(backend, Upstream):
             raise BackendError("an in-process model answers the Open Inference Protocol only")
         return self.told(_judged(await backend.call(self.asked(variant), deadline), variant))
 
     async def copy(self, variant: Variant, deadline: float) -> Answer:
         """As `attempt`, for an answer that no client sees: an upstream is told so, and it is taken whole."""
-        assert isinstance(variant.backend, HttpBackend)
+        assert isinstance(variant.backend, Upstream)
         asked = self.asked(variant)
         marked = msgspec.structs.replace(asked, headers=[*asked.headers, SHADOW], whole=True)
         return _judged(await variant.backend.call(marked, deadline), variant)
@@ -75,9 +76,13 @@ class Call:
         """What is said at the end of an answer that breaks off, before the connection is cut."""
         return b""
 
+    def says_it_failed(self, piece: bytes) -> bool:
+        """Whether this piece of an event stream tells that it has failed, though its status said otherwise."""
+        return False
+
     def may_be_copied_to(self, variant: Variant) -> bool:
         """In-process models have no side effects; an upstream is asked twice only where that is declared safe."""
-        if not variant.plan.url:
+        if not variant.plan.urls:
             return True
         return self.request.upload is None and (variant.plan.idempotent or self.request.method in _SAFE)
 
@@ -85,7 +90,7 @@ class Call:
         """Whether the champion may be asked after this variant has failed: an upload has gone by, and an HTTP request
         is repeated only where that is declared safe. Nobody has heard of a request that could not be sent."""
         backend = variant.backend
-        if not isinstance(backend, HttpBackend) or isinstance(failure, BackendUnavailable):
+        if not isinstance(backend, Upstream) or isinstance(failure, BackendUnavailable):
             return True
         return backend.may_repeat(self.request)
 
@@ -126,11 +131,12 @@ def _judged(answer: base.Answer, variant: Variant) -> Answer:
         raise BadOutput(f"the upstream answered with the status {status}")
     return Answer(
         status,
-        _passed_back(status, answer.headers),
+        _passed_back(status, answer.headers, streamed=answer.rest is not None),
         answer.body,
         "status" if status >= 500 or status in variant.faults else "",
         None,
         answer.rest,
+        answer.tries,
     )
 
 
@@ -167,8 +173,9 @@ def _forwarded(exchange: Exchange, endpoint: Endpoint) -> Headers:
     return headers
 
 
-def _passed_back(status: int, headers: Headers) -> Headers:
+def _passed_back(status: int, headers: Headers, *, streamed: bool) -> Headers:
     kept = [field for field in headers if returning[field[0]]]
-    if status == 304:  # servers expect the body that a length announces
+    # No body may follow; or other events than the upstream's, or one more.
+    if status == 304 or (streamed and is_event_stream(headers)):
         kept = [field for field in kept if field[0] != b"content-length"]
     return kept

@@ -64,6 +64,7 @@ class PlanFollower:
             if self._newest is not None:
                 self._serve(self._newest)
             await self._retire()
+            self._registry.report()
         except (OSError, PlanError) as error:
             log.error("the plan was refused; the last good one stays: %s", error)  # noqa: TRY400
         except Exception:

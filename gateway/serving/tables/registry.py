@@ -10,16 +10,21 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
+from typing import Any
 
 from gateway.assignment.covariates import CovariateReader
 from gateway.assignment.hashing import salt_key, shadow_key
 from gateway.assignment.segments import SegmentReader
 from gateway.assignment.token import Signer, pack_names
 from gateway.backends import tls
+from gateway.backends.base import Timeouts
 from gateway.backends.breaker import Breaker
 from gateway.backends.http import HttpBackend, is_secure
 from gateway.backends.onnx import ModelError, OnnxModel, Signature
+from gateway.backends.probe import Check
+from gateway.backends.upstream import Upstream
 from gateway.plan import (
     HASH_SPACE,
     BackendKey,
@@ -34,7 +39,7 @@ from gateway.plan import (
 from gateway.serving import oip
 from gateway.serving.answers.capture import Capture
 from gateway.serving.answers.readings import Readings
-from gateway.serving.counters import EndpointCounters, VariantCounters
+from gateway.serving.counters import EndpointCounters, UpstreamCounters, VariantCounters
 from gateway.serving.tables.table import Backend, Endpoint, Kept, Table, Variant, faults
 from gateway.serving.wire.headers import travelling
 from gateway.telemetry.status_page import StatusPage
@@ -60,7 +65,7 @@ class Registry:
         """Read the certificates that new upstreams of this plan need, in a thread: `build` then finds them read."""
         for endpoint in plan.endpoints:
             for variant in endpoint.variants:
-                if is_secure(variant.url) and backend_key(endpoint.name, variant) not in self._backends:
+                if any(map(is_secure, variant.urls)) and backend_key(endpoint.name, variant) not in self._backends:
                     with suppress(OSError):  # `build` will say so
                         await asyncio.to_thread(tls.context, _authorities(variant))
 
@@ -83,6 +88,12 @@ class Registry:
             self._breakers.pop(key, None)
             await _close(self._backends.pop(key))
 
+    def report(self) -> None:
+        """Tell the status page which replicas of upstreams are in rotation."""
+        for backend in self._backends.values():
+            if isinstance(backend, Upstream):
+                backend.report()
+
     async def close(self) -> None:
         for backend in self._backends.values():
             await _close(backend)
@@ -100,7 +111,7 @@ class Registry:
             plan=plan,
             champion=variants[plan.champion.name],
             variants=variants,
-            forwards=any(variant.url for variant in plan.variants),
+            forwards=any(variant.urls for variant in plan.variants),
             travelling=travelling(plan.unit_header.encode(), _set_by(plan.variants), masked=plan.mask_model),
             signature=signature,
             codec=None if signature is None else oip.Codec(plan.name, signature, max_body),
@@ -121,8 +132,8 @@ class Registry:
 
     def _variant(self, endpoint: EndpointPlan, plan: VariantPlan, pi: float) -> Variant:
         key = backend_key(endpoint.name, plan)
-        if plan.url and key not in self._backends:
-            self._backends[key] = _upstream(endpoint.name, plan)
+        if plan.urls and key not in self._backends:
+            self._backends[key] = _upstream(plan, UpstreamCounters(self.page, endpoint.name, plan.name))
         breaker = None
         if plan.role == "challenger":
             breaker = self._breakers.setdefault(key, Breaker())
@@ -130,18 +141,21 @@ class Registry:
         return Variant(plan, self._backends[key], breaker, counters, pi, faults(plan))
 
 
-def _upstream(endpoint: str, plan: VariantPlan) -> HttpBackend:
-    own = [(name.encode(), value.encode()) for name, value in plan.headers]
+def _upstream(plan: VariantPlan, counters: UpstreamCounters) -> Upstream:
+    first_byte = inf if plan.first_byte_timeout is None else plan.first_byte_timeout
+    timeouts = Timeouts(plan.connect_timeout, first_byte, plan.idle_timeout, plan.stream_timeout)
+    options: dict[str, Any] = {
+        "ca": _authorities(plan),
+        "headers": [(name.encode(), value.encode()) for name, value in plan.headers],
+        "idempotent": plan.idempotent,
+        "timeouts": timeouts,
+    }
     try:
-        return HttpBackend(
-            plan.url,
-            ca=_authorities(plan),
-            headers=own,
-            idempotent=plan.idempotent,
-            idle_timeout=plan.idle_timeout,
-        )
+        replicas = [HttpBackend(url, **options) for url in plan.urls]
     except OSError as error:
-        raise PlanError(f"{endpoint}/{plan.name}: no authorities could be read from {plan.ca}: {error}") from error
+        raise PlanError(f"{plan.name}: no authorities could be read from {plan.ca}: {error}") from error
+    check = None if plan.check is None else Check(plan.check.path, plan.check.interval, plan.check.timeout)
+    return Upstream(replicas, counters, most_retries=plan.retries, check=check)
 
 
 def _authorities(plan: VariantPlan) -> Path | None:

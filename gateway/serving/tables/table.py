@@ -13,8 +13,8 @@ from gateway.assignment.hashing import bucket
 from gateway.assignment.segments import SegmentReader
 from gateway.assignment.token import Signer
 from gateway.backends.breaker import Breaker
-from gateway.backends.http import HttpBackend
 from gateway.backends.onnx import OnnxModel, Signature
+from gateway.backends.upstream import Upstream
 from gateway.plan import EndpointPlan, MetricPlan, Plan, VariantPlan
 from gateway.serving import oip
 from gateway.serving.answers.capture import Capture
@@ -22,7 +22,7 @@ from gateway.serving.answers.readings import Readings
 from gateway.serving.counters import EndpointCounters, VariantCounters
 from gateway.serving.wire.headers import Verdicts
 
-Backend = OnnxModel | HttpBackend
+Backend = OnnxModel | Upstream
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from gateway.backends.answer import AnswerReader, Limits
-from gateway.backends.base import Answer, Request
+from gateway.backends.base import Answer, Request, Timeouts
 from gateway.backends.faults import Incomplete, ProtocolFault, Unanswered
 from gateway.backends.http import HttpBackend
 from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, BadOutput
@@ -238,7 +238,7 @@ async def test_connect_that_never_ends(limit: float, deadline: float) -> None:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         filler.connect(full.getsockname())
-        backend = HttpBackend(f"http://127.0.0.1:{full.getsockname()[1]}", connect_timeout=limit)
+        backend = HttpBackend(f"http://127.0.0.1:{full.getsockname()[1]}", timeouts=Timeouts(connect=limit))
         start = soon(0)
         with pytest.raises(BackendUnavailable) as caught:
             await backend.call(GET, start + deadline)

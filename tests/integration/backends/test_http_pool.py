@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.backends.base import Answer
+from gateway.backends.base import Answer, Timeouts
 from gateway.backends.faults import Incomplete
 from gateway.errors import BackendTimeout, BackendUnavailable
 from tests.integration.backends.upstream import GET, POST, Peer, Upstream, answer, echoing, silent, soon, until
@@ -68,7 +68,7 @@ async def test_connection_used_last_is_reused_first() -> None:
 async def test_connection_idle_for_too_long_is_not_reused() -> None:
     """By its age alone: the reaper has not run."""
     async with Upstream(echoing(answer())) as upstream:
-        backend = upstream.backend(keepalive=60)
+        backend = upstream.backend(timeouts=Timeouts(keepalive=60))
         await backend.call(POST, soon())
         assert backend.pool.reuse(soon(60)) is None
         await until(lambda: upstream.open == 0)
@@ -77,7 +77,7 @@ async def test_connection_idle_for_too_long_is_not_reused() -> None:
 
 async def test_idle_connections_are_closed_though_nobody_calls() -> None:
     async with Upstream(echoing(answer())) as upstream:
-        backend = upstream.backend(keepalive=0.02)
+        backend = upstream.backend(timeouts=Timeouts(keepalive=0.02))
         await backend.call(POST, soon())
         await until(lambda: backend.pool.idle == 0 and upstream.open == 0)
         assert backend.pool.busy == 0

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from gateway.backends.answer import HELD
-from gateway.backends.base import Answer, Body, Request
+from gateway.backends.base import Answer, Body, Request, Timeouts
 from gateway.backends.body import HIGH_WATER, UNREAD, StreamedBody
 from gateway.backends.faults import Incomplete, ProtocolFault
 from gateway.errors import BackendError, BackendTimeout, ClientGone
@@ -254,7 +254,7 @@ async def test_deadline_is_for_the_head() -> None:
 async def test_silence_between_pieces_is_bounded() -> None:
     steps = Steps(CHUNKED, chunk(b"one"))
     async with Upstream(steps) as upstream:
-        backend = upstream.backend(idle_timeout=0.05)
+        backend = upstream.backend(timeouts=Timeouts(idle=0.05))
         got = await backend.call(STREAM, soon())
         steps.go()
         start = soon(0)

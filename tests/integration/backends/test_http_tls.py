@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gateway.backends.base import Request
+from gateway.backends.base import Request, Timeouts
 from gateway.backends.body import StreamedBody
 from gateway.backends.faults import Incomplete
 from gateway.backends.http import HttpBackend
@@ -114,7 +114,7 @@ async def test_handshake_that_never_ends(authority: Authority, says: bytes) -> N
         await peer.gone()
 
     async with Upstream(script) as upstream:
-        backend = HttpBackend(f"https://{upstream.authority}", ca=authority.file, connect_timeout=0.05)
+        backend = HttpBackend(f"https://{upstream.authority}", ca=authority.file, timeouts=Timeouts(connect=0.05))
         with pytest.raises(BackendUnavailable) as caught:
             await backend.call(GET, soon())
         assert re.search("connect timed out", caught.value.about)

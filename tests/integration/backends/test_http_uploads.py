@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.backends.base import Answer, Request
+from gateway.backends.base import Answer, Request, Timeouts
 from gateway.backends.faults import Incomplete, Unanswered
-from gateway.errors import ClientGone, RequestError, RequestTimeout
+from gateway.errors import BackendTimeout, ClientGone, RequestError, RequestTimeout
 from tests.integration.backends.upstream import CHUNKED, GET, Peer, Upstream, answer, playing, silent, soon, until
 
 if TYPE_CHECKING:
@@ -157,13 +157,40 @@ async def test_upstream_that_does_not_read_stops_the_client() -> None:
         assert client.sent >= wanted
 
 
-async def test_deadline_covers_the_upload() -> None:
+async def test_upload_is_bounded() -> None:
     client = Client(b"one")
     async with Upstream(silent) as upstream:
-        backend = upstream.backend()
+        backend = upstream.backend(timeouts=Timeouts(upload=0.1))
         with pytest.raises(RequestTimeout):  # the upstream has taken all there was
             await backend.call(post(client.stalling()), soon(0.05))
         assert (backend.pool.busy, client.ended.is_set()) == (0, True)
+
+
+async def test_time_of_the_upstream_begins_with_the_whole_request() -> None:
+    """A slow client leaves it no less."""
+    read = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.chunked()
+        await peer.send(answer())
+
+    async def slow() -> AsyncIterator[bytes]:
+        for piece in (b"one", b"two", b"three"):
+            yield piece
+            await asyncio.sleep(0.1)
+        read.set()
+
+    async with Upstream(script) as upstream:
+        backend = upstream.backend()
+        assert (await backend.call(post(slow()), soon(0.2))).status == 200
+        assert read.is_set()
+        await backend.close()
+    async with Upstream(lambda peer: peer.gone()) as upstream:
+        backend = upstream.backend()
+        with pytest.raises(BackendTimeout, match="no whole answer"):
+            await backend.call(post(pieces(b"one")), soon(0.1))
+        assert backend.pool.busy == 0
 
 
 @pytest.mark.parametrize("body", [Client.body, Client.stalling])

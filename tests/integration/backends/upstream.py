@@ -11,7 +11,8 @@ import asyncio
 import socket
 import ssl
 import struct
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio.lowlevel
 
@@ -19,11 +20,10 @@ from gateway.backends.base import Request
 from gateway.backends.http import HttpBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from types import TracebackType
-    from typing import Self, TypeAlias
+    from typing import Self
 
-    Script: TypeAlias = Callable[["Peer"], Awaitable[None]]
+Script: TypeAlias = Callable[["Peer"], Awaitable[None]]
 
 LONG = 5.0  # what only a hanging test waits for
 GET = Request(b"GET", b"/", [])

@@ -37,8 +37,8 @@ def onnx(name: str, role: plans.Role, path: Path, timeout: float = 5.0) -> Varia
     return VariantPlan(name=name, role=role, timeout=timeout, onnx=str(path), digest=digest(path))
 
 
-def http(name: str, role: plans.Role, url: str, timeout: float = 5.0, idempotent: bool = False) -> VariantPlan:
-    return VariantPlan(name=name, role=role, timeout=timeout, url=url, idempotent=idempotent)
+def http(name: str, role: plans.Role, *urls: str, timeout: float = 5.0, **more: Any) -> VariantPlan:
+    return VariantPlan(name=name, role=role, timeout=timeout, urls=urls, **more)
 
 
 def champion(name: str = "logistic", timeout: float = 5.0) -> VariantPlan:

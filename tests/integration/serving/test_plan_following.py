@@ -15,9 +15,9 @@ import pytest
 from gateway import plan as plans
 from gateway.backends import tls
 from gateway.backends.base import Request
-from gateway.backends.http import HttpBackend
 from gateway.backends.onnx import ModelError, digest
 from gateway.backends.onnx import load as onnx_load
+from gateway.backends.upstream import Upstream
 from gateway.events import Assignment, Heartbeat
 from gateway.plan import KeptPlan, Plan, PreparedPlan, Slot, VariantPlan
 from gateway.serving.tables import loading
@@ -97,7 +97,7 @@ async def test_an_upstream_that_may_be_asked_again_from_now_on_is_another(worker
         upstream = http("a", "champion", "http://127.0.0.1:1", idempotent=idempotent)
         await worker.publish(plan(endpoint(upstream, protocol="http"), revision=revision))
         backend = table_of(worker).endpoints["flight"].champion.backend
-        assert isinstance(backend, HttpBackend)
+        assert isinstance(backend, Upstream)
         said.append(backend)
     assert [backend.may_repeat(post) for backend in said] == [False, True, True]
     assert said[1] is said[2]

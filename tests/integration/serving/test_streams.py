@@ -350,7 +350,7 @@ async def test_an_upload_that_stalls_is_its_clients_unless_the_upstream_takes_no
 
     async with Upstream(script) as upstream:
         url = f"http://{upstream.authority}"
-        variants = http("a", "champion", url), http("b", "challenger", url, timeout=0.2)
+        variants = http("a", "champion", url), http("b", "challenger", url, timeout=0.2, stream_timeout=0.5)
         await worker.publish(plan(endpoint(*variants, share=0.5, name="plain", protocol="http"), max_body=1 << 26))
         user = worker.user_of("b", "plain").encode()
         for _ in range(3):
@@ -376,3 +376,33 @@ async def test_an_upload_beyond_the_limit_is_refused_and_the_upstream_left(worke
     assert client.status == 413
     (completion,) = worker.facts(Completion)
     assert (completion.end, completion.error, completion.status) == ("rejected", "", 413)
+
+
+ERROR = b'data: {"error": {"message": "overloaded", "code": 503}}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("pieces", "error"),
+    [
+        ([FIRST, ERROR], "event"),
+        ([ERROR], "event"),
+        ([FIRST + ERROR + LAST], "event"),
+        ([FIRST, b'data: {"error":null,"choices":[]}\n\n', LAST], ""),
+        ([FIRST, b'data: {"choices":[{"delta":{"content":"\\ndata: {\\"error\\": 1}"}}]}\n\n', LAST], ""),
+    ],
+)
+async def test_a_stream_that_says_that_it_failed_is_an_error_of_its_variant(
+    worker: LocalWorker, pieces: list[bytes], error: str
+) -> None:
+    gate = asyncio.Event()
+    gate.set()
+    async with Upstream(streaming(gate, *map(chunk, pieces), END)) as good, Upstream(streaming(gate, END)) as other:
+        await worker.publish(plan(chat(f"http://{other.authority}", f"http://{good.authority}", share=0.5)))
+        user = worker.user_of("v1", "chat").encode()
+        for _ in range(3):
+            async with asking(worker, "POST", "/v1/chat/completions", (b"x-user-id", user)) as client:
+                client.send(ASKED)
+                await client.until(lambda: client.whole)
+                assert (client.status, client.body) == (200, b"".join(pieces))
+    assert {(fact.end, fact.status, fact.error) for fact in worker.facts(Completion)} == {("answered", 200, error)}
+    assert worker.count("gateway_breaker_opened", "chat", "v1") == int(bool(error))

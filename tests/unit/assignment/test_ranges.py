@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.assignment.hashing import bucket, salt_key
-from gateway.assignment.ranges import origin, owner, resize, whole, width
+from gateway.assignment.ranges import joined, origin, owner, resize, whole, width
 from gateway.plan import HASH_SPACE, Slot, shares
 
 CHAMPION = "a"
@@ -98,6 +98,12 @@ def test_space_that_one_challenger_frees_can_be_taken_by_another_in_the_same_ste
     slots = after(split(b="0.7", c="0.3"), b="0.3", c="0.7")
     assert shares(slots)["b"] == width(Decimal("0.3"))
     assert shares(slots)["c"] == width(Decimal("0.7"))
+
+
+def test_neighbours_of_one_variant_are_one_slot() -> None:
+    slots = [Slot(start=start, variant=variant) for start, variant in enumerate("abbbaac")]
+    assert joined(slots) == (slots[0], slots[1], slots[4], slots[6])
+    assert joined(()) == ()
 
 
 points = st.integers(0, HASH_SPACE - 1)

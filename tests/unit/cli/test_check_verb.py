@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ def config(tmp_path: Path) -> Path:
 def checked(*arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(check, arguments)
     return result.exit_code, result.output
+
+
+def test_as_many_workers_as_there_are_cpus_to_use_unless_somebody_says_how_many(config: Path) -> None:
+    config.write_text(CONFIG.replace("data: {workers: 3}\n", ""))
+    _, output = checked(str(config), "--json")
+    assert json.loads(output)["workers"] == len(os.sched_getaffinity(0))
 
 
 def test_each_model_is_weighed_once_for_every_worker(config: Path) -> None:

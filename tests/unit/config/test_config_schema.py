@@ -75,7 +75,7 @@ def test_a_small_config_has_the_defaults(accepted: Callable[[str], LoadedConfig]
     assert str(config.metrics.listen) == "127.0.0.1:9090"
     assert config.store_path == path.parent / "var/gateway/gateway.db"
     assert config.endpoints["one"].shares() == {"only": 1}
-    assert config.endpoints["one"].variants["only"].url == "http://upstream:8000/base"
+    assert config.endpoints["one"].variants["only"].url == ("http://upstream:8000/base",)
     assert loaded.text == SMALL.encode()
     assert loaded.path == path
 

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.clock import FakeClock
 from gateway.config.load import load
-from gateway.config.watch import REMOVAL_DELAY, Accepted, Change, ConfigWatcher, Refused, Restored
+from gateway.config.watch import JUDGE_AGAIN, REMOVAL_DELAY, Accepted, Change, ConfigWatcher, Refused, Restored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """A watcher that is polled every half second of a clock that stands still otherwise."""
+    """A watcher that is polled every half second of a clock that stands still otherwise.
+
+    What it accepts is `taken` at once, unless a test says that something is in the way.
+    """
+
+    taken = True
 
     def __init__(self, path: Path) -> None:
         self.clock = FakeClock()
@@ -26,7 +31,9 @@ class Watch:
     def polls(self, count: int) -> list[Change]:
         changes = []
         for _ in range(count):
-            changes.append(self.watcher.poll())
+            changes.append(change := self.watcher.poll())
+            if isinstance(change, Accepted) and self.taken:
+                self.watcher.taken(change.loaded)
             self.clock.advance(0.5)
         return [change for change in changes if change is not None]
 
@@ -180,13 +187,43 @@ def test_a_good_file_ends_a_refusal(watch: Watch, path: Path, valid: str) -> Non
     assert watch.polls(3) == []
 
 
-def test_a_refused_file_can_be_judged_again(watch: Watch, path: Path, valid: str) -> None:
+def test_a_file_refused_for_a_model_that_is_missing_is_judged_again(watch: Watch, path: Path, valid: str) -> None:
     path.write_text(valid.replace("boosted.onnx", "late.onnx"))
     assert [type(change) for change in watch.polls(4)] == [Refused]
     (path.parent / "models/late.onnx").touch()
-    assert watch.polls(3) == []
-    watch.watcher.retry()
+    watch.clock.advance(JUDGE_AGAIN)
     assert [type(change) for change in watch.polls(3)] == [Accepted]
+
+
+def test_a_file_with_a_slip_of_its_own_is_judged_once(watch: Watch, path: Path, valid: str) -> None:
+    path.write_text(valid.replace("a: 80%", "a: 81%").replace("boosted.onnx", "late.onnx"))
+    assert [type(change) for change in watch.polls(4)] == [Refused]
+    watch.clock.advance(JUDGE_AGAIN)
+    assert watch.polls(3) == []
+
+
+def test_what_was_accepted_and_not_taken_is_not_in_use(watch: Watch, path: Path, valid: str) -> None:
+    watch.taken = False
+    path.write_text(edition(valid, 9))
+    assert [split(change) for change in watch.polls(6)] == [9]
+    path.write_text("version: 1\n")
+    assert [type(change) for change in watch.polls(3)] == [Refused]
+    path.write_text(edition(valid, 9))
+    assert [split(change) for change in watch.polls(3)] == [9], "the config in use is another"
+    path.write_text(valid)
+    assert [type(change) for change in watch.polls(3)] == [Restored]
+
+
+def test_what_somebody_stands_behind_is_judged_at_once(watch: Watch, path: Path, valid: str) -> None:
+    path.write_text(valid[: valid.index("  flight-delay:")])
+    change = watch.watcher.judge()
+    assert isinstance(change, Accepted)
+    assert watch.polls(6) == [], "and told once"
+    watch.watcher.taken(change.loaded)
+    path.write_text(valid)
+    assert [type(change) for change in watch.polls(3)] == [Accepted]
+    path.unlink()
+    assert isinstance(watch.watcher.judge(), Refused)
 
 
 REMOVALS: list[Callable[[str], str]] = [

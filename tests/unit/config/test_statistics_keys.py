@@ -234,6 +234,12 @@ PREDICTIONS: list[Slip] = [
         f"{SCORES}.loss.type",
         "expected protocol: oip for type score, whose predictions are tensors, found protocol: http",
     ),
+    (
+        "protocol: oip",
+        "protocol: openai",
+        f"{SCORES}.loss.type",
+        "expected protocol: oip for type score, whose predictions are tensors, found protocol: openai",
+    ),
 ]
 
 ROLES: list[Slip] = [
@@ -430,6 +436,12 @@ RELEASES: list[Slip] = [
         "expected only with protocol: oip, found with protocol: http",
     ),
     (
+        "protocol: oip",
+        "protocol: openai",
+        f"{TRIAL}.shadow",
+        "expected only with protocol: oip, found with protocol: openai",
+    ),
+    (
         "label_independent: true",
         "label_independent: false",
         f"{TRIAL}.shadow",
@@ -445,13 +457,13 @@ RELEASES: list[Slip] = [
         "      holdback:\n",
         "      aa: true #<\n      holdback:\n",
         f"{EXPERIMENT}.aa",
-        "for every variant, found another for o",
+        "for every variant, found another url for o",
     ),
     (
         "onnx: models/boosted.onnx",
         "url: http://x",
         f"{TRIAL}.aa",
-        "the same model file or url for every variant, found anoth",
+        "the same model for every variant, found another onnx for b",
     ),
     ("aa: true", "aa: yes #<", f"{TRIAL}.aa", "expected true or false, found 'yes'"),
 ]
@@ -491,7 +503,7 @@ def test_a_copy_of_the_champion_is_the_same_model(
     loaded = accepted(rich)
     (loaded.path.parent / "models/boosted.onnx").write_bytes(b"another")
     (problem,) = problems(rich)
-    assert "experiment.aa: expected the same model file or url for every variant, found another for b than" in problem
+    assert "experiment.aa: expected the same model for every variant, found another onnx for b than" in problem
 
 
 def test_challengers_are_bounded(problems: Callable[[str], list[str]], rich: str) -> None:
@@ -720,3 +732,16 @@ def test_covariates_without_an_experiment_are_a_warning(accepted: Callable[[str]
     (warning,) = warnings(accepted(fixed))
     assert warning.key == f"{SHOP}.covariates"
     assert "without an experiment there is nothing" in warning.message
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [("", ""), ("model: other", "model"), ("headers: {x-tier: fast}", "headers")],
+)
+def test_another_model_at_the_same_provider_is_another_model(
+    problems: Callable[[str], list[str]], rich: str, more: str, key: str
+) -> None:
+    text = rich.replace("onnx: models/logistic.onnx", "url: http://provider")
+    text = text.replace("onnx: models/boosted.onnx", f"url: http://provider\n        {more}")
+    said = f"experiment.aa: expected the same model for every variant, found another {key} for b than for a"
+    assert [said in problem for problem in problems(text)] == ([True] if key else [])

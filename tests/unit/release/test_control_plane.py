@@ -17,6 +17,8 @@ from gateway.clock import FakeClock
 from gateway.config.load import load
 from gateway.control import LAST_GOOD, ControlPlane
 from gateway.errors import ConfigError, StoreError
+from gateway.plan import Plan
+from gateway.release.health import Health, Preparation
 from gateway.release.intake import ReloadStatus
 from tests.unit.release.configs import experiment, fixed, write
 from tests.unit.release.rig import Flaky, Rig
@@ -74,6 +76,21 @@ def test_the_snapshot_is_plain_data(plane: Plane) -> None:
         "split": {"x": 1.0},
         "preparing": [],
     }
+
+
+def test_workers_are_asked_once_about_the_models_of_all_endpoints(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preparations, asked = Health.preparations, 0
+
+    def noted(health: Health, plan: Plan | None) -> list[Preparation]:
+        nonlocal asked
+        asked += 1
+        return preparations(health, plan)
+
+    monkeypatch.setattr(Health, "preparations", noted)
+    assert len(plane.poll()["endpoints"]) == 2
+    assert asked == 1
 
 
 def test_everything_is_shown_while_the_store_is_away(plane: Plane) -> None:
@@ -166,6 +183,53 @@ def test_an_edit_that_must_wait_for_a_person_is_taken_once_she_has_acted(plane: 
         snapshot = plane.poll()
     assert snapshot["config"]["ok"]
     assert snapshot["endpoints"]["rank"]["experiment"]["id"] == "two"
+
+
+def test_an_edit_taken_back_after_a_reload_is_taken_back(plane: Plane) -> None:
+    """The reload took it before the watcher had seen it."""
+    before = plane.control.snapshot["config"]["digest"]
+    plane.edit(rank=experiment(), other=fixed(x="50%", y="50%"))
+    assert plane.control.reload().problems == []
+    plane.edit(rank=experiment(), other=fixed(x="100%"))
+    for _ in range(8):
+        snapshot = plane.poll()
+    assert snapshot["config"]["digest"] == before
+    assert snapshot["endpoints"]["other"]["split"] == {"x": 1.0}
+
+
+def test_an_edit_that_waits_outlives_a_slip_in_the_file(plane: Plane) -> None:
+    plane.edit(rank=experiment(), other=fixed(x="50%", y="50%"))
+    good = plane.path.read_bytes()
+    plane.store.fail()
+    for _ in range(3):
+        plane.poll()
+    plane.path.write_text("version: [")
+    for _ in range(3):
+        plane.poll()
+    plane.path.write_bytes(good)
+    for _ in range(3):
+        snapshot = plane.poll()
+    assert snapshot["config"]["problems"] == ["the disk is gone"]
+    plane.store.heal()
+    for _ in range(3):
+        snapshot = plane.poll()
+    assert snapshot["endpoints"]["other"]["split"] == {"x": 0.5, "y": 0.5}
+
+
+def test_an_edit_that_waits_is_forgotten_when_it_is_taken_back(plane: Plane) -> None:
+    before = plane.path.read_bytes()
+    plane.edit(rank=experiment(), other=fixed(x="50%", y="50%"))
+    plane.store.fail()
+    for _ in range(3):
+        plane.poll()
+    plane.path.write_bytes(before)
+    for _ in range(3):
+        snapshot = plane.poll()
+    assert snapshot["config"]["problems"] == []
+    plane.store.heal()
+    for _ in range(3):
+        snapshot = plane.poll()
+    assert snapshot["endpoints"]["other"]["split"] == {"x": 1.0}
 
 
 def test_a_hold_by_an_edit_is_in_the_ledger(plane: Plane) -> None:

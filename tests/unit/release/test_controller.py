@@ -191,6 +191,16 @@ def test_a_refused_config_changes_nothing(rig: Rig) -> None:
     assert rig.kinds == ["start"]
 
 
+def test_the_last_decision_is_known_after_a_restart_however_long_ago_it_was(rig: Rig) -> None:
+    for number in range(200):
+        rig.sqlite.append_ledger(number, 1, "other", "busy", "hold", {"text": "", "reason": "", "actor": "ada"})
+    rig.restart()
+    rig.tick()
+    last = rig.control.run("one").last
+    assert last is not None
+    assert (last.experiment, last.kind) == ("one", "start")
+
+
 def test_a_withdrawn_experiment_is_in_the_ledger(rig: Rig) -> None:
     rig.units(20)
     rig.tick()

@@ -33,7 +33,7 @@ def variant(name: str, role: Role = "challenger", digest: str = "", **more: Any)
 
 
 def upstream(name: str, role: Role = "challenger") -> VariantPlan:
-    return VariantPlan(name=name, role=role, timeout=1.0, url=f"http://{name}:80")
+    return VariantPlan(name=name, role=role, timeout=1.0, urls=(f"http://{name}:80",))
 
 
 def endpoint(

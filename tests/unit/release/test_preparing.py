@@ -347,6 +347,59 @@ def test_files_that_cannot_be_served_are_read_again_after_a_while(plane: Plane) 
     assert "second" in plane.when_read()["endpoints"]
 
 
+@pytest.fixture
+def copied_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the model files that were copied, which reads them whole."""
+    names: list[str] = []
+
+    def noted(path: Path, *more: Any) -> Path:
+        names.append(path.stem)
+        return keep(path, *more)
+
+    monkeypatch.setattr("gateway.release.artifacts.keep", noted)
+    return names
+
+
+def test_the_files_of_a_config_that_waits_for_a_person_are_read_once(plane: Plane, copied_files: list[str]) -> None:
+    plane.control.command("rank", "promote", "ada", "")
+    second = models(plane.folder, fixed(x="50%", y="50%"), x="logistic", y="twin")
+    write(plane.folder, rank=experiment("two"), second=second)
+    plane.poll(8)
+    for _ in range(3):
+        plane.when_read()
+    assert "roll back first" in plane.poll()["config"]["problems"][0]
+    assert sorted(copied_files) == ["x-logistic", "y-twin"]
+    plane.control.command("rank", "rollback", "ada", "")
+    assert "second" in plane.poll()["endpoints"]
+    assert len(copied_files) == 2
+
+
+def test_beside_a_file_that_cannot_be_served_the_others_are_read_once(plane: Plane, copied_files: list[str]) -> None:
+    second = models(plane.folder, fixed(x="50%", y="50%"), x="logistic", y="twin")
+    file = Path(second["variants"]["y"]["onnx"])
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    write(plane.folder, rank=experiment(), second=second)
+    plane.poll()
+    plane.when_read()
+    file.write_bytes(whole)
+    plane.clock.advance(READ_AGAIN)
+    plane.poll(2)
+    assert "second" in plane.when_read()["endpoints"]
+    assert copied_files == ["x-logistic", "y-twin", "y-twin"]
+
+
+def test_a_reload_beside_the_watcher_reads_once(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(monkeypatch)
+    write(plane.folder, rank=experiment(), second=models(plane.folder, fixed(x="100%"), x="logistic"))
+    assert plane.control.reload().reading_models
+    plane.poll(4)
+    slow.go_on.set()
+    plane.when_read()
+    assert "second" in plane.when_read()["endpoints"]
+    assert slow.begun == 1
+
+
 def served_from_a_file(plane: Plane) -> tuple[dict[str, Any], Path]:
     """With a second endpoint, whose one model is in the file."""
     second = models(plane.folder, fixed(x="100%"), x="logistic")

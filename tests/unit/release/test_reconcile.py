@@ -72,7 +72,7 @@ class History:
 
     @property
     def split(self) -> dict[str, float]:
-        return {name: round(float(share), 9) for name, share in shares_of(self.rank).items()}
+        return {name: round(share, 9) for name, share in shares_of(self.rank.slots).items()}
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def plan(protocol: Any, *readings: tuple[MetricPlan, str]) -> EndpointPlan:
         experiment="exp",
         stage="s",
         unit_header="",
-        variants=(VariantPlan(name="a", role="champion", timeout=1.0, url="http://a"),),
+        variants=(VariantPlan(name="a", role="champion", timeout=1.0, urls=("http://a",)),),
         slots=(Slot(start=0, variant="a"),),
         metrics=tuple(metric for metric, _ in readings),
         readings=tuple(place(metric, text) for metric, text in readings),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.errors import StoreError
-from gateway.store.base import FoldStep
+from gateway.store.base import FoldStep, KnownUnit, UnitKey
 from gateway.store.connection import APPLICATION_ID, SCHEMA_VERSION
 from gateway.store.sqlite import SqliteStore
 
@@ -124,4 +125,34 @@ def test_an_altered_ledger_gives_itself_away(path: Path, change: str, broken: in
     assert store.broken_link() is None
     tampered(path, change)
     assert store.broken_link() == broken
+    store.close()
+
+
+def test_the_ledger_of_an_experiment_is_found_without_reading_the_others(path: Path) -> None:
+    store = SqliteStore(path)
+    newest = "SELECT * FROM ledger WHERE experiment = ? ORDER BY id DESC LIMIT 1"
+    ((*_, how),) = store.rows(f"EXPLAIN QUERY PLAN {newest}", ("x",))
+    assert how == "SEARCH ledger USING INDEX ledger_of_experiment (experiment=?)"
+    store.close()
+
+
+class Counted(list[UnitKey]):
+    """Keys that count how often somebody goes through them."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[UnitKey]:
+        self.times += 1
+        return super().__iter__()
+
+
+def test_units_of_many_experiments_are_found_without_going_through_all_of_them_for_each(path: Path) -> None:
+    store = SqliteStore(path)
+    keys = Counted(UnitKey(f"e{number % 10}", number, b"u" * 16) for number in range(100))
+    known = [KnownUnit(number, 5, "1:a") for number in range(100)]
+    with store.transaction():
+        store.save_units(dict(zip(keys, known, strict=True)))
+    keys.times = 0
+    assert store.known_units(keys) == known
+    assert keys.times == 2, "to ask and to answer"
     store.close()

@@ -289,6 +289,14 @@ def test_the_ledger_is_a_chain(store: Store) -> None:
     assert store.broken_link() is None
 
 
+def test_the_ledger_of_one_experiment_is_read_alone(store: Store) -> None:
+    for number in range(6):
+        store.append_ledger(number, 7, "rank", "even" if number % 2 == 0 else "odd", "hold", {"n": number})
+    assert [row.body["n"] for row in store.ledger(experiment="odd")] == [1, 3, 5]
+    assert [row.body["n"] for row in store.ledger(2, "even")] == [2, 4]
+    assert store.ledger(experiment="other") == []
+
+
 def test_plans_and_quarantine_are_kept(store: Store) -> None:
     store.add_plan(PlanRow(1, 5, 0, "digest", "{}"))
     plan = PlanRow(2, 6, 1, "digest", "{}", f'{{"rank": [[0, "a"], [{2**64 - 1}, "b"]]}}')

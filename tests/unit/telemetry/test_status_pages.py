@@ -77,6 +77,31 @@ def test_why_models_could_not_be_loaded_is_forgotten_with_the_worker(tmp_path: P
     assert PageSet(tmp_path).totals([]) == {SERIES: (1,)}
 
 
+def test_each_series_is_parsed_once_however_many_pages_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = [page(tmp_path, str(number)) for number in range(3)]
+    for number, one in enumerate(mine):
+        for label in range(SLOTS // 2):
+            add(one, 1, f"{number} {label}")
+    pages, loads, parsed = PageSet(tmp_path), json.loads, 0
+
+    def noted(line: bytes) -> object:
+        nonlocal parsed
+        parsed += 1
+        return loads(line)
+
+    monkeypatch.setattr(json, "loads", noted)
+    for _ in range(3):
+        pages.read()
+    assert parsed == 3 * SLOTS // 2
+    add(mine[0], 1, "new")
+    assert total(pages, "new") == 1
+    assert parsed == 3 * SLOTS // 2 + 1
+    for one in mine:
+        one.close()
+
+
 def test_a_series_keeps_its_slots(tmp_path: Path) -> None:
     mine = page(tmp_path)
     first = mine.slot("time", ("a",), 5)

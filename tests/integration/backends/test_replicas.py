@@ -1,0 +1,294 @@
+"""Several replicas of one upstream, over real sockets: who is asked, who is left out, and what is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from gateway.backends.base import Request, Timeouts
+from gateway.backends.faults import ConnectFailed, Unanswered
+from gateway.backends.http import HttpBackend
+from gateway.backends.probe import Check
+from gateway.backends.upstream import Upstream as Replicated
+from gateway.errors import BackendTimeout
+from tests.integration.backends.upstream import (
+    CHUNKED,
+    GET,
+    POST,
+    Peer,
+    Script,
+    Upstream,
+    answer,
+    echoing,
+    playing,
+    silent,
+    soon,
+    until,
+)
+
+pytestmark = pytest.mark.anyio
+REFUSED = "http://127.0.0.1:1"
+BUSY = answer(b"busy", b"Retry-After: 30", status=b"503 Service Unavailable")
+BROKEN = answer(b"broken", status=b"502 Bad Gateway")
+FAILED = answer(b"failed", status=b"500 Internal Server Error")
+
+
+class Told:
+    """Counts what happened among the replicas."""
+
+    def __init__(self) -> None:
+        self.retries: Counter[str] = Counter()
+        self.ejections: Counter[str] = Counter()
+        self.rotation: dict[str, bool] = {}
+
+    def retried(self, reason: str) -> None:
+        self.retries[reason] += 1
+
+    def ejected(self, upstream: str) -> None:
+        self.ejections[upstream] += 1
+
+    def available(self, upstream: str, available: bool) -> None:
+        self.rotation[upstream] = available
+
+
+class Pair:
+    """A replicated backend, what it told, and the scripted upstreams behind it."""
+
+    def __init__(self, backend: Replicated, told: Told, upstreams: list[Upstream]) -> None:
+        self.backend = backend
+        self.told = told
+        self.upstreams = upstreams
+
+    def seen(self) -> list[int]:
+        return [len(upstream.requests) for upstream in self.upstreams]
+
+    async def get(self, request: Request = GET, seconds: float = 5.0) -> bytes:
+        return (await self.backend.call(request, soon(seconds))).body
+
+
+@asynccontextmanager
+async def behind(
+    *scripts: Script | str,
+    most_retries: int = 1,
+    check: Check | None = None,
+    timeouts: Timeouts = Timeouts(),  # noqa: B008 - a constant
+    idempotent: bool = False,
+) -> AsyncIterator[Pair]:
+    async with AsyncExitStack() as stack:
+        upstreams = [
+            await stack.enter_async_context(Upstream(script)) for script in scripts if not isinstance(script, str)
+        ]
+        there = iter(upstreams)
+        urls = [s if isinstance(s, str) else f"http://{next(there).authority}" for s in scripts]
+        replicas = [HttpBackend(url, timeouts=timeouts, idempotent=idempotent) for url in urls]
+        told = Told()
+        backend = Replicated(replicas, told, most_retries=most_retries, check=check, luck=lambda: 0.5)
+        try:
+            yield Pair(backend, told, upstreams)
+        finally:
+            await backend.close()
+
+
+async def test_requests_go_to_the_replica_with_the_fewest_outstanding() -> None:
+    async with behind(silent, echoing(answer(b"b"))) as pair:
+        stuck = asyncio.create_task(pair.get(POST))
+        other = asyncio.create_task(pair.get(POST))
+        await until(lambda: sum(pair.seen()) == 2)
+        for _ in range(10):
+            assert await pair.get(POST) == b"b"
+        assert pair.seen() == [1, 11]
+        for task in (stuck, other):
+            task.cancel()
+
+
+async def test_idle_replicas_take_turns() -> None:
+    async with behind(*[echoing(answer(name)) for name in (b"a", b"b", b"c")]) as pair:
+        assert Counter([await pair.get() for _ in range(30)]) == {b"a": 10, b"b": 10, b"c": 10}
+
+
+async def test_what_nobody_has_heard_of_goes_to_another_replica_whatever_its_method() -> None:
+    async with behind(REFUSED, echoing(answer(b"b"))) as pair:
+        assert [await pair.get(POST) for _ in range(4)] == [b"b"] * 4
+        assert pair.told.retries.keys() == {"connect"}
+
+
+async def test_one_that_may_have_been_heard_is_repeated_only_where_that_is_safe() -> None:
+    async def hangs_up(peer: Peer) -> None:
+        await peer.request()
+        peer.reset()
+
+    async with behind(hangs_up, echoing(answer(b"b"))) as pair:
+        assert [await pair.get(GET) for _ in range(4)] == [b"b"] * 4
+        results = await asyncio.gather(*[pair.get(POST) for _ in range(2)], return_exceptions=True)
+        assert [type(result) for result in results if result != b"b"] == [Unanswered]
+    async with behind(hangs_up, echoing(answer(b"b")), idempotent=True) as pair:
+        assert [await pair.get(POST) for _ in range(4)] == [b"b"] * 4
+
+
+async def test_the_replica_that_keeps_failing_is_left_out_and_the_last_one_never() -> None:
+    async with behind(echoing(FAILED), echoing(answer(b"b"))) as pair:
+        said = Counter([await pair.get() for _ in range(40)])
+        assert said[b"failed"] == 5
+        assert said[b"b"] == 35
+        bad = pair.upstreams[0].authority
+        assert pair.told.ejections == {bad: 1}
+        pair.backend.report()
+        assert pair.told.rotation == {bad: False, pair.upstreams[1].authority: True}
+    async with behind(echoing(FAILED), echoing(FAILED)) as pair:
+        assert [await pair.get() for _ in range(40)] == [b"failed"] * 40  # all are out, so all are asked
+
+
+async def test_an_ejected_replica_is_not_even_asked_again_by_retries() -> None:
+    async with behind(echoing(BROKEN), echoing(answer(b"b"))) as pair:
+        said = [await pair.get() for _ in range(40)]
+        assert said == [b"b"] * 40
+        assert pair.seen()[0] == 5
+        assert pair.told.retries == {"status": 5}
+
+
+async def test_streams_that_break_off_count_against_their_replica() -> None:
+    """Else the one that fails fastest would always have the fewest outstanding."""
+
+    async def breaks_off(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED + b"3\r\none\r\n")
+        peer.reset()
+
+    stream = Request(b"GET", b"/", [], whole=False)
+    async with behind(breaks_off, echoing(answer(b"b"))) as pair:
+        for _ in range(30):
+            got = await pair.backend.call(stream, soon())
+            if got.rest is not None:
+                with pytest.raises(Exception, match="too early"):
+                    async for _ in got.rest:
+                        pass
+        assert pair.upstreams[0].accepted == 5
+        assert list(pair.told.ejections.values()) == [1]
+
+
+@pytest.mark.parametrize("status", [b"502 Bad Gateway", b"503 Service Unavailable", b"504 Gateway Timeout"])
+async def test_one_more_try_of_the_only_replica_comes_after_a_moment(status: bytes) -> None:
+    async with behind(playing(answer(b"no", status=status), answer(b"yes"))) as pair:
+        start = soon(0)
+        got = await pair.backend.call(GET, soon())
+        assert (got.body, got.tries) == (b"yes", 2)
+        assert soon(0) - start >= 0.02
+
+
+@pytest.mark.parametrize("status", [b"500 Oh", b"501 Oh", b"505 Oh", b"404 Oh", b"429 Too Many Requests", b"408 Oh"])
+async def test_no_other_status_is_tried_again(status: bytes) -> None:
+    async with behind(playing(answer(b"no", status=status), answer(b"yes"))) as pair:
+        got = await pair.backend.call(GET, soon())
+        assert (got.body, got.tries) == (b"no", 1)
+
+
+@pytest.mark.parametrize("status", [b"429 Too Many Requests", b"503 Service Unavailable"])
+async def test_a_pause_that_is_asked_for_is_kept_where_there_is_time_for_it(status: bytes) -> None:
+    script = playing(answer(b"no", b"Retry-After: 1", status=status), answer(b"yes"))
+    async with behind(script) as pair:
+        start = soon(0)
+        assert await pair.get() == b"yes"
+        assert soon(0) - start >= 1.0
+    async with behind(script) as pair:
+        assert await pair.get(seconds=0.9) == b"no"
+        assert pair.seen() == [1]
+
+
+async def test_a_replica_that_asks_for_a_pause_gets_it_and_a_quota_is_the_same_everywhere() -> None:
+    async with behind(echoing(BUSY), echoing(answer(b"b"))) as pair:
+        assert [await pair.get() for _ in range(20)] == [b"b"] * 20
+        assert pair.seen()[0] == 1
+    quota = answer(b"quota", b"Retry-After: 30", status=b"429 Too Many Requests")
+    async with behind(echoing(quota), echoing(quota)) as pair:
+        assert await pair.get() == b"quota"
+        assert sum(pair.seen()) == 1
+
+
+async def test_retries_are_bounded_by_the_setting_and_by_the_budget() -> None:
+    async with behind(REFUSED, most_retries=3) as pair:
+        with pytest.raises(ConnectFailed) as caught:
+            await pair.get()
+        assert caught.value.tries == 4
+    async with behind(echoing(BROKEN), most_retries=0) as pair:
+        assert await pair.get() == b"broken"
+        assert pair.seen() == [1]
+    async with behind(echoing(BROKEN)) as pair:
+        start = soon(0)
+        for _ in range(6):
+            await asyncio.gather(*[pair.get() for _ in range(50)])
+        seconds = soon(0) - start
+        assert pair.seen()[0] <= 300 * 1.2 + 10 * (1 + seconds)
+
+
+async def test_a_late_first_byte_leaves_time_for_another_try() -> None:
+    async with behind(silent, echoing(answer(b"b")), timeouts=Timeouts(first_byte=0.05)) as pair:
+        assert [await pair.get() for _ in range(4)] == [b"b"] * 4
+        assert pair.told.retries["deadline"] >= 1
+        results = await asyncio.gather(*[pair.get(POST) for _ in range(2)], return_exceptions=True)
+        assert [type(result) for result in results if result != b"b"] == [BackendTimeout]
+
+
+async def test_an_upload_that_nobody_has_heard_of_goes_to_another_replica_whole() -> None:
+    got = bytearray()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        for chunk in await peer.chunked():
+            got.extend(chunk)
+        await peer.send(answer(b"b"))
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    async with behind(REFUSED, script) as pair:
+        for _ in range(2):
+            got.clear()
+            assert await pair.get(Request(b"POST", b"/", [], upload=body())) == b"b"
+            assert got == b"onetwo"
+
+
+async def test_a_cancelled_call_says_nothing_of_its_replica() -> None:
+    async with behind(silent, silent) as pair:
+        for _ in range(12):
+            call = asyncio.create_task(pair.get(POST))
+            seen = sum(pair.seen())
+            await until(lambda seen=seen: sum(pair.seen()) > seen)  # type: ignore[misc]
+            call.cancel()
+        assert not pair.told.ejections
+
+
+async def test_health_checks_take_a_replica_out_and_back() -> None:
+    well = asyncio.Event()
+
+    async def moody(peer: Peer) -> None:
+        while True:
+            request = await peer.request()
+            good = well.is_set() or not request.line.startswith(b"GET /health")
+            await peer.send(answer(b"a") if good else FAILED)
+
+    check = Check("/health", interval=0.01, timeout=1.0)
+    async with behind(moody, echoing(answer(b"b")), check=check) as pair:
+        first = pair.backend.replicas[0]
+        assert first.probe is not None
+        await until(lambda: not first.usable(soon(0)))
+        assert [await pair.get(POST) for _ in range(6)] == [b"b"] * 6
+        well.set()
+        await until(lambda: first.usable(soon(0)))
+        assert {await pair.get(POST) for _ in range(6)} == {b"a", b"b"}
+    assert b"GET /health HTTP/1.1" in [request.line for request in pair.upstreams[1].requests]
+
+
+async def test_a_hanging_health_check_is_a_failed_one_and_the_last_replica_stays() -> None:
+    async def mute(peer: Peer) -> None:
+        while True:
+            if not (await peer.request()).line.startswith(b"GET /health"):
+                await peer.send(answer(b"a"))
+
+    async with behind(mute, check=Check("/health", interval=0.01, timeout=0.02)) as pair:
+        await until(lambda: not pair.backend.replicas[0].usable(soon(0)))
+        assert await pair.get(POST) == b"a"
