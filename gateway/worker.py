@@ -16,7 +16,6 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -29,7 +28,7 @@ from gateway.http_server import configure
 from gateway.node import LEAVE_AT_ONCE, WorkerSettings
 from gateway.serving.app import DataApp
 from gateway.serving.drain import DrainingServer
-from gateway.serving.http1.protocol import Http1Protocol
+from gateway.serving.http1.admission import Door
 from gateway.serving.inference import Inference
 from gateway.serving.outcomes import Outcomes
 from gateway.serving.routes import Router
@@ -101,8 +100,7 @@ async def _run(settings: WorkerSettings) -> None:
     descriptors.raise_limit()
     worker = Worker(Path(settings.data_dir), settings.spool, SystemClock())
     listener = socket.socket(fileno=settings.socket)
-    protocol = partial(Http1Protocol, refused=worker.app.refused, admit=worker.app.admit)
-    config = configure(worker.app, keep_alive=KEEP_ALIVE, grace=round(settings.grace), protocol=protocol)
+    config = configure(worker.app, keep_alive=KEEP_ALIVE, grace=round(settings.grace), protocol=Door(worker.app))
     server = DrainingServer(config, worker.app, worker.page, settings.shutdown_delay, settings.drain)
     ready = asyncio.Event()
 

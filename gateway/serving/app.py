@@ -11,8 +11,8 @@ from gateway import descriptors
 from gateway.clock import Clock
 from gateway.errors import ClientGone, GatewayError, OutOfDescriptors, Overloaded, RequestError
 from gateway.serving import problem
-from gateway.serving.asgi import REQUEST_ID, Exchange, Receive, Scope, Send
-from gateway.serving.http1.admission import CROWDED, Admission
+from gateway.serving.asgi import CROWDED, REQUEST_ID, Exchange, Receive, Scope, Send
+from gateway.serving.http1.admission import Admission
 from gateway.serving.routes import Router
 from gateway.serving.tables.table import Table
 from gateway.serving.wire.forwarding import Proxies

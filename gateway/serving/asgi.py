@@ -17,6 +17,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 DIRECT = "gateway.direct"  # where a server of ours puts its `Direct` in the scope
+CROWDED = "gateway.crowded"  # in the scope of the one request on a connection that is one too many
 PEER = "gateway.peer"  # where it puts the `Peer` of the connection
 REQUEST_ID = b"x-request-id"
 _LONGEST_ID = 128

@@ -15,7 +15,6 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +22,8 @@ from gateway.events import Assignment, Completion
 from gateway.http_server import configure
 from gateway.plan import EndpointPlan, Role
 from gateway.serving.drain import DrainingServer
+from gateway.serving.http1.admission import Door
 from gateway.serving.http1.head import DEFAULTS, Limits
-from gateway.serving.http1.protocol import Http1Protocol
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import Word
 from tests.integration.backends.upstream import Peer, answer
@@ -105,6 +104,11 @@ class RawClient:
         assert status < 200
         return status
 
+    async def until(self, piece: bytes) -> bytes:
+        """What comes up to these bytes, and with them."""
+        async with asyncio.timeout(LONG):
+            return await self._reader.readuntil(piece)
+
     async def chunk(self) -> bytes:
         """The next chunk of an answer in chunked coding, its head skipped; b"" is the last."""
         async with asyncio.timeout(LONG):
@@ -120,11 +124,6 @@ class RawClient:
         while left and (piece := await self._reader.read(1 << 20)):
             left -= len(piece)
             yield len(piece)
-
-    async def until(self, piece: bytes) -> bytes:
-        """What comes up to these bytes, and with them."""
-        async with asyncio.timeout(LONG):
-            return await self._reader.readuntil(piece)
 
     async def rest(self) -> bytes:
         """Everything up to the end of the connection, however that ends."""
@@ -311,7 +310,7 @@ async def open_gateway(data_dir: Path, limits: Limits = DEFAULTS) -> AsyncIterat
             app,
             keep_alive=75,
             grace=1,
-            protocol=partial(Http1Protocol, limits=limits, refused=app.refused, admit=app.admit),
+            protocol=Door(app, limits),
         )
         server = DrainingServer(config, app, local.worker.page, shutdown_delay=0.0, drain=0.0)
         listener = socket.create_server(("127.0.0.1", 0), backlog=1024)

@@ -263,7 +263,7 @@ async def playing_large(peer: Peer) -> None:
     await peer.gone()
 
 
-async def test_u6_is_not_taken_for_a_departure(gateway: Gateway) -> None:
+async def test_c18_an_upstream_that_never_answers_is_told_to_who_half_closed(gateway: Gateway) -> None:
     """A half-closed client whose upstream never answers hears of the deadline."""
     async with Upstream(silent) as upstream:
         await gateway.publish(plain(f"http://{upstream.authority}", timeout=0.2))

@@ -19,10 +19,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from gateway.errors import GatewayError, Overloaded, RequestTimeout
-from gateway.serving.asgi import Scope
+from gateway.errors import GatewayError, RequestTimeout
+from gateway.serving.asgi import CROWDED, Scope
 from gateway.serving.http1 import refusal
-from gateway.serving.http1.admission import CROWDED, Admission
 from gateway.serving.http1.answer import Defaults
 from gateway.serving.http1.departure import Departure
 from gateway.serving.http1.exchange import HttpExchange
@@ -40,14 +39,13 @@ _RESET = struct.pack("ii", 1, 0)
 
 class Http1Protocol(asyncio.Protocol):
     """The first four arguments are uvicorn's. `refused` is called with the reason of every refusal before the app;
-    `admit` is asked once for each connection, with the number of those open."""
+    of a `crowded` connection, one request is read, and the application is told."""
 
     __slots__ = (
-        "_admission",
-        "_admit",
         "_app",
         "_backlog",
         "_closing",
+        "_crowded",
         "_current",
         "_defaults",
         "_departure",
@@ -83,7 +81,7 @@ class Http1Protocol(asyncio.Protocol):
         *,
         limits: Limits = DEFAULTS,
         refused: Callable[[str], None] | None = None,
-        admit: Callable[[int], Admission] | None = None,
+        crowded: bool = False,
     ) -> None:
         if not config.loaded:
             config.load()
@@ -92,8 +90,7 @@ class Http1Protocol(asyncio.Protocol):
         self._state = server_state
         self._limits = limits
         self._refused = refused
-        self._admit = admit
-        self._admission = Admission.FREE
+        self._crowded = crowded
         self._loop = _loop or asyncio.get_running_loop()
         self._backlog = b""  # arrived, not read yet
         self._current: HttpExchange | None = None  # being answered
@@ -130,13 +127,7 @@ class Http1Protocol(asyncio.Protocol):
         self._reader = RequestReader(self._take, limits, *peers)
         self._sending = SendWatch(self._loop, self.transport, limits.send_timeout, partial(self.cut, reset=False))
         self._state.connections.add(self)  # type: ignore[arg-type]
-        if self._admit is not None:
-            self._admission = self._admit(len(self._state.connections))
-        if self._admission is Admission.FULL:
-            self._turn_away()
-        else:
-            crowded = self._admission is Admission.CROWDED
-            self._receiving.set(limits.crowded_timeout if crowded else limits.head_timeout)
+        self._receiving.set(limits.head_timeout)
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -258,7 +249,7 @@ class Http1Protocol(asyncio.Protocol):
     # -- who is answered
 
     def _take(self, scope: Scope, fields: dict[bytes, bytes], expects: bool, persistent: bool) -> HttpExchange:
-        if self._admission is not Admission.FREE:
+        if self._crowded:
             scope[CROWDED] = True
             persistent = False
         exchange = HttpExchange(self, scope, fields, expects, persistent)
@@ -307,12 +298,6 @@ class Http1Protocol(asyncio.Protocol):
             self._refused(error.reason)
         self.transport.write(refusal.render(error, "", self.defaults, head_only=False))
         self._end(None)
-
-    def _turn_away(self) -> None:
-        """At once: to wait for what it asks, or until it has read this, would take what there is too little of."""
-        error = Overloaded("too many connections")
-        self._refuse(error)
-        self._close()
 
     def _abandon(self) -> None:
         """Nobody is left to be answered."""
@@ -364,8 +349,6 @@ class Http1Protocol(asyncio.Protocol):
             if current.asking:
                 self._reader.done = True
                 current.fail(RequestTimeout("the body did not come in time"))
-        elif self._admission is not Admission.FREE:
-            self._turn_away()
         elif self._reader.received:
             self._refuse(RequestTimeout("the head of the request did not come in time"))
         else:
