@@ -16,7 +16,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import msgspec
 import pytest
 
 from benchmarks import bench_reload
+from benchmarks.processes import free_port
 from gateway.clock import SystemClock
 from gateway.config.load import load
 from gateway.control import ControlPlane
@@ -76,17 +77,24 @@ def node(tmp_path: Path) -> Iterator[Node]:
 class Users:
     """A load of 50 users who return, and the answers that each of them has got: the two models never agree."""
 
-    def __init__(self, node: Node) -> None:
-        self._url = node.url("data", "/v2/models/flight-delay/infer")
+    def __init__(self, *nodes: Node) -> None:
+        self._urls = [node.url("data", "/v2/models/flight-delay/infer") for node in nodes]
         self.answers: dict[str, set[float]] = defaultdict(set)
-        self.load = Load(node, send=self._ask)
+        self.load = Load(nodes[0], send=self._ask)
 
     def _ask(self, client: httpx.Client, name: str) -> httpx.Response:
         user = str(int(name.removeprefix("load-")) % 50)
-        answer = client.post(self._url, json=infer_body(), headers={"x-user-id": user, "x-request-id": name})
+        answer = self._first(client, {"x-user-id": user, "x-request-id": name})
         if answer.status_code == 200:
             self.answers[user].add(answer.json()["outputs"][0]["data"][0])
         return answer
+
+    def _first(self, client: httpx.Client, headers: dict[str, str]) -> httpx.Response:
+        """Of the first node that takes a connection."""
+        for url in self._urls[:-1]:
+            with suppress(httpx.ConnectError):
+                return client.post(url, json=infer_body(), headers=headers)
+        return client.post(self._urls[-1], json=infer_body(), headers=headers)
 
     def check_nobody_moved(self) -> None:
         assert len(self.answers) == 50
@@ -133,6 +141,34 @@ def test_l3_workers_that_are_restarted_one_by_one_lose_no_request_and_move_no_us
     assert load.failures() == {}
     users.check_nobody_moved()
     assert node.total("gateway_worker_deaths_total") == 0, "a worker that leaves as it is told has not died"
+
+
+def test_l1_l3_nodes_that_are_restarted_in_turn_behind_a_balancer_lose_no_request_and_move_no_user(
+    tmp_path: Path,
+) -> None:
+    """As a balancer does: whoever refuses a connection is passed over. Nodes share nothing but what the config says."""
+    with ExitStack() as stack:
+        configs = [_on_a_port_of_its_own(tmp_path / name) for name in ("one", "two", "three")]
+        nodes = [stack.enter_context(running(config, workers=1)) for config in configs]
+        users = Users(*nodes)
+        with users.load as load:
+            load.more(200)
+            for node in nodes:
+                node.process.send_signal(signal.SIGTERM)
+                assert node.process.wait(30) == 0
+                load.more(50)
+                stack.enter_context(running(node.config, workers=1))
+                load.more(50)
+        assert load.failures() == {}
+        users.check_nobody_moved()
+
+
+def _on_a_port_of_its_own(folder: Path) -> Path:
+    folder.mkdir()
+    config = folder / "gateway.yaml"
+    text = (HEAD + BY_USER).replace("workers: 2", "workers: 1")
+    config.write_text(text.replace("127.0.0.1:0", f"127.0.0.1:{free_port()}", 1))
+    return config
 
 
 def test_l4_workers_killed_for_want_of_memory_are_counted_and_no_model_is_blamed(node: Node) -> None:
