@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 PEERS := $(patsubst benchmarks/peers/%/requirements.txt,%,$(wildcard benchmarks/peers/*/requirements.txt))
-PROGRAMS := nginx wrk
+PROGRAMS := nginx wrk slowhttptest
 
 .PHONY: install clients demo test check prove peers bench lock clean
 
@@ -49,7 +49,7 @@ check: install
 prove: install
 	$(BIN)/python -m benchmarks.prove $(ARGS)
 
-# What the request path is measured against, each in an environment of its own, and the two programs from Debian.
+# What the request path is measured against, each in an environment of its own, and the programs from Debian.
 peers: install $(PEERS:%=benchmarks/.peers/%/.installed)
 	@for program in $(PROGRAMS); do PATH="$$PATH:/usr/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } \

@@ -3,6 +3,10 @@
 demo-http    every scenario over real HTTP, through `gateway demo --json`
 demo-clock   the same through the same composition roots under a fake clock, over many more seeds
 traps        the recipes that fool other tests, through evidence, verdict and policy (`traps`), kept likewise
+reload       edits and promotions under load: no failed request, no unit moved (`bench_reload`)
+fuzz         what reads bytes of strangers, under random damage for a set time (`fuzz`)
+soak         a node under mixed load and faults for minutes: memory, descriptors and requests stay flat (`soak`)
+slow         a usual client beside a thousand slow ones (`slow`)
 statistics   the goals of `gateway.stats` by simulation (`stats_plan`), kept as long as its code stays the same
 """
 
@@ -14,21 +18,24 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
-from benchmarks import stats_plan
+from benchmarks import fuzz, slow, soak, stats_plan
 from benchmarks.bench_tables import bench_table
+from benchmarks.processes import prepare
 from benchmarks.results_file import ROOT, Case, ResultsFile
-from benchmarks.tables import SCENARIOS, endings_table, statistics_table, traps_table
+from benchmarks.tables import SCENARIOS, endings_table, reload_table, statistics_table, traps_table
 
 BENCHES = ("proxy", "onnx", "openai", "flat")
-PROOFS = ("statistics", "traps", "demo-clock", "demo-http")
+PROOFS = ("statistics", "traps", "reload", "demo-clock", "demo-http", "fuzz", "soak", "slow")
 README = ROOT / "README.md"
 TRAPS = ROOT / "tests" / "statistical" / "README.md"
 TRAPS_CODE = ("gateway/stats/*.py", "gateway/evidence/*.py", "gateway/release/*.py", "tests/statistical/*.py")
 STATISTICS_CODE = ("gateway/stats/*.py", "benchmarks/stats_*.py")
 _KEPT = ("decision", "stage", "units", "challenger_units", "harmed_share", "failed_requests", "reason", "seconds")
+RELOADS, RATE = 100, 500  # changes; requests a second
 _TIMED = ("G13",)
 """Goals that measure time: they run alone, after the others."""
 
@@ -39,22 +46,44 @@ _TIMED = ("G13",)
 @click.option("--only", type=click.Choice(PROOFS), help="One proof instead of all.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes for the statistics.")
 @click.option("--skip", multiple=True, type=click.Choice(list(stats_plan.GOALS)), help="Leave out a goal; repeatable.")
+@click.option("--fuzz-seconds", default=60.0, show_default=True, help="Of each module of tests/fuzz, at least.")
+@click.option("--soak-minutes", default=5.0, show_default=True, help="Of load.")
+@click.option("--slow-rounds", default=5, show_default=True, type=click.IntRange(min=1), help="Pairs of each kind.")
 @click.option("--readme", is_flag=True, help="Only write the README tables from the results that are there.")
-def main(http_seeds: int, clock_seeds: int, only: str | None, jobs: int, skip: tuple[str, ...], readme: bool) -> None:
+def main(
+    http_seeds: int,
+    clock_seeds: int,
+    only: str | None,
+    jobs: int,
+    skip: tuple[str, ...],
+    fuzz_seconds: float,
+    soak_minutes: float,
+    slow_rounds: int,
+    readme: bool,
+) -> None:
     """Run the long proofs and write the tables of the README files from their results."""
     if not readme:
         if only in (None, "statistics"):
             prove_statistics(jobs, skip)
         if only in (None, "traps"):
             prove_traps()
+        if only in (None, "reload"):
+            prove_reload()
         if only in (None, "demo-clock"):
             _run("demo-clock", clock_seeds, _under_fake_clock)
         if only in (None, "demo-http"):
             _run("demo-http", http_seeds, _over_http)
+        if only in (None, "fuzz"):
+            prove_decoders(fuzz_seconds)
+        if only in (None, "soak"):
+            prove_rest(soak_minutes)
+        if only in (None, "slow"):
+            prove_patience(slow_rounds)
     tables: list[tuple[str, Path, Callable[[], str]]] = [
         ("prove", README, endings_table),
         ("statistics", README, statistics_table),
         ("traps", TRAPS, traps_table),
+        ("reload", README, reload_table),
         *((name, README, partial(bench_table, name)) for name in BENCHES),  # `make bench` measures them
     ]
     for mark, page, table in tables:
@@ -83,6 +112,50 @@ def prove_traps() -> None:
     results = ResultsFile[Case]("traps", code=TRAPS_CODE)
     results.load()
     results.run(traps.CASES, lambda name: traps.CASES[name](), _say)
+
+
+def prove_reload() -> None:
+    from benchmarks.bench_reload import measure
+
+    results = ResultsFile[Case]("reload", code=("gateway/**/*.py", "benchmarks/bench_reload.py"))
+    results.load()
+    with TemporaryDirectory(prefix="reload-") as folder:
+        results.run([f"{RELOADS} changes"], lambda _: measure(Path(folder), RELOADS, RATE), _say)
+
+
+def prove_decoders(seconds: float) -> None:
+    results = ResultsFile[Case]("fuzz", code=fuzz.CODE)
+    results.load()
+    results.run(fuzz.MODULES, lambda module: fuzz.measure(module, seconds), _say)
+
+
+def prove_rest(minutes: float) -> None:
+    """That a node comes to rest: nothing grows, nothing is left over."""
+    prepare()
+    results = ResultsFile[Case]("soak", code=soak.CODE)
+    results.load()
+    key = f"{minutes:g} minutes"
+    results.run([key], lambda _: soak.measure(minutes, _say), _say)
+    _tell(results.cases[key]["goals"])
+
+
+def prove_patience(rounds: int) -> None:
+    prepare()
+    results = ResultsFile[Case]("slow", code=slow.CODE)
+    results.load()
+    keys = slow.keys(rounds)
+    if not set(keys) <= results.cases.keys():
+        with slow.bench() as measure:
+            results.run(keys, measure, _say)
+    goals = f"goals of {rounds} rounds"
+    results.run([goals], lambda _: {"goals": [one.record() for one in slow.goals(results.cases, rounds)]}, _say)
+    _tell(results.cases[goals]["goals"])
+
+
+def _tell(goals: list[Case]) -> None:
+    for one in goals:
+        verdict, sign = "met   " if one["pass"] else "MISSED", ">=" if one["at_least"] else "<="
+        _say(f"{verdict} {one['what']}: {one['value']:.3g} (limit {sign} {one['limit']:.3g})")
 
 
 def _say(line: str) -> None:

@@ -41,6 +41,26 @@ def endings_table() -> str:
     return "\n".join([*lines, "", f"From {sources}.", ""]) if sources else ""
 
 
+def reload_table() -> str:
+    """What changes under load have cost, from the result file."""
+    path = RESULTS / "reload.json"
+    if not path.exists():
+        return _NOT_YET
+    document = json.loads(path.read_text())
+    lines = [
+        "| changes | of them promotions | requests | at a time of no doubt | failed | by another variant "
+        "| edits that moved somebody for nothing | median | 99 % | slowest |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {one['changes']} | {one['promotions']} | {one['requests']:,} at {one['rate']}/s | {one['certain']:,} "
+        f"| {one['failed']} | {one['by_another_variant']} | {one['moved_by_unrelated_edits']} "
+        f"| {one['median_ms']} ms | {one['p99_ms']} ms | {one['slowest_ms']} ms |"
+        for one in document["cases"].values()
+    ]
+    return "\n".join([*lines, "", f"From `{path.relative_to(ROOT)}` at {document['revision']}.", ""])
+
+
 def _by_scenario(name: str) -> dict[str, list[Case]]:
     path: Path = RESULTS / f"{name}.json"
     grouped: dict[str, list[Case]] = defaultdict(list)

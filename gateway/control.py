@@ -88,11 +88,20 @@ class ControlPlane:
         self.snapshot = self._view()
         return self.intake.status
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
+    def collector(self) -> GatewayCollector:
+        """What `/metrics` says, as of now; to be rendered anywhere."""
         pages = self.controller.health.pages
         totals = pages.totals(pages.read())
-        samples = views.samples(self.controller, self.intake.status, self._clock.wall_us())
-        return render(GatewayCollector(lambda: (totals, samples)), accept)
+        samples = list(views.samples(self.controller, self.intake.status, self._clock.wall_us()))
+        return GatewayCollector(lambda: (totals, samples))
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        return render(self.collector(), accept)
+
+    def refuse(self, error: ConfigError) -> None:
+        """The file on disk is not what is served from."""
+        self.intake.refuse(error)
+        self.snapshot = self._view()
 
     def ship_the_rest(self) -> None:
         """After the workers have gone: fold what they left."""
@@ -132,7 +141,9 @@ class _Process:
         return [msgspec.to_builtins(row) for row in rows]
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
-        return await self.run(lambda: self._plane.exposition(accept))
+        collector = await self.run(self._plane.collector)
+        # Of many experiments it takes half a second, in which the rounds go on.
+        return await asyncio.to_thread(render, collector, accept)
 
     async def reload(self) -> list[str]:
         status = await self.run(self._plane.reload)
@@ -182,7 +193,7 @@ def _plane(path: Path, last_good: Path) -> ControlPlane:
         if not last_good.exists():
             raise
         plane = ControlPlane(parse(last_good.read_bytes(), path, files=False), SystemClock(), as_served=True)
-        plane.intake.refuse(error)
+        plane.refuse(error)
         return plane
 
 

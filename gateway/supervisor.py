@@ -1,7 +1,8 @@
 """The supervisor: binds the ports once, starts every process with the inherited sockets, restarts each alone.
 
 It is thin on purpose: it answers no request, opens no database, and its death is noticed by its children at the end
-of a pipe. Order of shutdown: workers first (not ready, drain), then the control process (ship the rest).
+of a pipe. Order of shutdown: workers first (not ready, drain), then the control process (ship the rest). A second
+signal makes it short: workers are killed, what they have written is shipped all the same.
 """
 
 from __future__ import annotations
@@ -11,38 +12,29 @@ import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
+from gateway import ends
+from gateway.children import CHECK, Child, Spawn, terminate
 from gateway.errors import GatewayError
+from gateway.listeners import Address, address_of, listen, remove
 from gateway.node import ControlSettings, WorkerSettings
+from gateway.recycling import Recycling
 
 log = logging.getLogger(__name__)
 
-CHECK = 0.05  # seconds between two looks at the children
-FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0  # seconds before a process that keeps dying is started again
-STEADY = 10.0  # seconds after which a process counts as having started well
-BACKLOG = 2048
+REFUSED = 78  # sysexits.h: something is wrong with the configuration
+SHIPPING = 10.0  # seconds for the control process to leave
 
 
 class SupervisorError(GatewayError):
     """The node cannot start; the message says what is in the way."""
 
     reason = "supervisor"
-
-
-class Address(NamedTuple):
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +47,14 @@ class NodeSettings:
     admin: Address
     metrics: Address
     workers: int
+    max_memory: int | None = None  # bytes that a worker may hold
     shutdown_delay: float = 5.0
     drain: float = 2.0
     grace: float = 25.0
 
-
-@dataclass(slots=True)
-class _Child:
-    """A process to keep alive."""
-
-    name: str
-    process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    backoff: float = FIRST_BACKOFF
-    not_before: float = 0.0
-    starts: int = 0
+    @property
+    def status(self) -> Path:
+        return self.data_dir / "status"
 
 
 @dataclass(slots=True)
@@ -80,95 +65,130 @@ class Supervisor:
     _sockets: dict[str, socket.socket] = field(default_factory=dict)
     _lock: int = -1
     _lifeline: tuple[int, int] = (-1, -1)
-    _stopping: bool = False
-    _children: list[_Child] = field(default_factory=list)
+    _signals: list[int] = field(default_factory=list)
+    _children: list[Child] = field(default_factory=list)
+    _untold: dict[int, str] = field(default_factory=dict)  # how workers ended, by spool: not on disk yet
+    _recycling: Recycling = field(default_factory=Recycling)
 
     def start(self) -> None:
-        """Take the data directory and the ports; raises SupervisorError if either is taken."""
+        """Take the data directory and the ports; raises SupervisorError or ListenError if either is taken."""
         try:
             for folder in ("spool", "status"):
                 (self.settings.data_dir / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SupervisorError(f"{self.settings.data_dir}: cannot be made: {error.strerror}") from error
         self._lock = _lock(self.settings.data_dir)
+        self._untold = dict.fromkeys(_left_behind(self.settings.status), ends.UNKNOWN)
         for name in ("data", "admin", "metrics"):
-            self._sockets[name] = _bind(getattr(self.settings, name))
+            self._sockets[name] = listen(getattr(self.settings, name))
         self._lifeline = os.pipe()
-        addresses = {name: "{}:{}".format(*sock.getsockname()[:2]) for name, sock in self._sockets.items()}
+        addresses = {name: str(address_of(sock)) for name, sock in self._sockets.items()}
         node = self.settings.data_dir / "node.json"
         node.write_bytes(msgspec.json.encode({"pid": os.getpid(), **addresses}))
-        self._children = [_Child("control")] + [_Child(f"worker-{index}") for index in range(self.settings.workers)]
+        self._children = [Child("control")] + [Child(f"worker-{index}") for index in range(self.settings.workers)]
         log.info("listening on %(data)s, admin %(admin)s, metrics %(metrics)s", addresses)
 
     def run(self) -> int:
-        """Keep the children alive until told to stop; returns the exit code."""
+        """Keep the children alive until told to stop; returns the exit code: 0, 78 if the control process refuses the
+        config, or 128 and the signal's number if a second one cut the shutdown short.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         refused = False
-        while not self._stopping:
+        while not self._signals:
             refused = not self._tend()
             if refused:
                 break
             time.sleep(CHECK)
         self.shutdown()
-        return 78 if refused else 0
+        if refused:
+            return REFUSED
+        return 128 + self._signals[1] if self._hurried() else 0
 
     def shutdown(self) -> None:
         """Workers first, so that the control process can ship what they leave."""
         control, *workers = self._children
         # The workers hold the port until they stop accepting; a copy kept here would let the kernel take
         # connections that nobody answers.
-        self._sockets.pop("data").close()
+        data = self._sockets.pop("data")
+        addresses = [address_of(sock) for sock in (data, *self._sockets.values())]
+        data.close()
         bound = self.settings.shutdown_delay + self.settings.drain + self.settings.grace + 2.0
-        _terminate(workers, bound)
-        _terminate([control], 10.0)
+        terminate(
+            [*(child.process for child in workers), *(one.process for one in self._recycling.leaving)],
+            bound,
+            self._hurried,
+        )
+        terminate([control.process], SHIPPING, lambda: False)
         for sock in self._sockets.values():
             sock.close()
-        os.close(self._lifeline[1])
-        os.close(self._lifeline[0])
-        os.close(self._lock)
+        for address in addresses:
+            remove(address)
+        for descriptor in (self._lifeline[1], self._lifeline[0], self._lock):
+            os.close(descriptor)
+
+    def _hurried(self) -> bool:
+        return len(self._signals) > 1
 
     def _on_signal(self, number: int, _: object) -> None:
-        log.info("%s: shutting down", signal.Signals(number).name)
-        self._stopping = True
+        self._signals.append(number)
+        what = "killing the workers" if self._hurried() else "shutting down"
+        log.info("%s: %s", signal.Signals(number).name, what)
 
     def _tend(self) -> bool:
         """Start what does not run. False if the control process refuses the config at its first start."""
         now = time.monotonic()
         for child in self._children:
-            if child.process is not None:
-                code = child.process.poll()
-                if code is None:
-                    continue
-                if child.name == "control" and code == 78 and child.starts == 1:
+            code = child.ended()
+            if code is not None:
+                if child.name == "control" and code == REFUSED and child.starts == 1:
                     return False
-                self._note_death(child, code, now)
-            if now >= child.not_before:
+                self._note_end(child, code, now)
+            if child.process is None and now >= child.not_before:
                 self._spawn(child, now)
+        if self.settings.max_memory is not None:
+            self._recycle(self._children[1:], self.settings.max_memory, now)
+        self._tell()
         return True
 
-    def _note_death(self, child: _Child, code: int, now: float) -> None:
-        child.process = None
-        steady = now - child.started >= STEADY
-        child.backoff = FIRST_BACKOFF if steady else min(LONGEST_BACKOFF, child.backoff * 2)
-        child.not_before = now + (0.0 if steady else child.backoff)
-        log.error("%s ended with %d, starting it again", child.name, code)
+    def _note_end(self, child: Child, code: int, now: float) -> None:
+        child.rest(now)
+        if code == 0:  # somebody has told it to leave, and it did
+            log.warning("%s has left, starting another", child.name)
+            return
+        how = ends.word(code)
+        log.error("%s ended with %d (%s), starting it again", child.name, code, how)
+        if child.spool:
+            self._untold[child.spool] = how
 
-    def _spawn(self, child: _Child, now: float) -> None:
-        if child.name == "control":
-            module, arguments, descriptors = self._control_command()
-        else:
-            module, arguments, descriptors = self._worker_command()
-        child.process = subprocess.Popen(
-            [sys.executable, "-m", module, arguments],
-            # With the lock's descriptor the data directory stays taken until the last child has left.
-            pass_fds=(*descriptors, self._lock),
-            stdin=subprocess.DEVNULL,
-        )
-        child.started = now
-        child.starts += 1
+    def _recycle(self, workers: list[Child], limit: int, now: float) -> None:
+        self._untold |= self._recycling.ended()
+        grown = self._recycling.due(workers, limit, now)
+        if grown is not None:
+            log.warning("%s holds more than %d bytes: another takes its place", grown.name, limit)
+            self._recycling.dismiss(grown, now)
+            self._spawn(grown, now)
 
-    def _control_command(self) -> tuple[str, str, tuple[int, ...]]:
+    def _tell(self) -> None:
+        """What the disk does not take now is told later."""
+        for spool, how in list(self._untold.items()):
+            try:
+                ends.tell(self.settings.status, spool, how)
+            except OSError as error:
+                log.warning("%s: how worker %d ended is not written: %s", self.settings.status, spool, error)
+                return
+            del self._untold[spool]
+
+    def _spawn(self, child: Child, now: float) -> None:
+        spawn = self._control() if child.name == "control" else self._worker()
+        # With the lock's descriptor the data directory stays taken until the last child has left.
+        try:
+            child.start(spawn, (self._lifeline[0], self._lock), now)
+        except OSError as error:  # no memory, no process number left: that may pass
+            log.error("%s cannot be started: %s", child.name, error)  # noqa: TRY400 - the line says it all
+            child.rest(now)
+
+    def _control(self) -> Spawn:
         admin, metrics = self._sockets["admin"].fileno(), self._sockets["metrics"].fileno()
         settings = ControlSettings(
             config=str(self.settings.config),
@@ -177,9 +197,9 @@ class Supervisor:
             admin_socket=admin,
             metrics_socket=metrics,
         )
-        return "gateway.control", msgspec.json.encode(settings).decode(), (self._lifeline[0], admin, metrics)
+        return Spawn("gateway.control", settings, (admin, metrics))
 
-    def _worker_command(self) -> tuple[str, str, tuple[int, ...]]:
+    def _worker(self) -> Spawn:
         data = self._sockets["data"].fileno()
         settings = WorkerSettings(
             data_dir=str(self.settings.data_dir),
@@ -190,21 +210,13 @@ class Supervisor:
             drain=self.settings.drain,
             grace=self.settings.grace,
         )
-        return "gateway.worker", msgspec.json.encode(settings).decode(), (self._lifeline[0], data)
+        return Spawn("gateway.worker", settings, (data,), settings.spool)
 
 
-def _terminate(children: list[_Child], bound: float) -> None:
-    running = [child.process for child in children if child.process is not None]
-    for process in running:
-        process.terminate()
-    deadline = time.monotonic() + bound
-    for process in running:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            log.warning("process %d did not stop within %.0f s and is killed", process.pid, bound)
-            process.kill()
-            process.wait()
+def _left_behind(status: Path) -> set[int]:
+    """Spools of workers that nobody saw end: they died with the last supervisor, or after it."""
+    pages = {path.stem.partition("-")[0] for path in status.glob("*.page")}
+    return {int(spool) for spool in pages if spool.isdigit()} - ends.told(status).keys()
 
 
 def _next_spool(data_dir: Path) -> int:
@@ -227,17 +239,3 @@ def _lock(data_dir: Path) -> int:
     except OSError as error:
         raise SupervisorError(f"{path}: {error.strerror}") from error
     return descriptor
-
-
-def _bind(address: Address) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((address.host, address.port))
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise SupervisorError(f"cannot listen on {address}: {error.strerror}") from error
-    sock.setblocking(False)
-    return sock

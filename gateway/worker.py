@@ -25,7 +25,7 @@ from gateway import descriptors
 from gateway.clock import Clock, SystemClock
 from gateway.errors import SpoolError
 from gateway.http_server import configure
-from gateway.node import WorkerSettings
+from gateway.node import LEAVE_AT_ONCE, WorkerSettings
 from gateway.serving.app import DataApp
 from gateway.serving.drain import DrainingServer
 from gateway.serving.http1.admission import Door
@@ -87,6 +87,7 @@ class Worker:
         return self._follower.loading
 
     async def close(self) -> None:
+        self.page.words[Word.LEFT] = 1
         await self._follower.close()
         await self._shadows.close()
         await self._registry.close()
@@ -103,13 +104,16 @@ async def _run(settings: WorkerSettings) -> None:
     server = DrainingServer(config, worker.app, worker.page, settings.shutdown_delay, settings.drain)
     ready = asyncio.Event()
 
-    def leave() -> None:
+    def leave(delay: float = settings.shutdown_delay) -> None:
+        server.shutdown_delay = delay
         server.should_exit = True
         ready.set()
         # Whatever hangs on the way out (a model file on a dead mount, say), the kernel ends it.
-        signal.setitimer(signal.ITIMER_REAL, settings.shutdown_delay + settings.drain + settings.grace + 5.0)
+        signal.setitimer(signal.ITIMER_REAL, delay + settings.drain + settings.grace + 5.0)
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, leave)
+    loop.add_signal_handler(LEAVE_AT_ONCE, leave, 0.0)
     async with asyncio.TaskGroup() as group:
         # A model may take long to load, and meanwhile the readers must hear that this worker lives.
         beside = [

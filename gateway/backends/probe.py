@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from gateway.backends.base import Request
 from gateway.backends.http import HttpBackend
-from gateway.errors import GatewayError
+from gateway.errors import BackendError, OutOfDescriptors
 
 UNHEALTHY, HEALTHY = 3, 2  # in a row
 
@@ -62,13 +63,14 @@ class Probe:
     async def _forever(self) -> None:
         while True:
             if not self._backend.pool.full:  # an upstream that is busy answering is not asked how it is
-                self.health.heard(await self._good())
+                with suppress(OutOfDescriptors):
+                    self.health.heard(await self._good())
             # Some earlier, some later, or all workers would ask at once.
             await asyncio.sleep(self._check.interval * (0.9 + 0.2 * self._luck()))
 
     async def _good(self) -> bool:
         try:
             answer = await self._backend.call(self._request, asyncio.get_running_loop().time() + self._check.timeout)
-        except GatewayError:
+        except BackendError:
             return False
         return 200 <= answer.status < 300

@@ -26,7 +26,11 @@ class Admin:
     """A running gateway, found by its config."""
 
     def __init__(self, address: str) -> None:
-        self._base = f"http://{address}"
+        """`address` is host:port or unix:/path."""
+        self._address = address
+        path = address.removeprefix("unix:")
+        self._file = path if path != address else None
+        self._base = "http://gateway" if self._file else f"http://{address}"
 
     @classmethod
     def of_config(cls, path: Path) -> Admin:
@@ -54,11 +58,10 @@ class Admin:
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         try:
-            answer = httpx.request(
-                method, self._base + path, json=body, timeout=TIMEOUT, trust_env=False, follow_redirects=False
-            )
+            with httpx.Client(transport=httpx.HTTPTransport(uds=self._file), timeout=TIMEOUT) as client:
+                answer = client.request(method, self._base + path, json=body)
         except httpx.HTTPError as error:
-            raise AdminError(f"no gateway answers at {self._base}: {error}") from error
+            raise AdminError(f"no gateway answers at {self._address}: {error}") from error
         if answer.status_code != 200:
             raise AdminError(_detail(answer))
         document: dict[str, Any] = answer.json()

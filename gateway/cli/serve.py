@@ -19,9 +19,13 @@ from gateway.cli.common import config_option, reporting, worker_count
     help="Seconds to go on accepting after `not ready`, so that balancers look elsewhere.",
 )
 def serve(path: Path, shutdown_delay: float) -> None:
-    """Serve from a config until told to stop (SIGTERM or Ctrl+C)."""
+    """Serve from a config until told to stop (SIGTERM or Ctrl+C).
+
+    A second signal cuts the requests in flight off; the exit code is 128 and its number then, 0 otherwise.
+    """
     from gateway.config.load import load
-    from gateway.supervisor import Address, NodeSettings, Supervisor
+    from gateway.listeners import Address
+    from gateway.supervisor import NodeSettings, Supervisor
     from gateway.telemetry.logging import configure
 
     configure("supervisor")
@@ -35,6 +39,7 @@ def serve(path: Path, shutdown_delay: float) -> None:
                 admin=Address(*config.admin.listen),
                 metrics=Address(*config.metrics.listen),
                 workers=worker_count(config),
+                max_memory=config.data.max_memory,
                 shutdown_delay=shutdown_delay,
             )
         )

@@ -14,11 +14,11 @@ from gateway.config.scalars import shown
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
-LISTEN = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})"
+LISTEN = r"(?:unix:(/[!-~]{1,106})|(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5}))"  # unix(7): 107 bytes
 URL = r"https?://[^\s/@?#]+(/[^\s?#]*)?"
-NETWORK = r"[0-9a-fA-F:.]+(/[0-9]{1,3})?"
 PATH = r"/[!\"$-~]*"
 MOST_URLS = 16
+NETWORK = r"[0-9a-fA-F:.]+(/[0-9]{1,3})?"
 STORE = r"sqlite:///[^?#]+"
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?")
 _NUMERIC = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)\.?")  # what the C library reads as an IPv4 address
@@ -29,16 +29,21 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Listen(NamedTuple):
-    """A port of ours. Port 0 lets the system choose one."""
+    """A port of ours, or with `path` a socket file. Port 0 lets the system choose one."""
 
     host: str
     port: int
+    path: str = ""
 
     def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def overlaps(self, other: Listen) -> bool:
         """Whether the two cannot be open at once."""
+        if self.path or other.path:
+            return self.path == other.path
         if self.port != other.port or not self.port:
             return False
         hosts = {"127.0.0.1" if host == "localhost" else host for host in (self.host, other.host)}
@@ -47,12 +52,15 @@ class Listen(NamedTuple):
 
 def parse_listen(value: Any) -> Listen:
     match = re.fullmatch(LISTEN, value) if isinstance(value, str) else None
-    if match is None or int(match[2]) > 65535:
-        raise ValueError(f'expected host:port such as 127.0.0.1:8080 or "[::1]:8080", found {shown(value)}')
-    host = match[1].strip("[]").lower()
-    if match[1].startswith("[") or _NUMERIC.fullmatch(host):
+    if match is not None and match[1]:
+        return Listen("", 0, os.path.normpath(match[1]))
+    if match is None or int(match[3]) > 65535:
+        forms = 'host:port such as 127.0.0.1:8080 or "[::1]:8080", or unix:/path of a socket file'
+        raise ValueError(f"expected {forms}, found {shown(value)}")
+    host = match[2].strip("[]").lower()
+    if match[2].startswith("[") or _NUMERIC.fullmatch(host):
         host = str(_address(host, value))
-    return Listen(host, int(match[2]))
+    return Listen(host, int(match[3]))
 
 
 def parse_network(value: Any) -> Network:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from gateway.config.schema import Config
 
-_AT_START = ("data.listen", "data.workers", "admin.listen", "metrics.listen", "data_dir", "store")
+_AT_START = ("data.listen", "data.workers", "data.max_memory", "admin.listen", "metrics.listen", "data_dir", "store")
 _NAMED_LISTS = {"stages": "name", "guardrails": "metric"}  # lists whose entries people know by a name
 _ABSENT = "(none)"
 

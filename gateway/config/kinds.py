@@ -27,6 +27,7 @@ Size = Annotated[
     ),
     PlainSerializer(lambda size: int(text) if (text := scalars.size_text(size)).isdigit() else text),
 ]
+Memory = Annotated[int, scalars.spelled(scalars.parse_memory, scalars.SIZE), PlainSerializer(scalars.size_text)]
 
 Name = Annotated[str, scalars.name()]
 EndpointName = Annotated[str, scalars.name(reserved=frozenset({"v1", "v2"}))]

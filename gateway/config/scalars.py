@@ -26,6 +26,7 @@ SIZE = r"([0-9]{1,9})(KiB|MiB|GiB)"
 
 LONGEST = "3650d"
 MAX_SIZE = 1 << 30
+LEAST_MEMORY = 128 << 20  # a worker without any model has half of it
 _SECONDS = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("1e-3")}
 _BYTES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 _SECRET = re.compile(r"//\S*@")
@@ -165,6 +166,15 @@ def parse_size(value: Any) -> int:
         size = int(match[1]) * _BYTES[match[2]]
     if size is None or not 1 <= size <= MAX_SIZE:
         raise ValueError(f"expected a size up to 1GiB such as 16MiB, 64KiB or bytes, found {shown(value)}")
+    return size
+
+
+def parse_memory(value: Any) -> int:
+    """Bytes that a process may hold."""
+    match = re.fullmatch(SIZE, value) if isinstance(value, str) else None
+    size = int(match[1]) * _BYTES[match[2]] if match else 0
+    if size < LEAST_MEMORY:
+        raise ValueError(f"expected a size from 128MiB such as 2GiB, found {shown(value)}")
     return size
 
 

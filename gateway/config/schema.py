@@ -46,7 +46,7 @@ class Data(Section):
     """The port that clients call."""
 
     listen: kinds.Listen = Field("0.0.0.0:8080", validate_default=True)
-    """host:port, or "[::1]:port" in quotes."""
+    """host:port, "[::1]:port" in quotes, or unix:/path of a socket file, which its owner and group may use."""
     workers: kinds.Workers = "auto"
     """How many processes answer; auto is one for each CPU that the gateway may use."""
     max_body: kinds.Size = Field("16MiB", validate_default=True)
@@ -60,20 +60,24 @@ class Data(Section):
     trusted_proxies: Annotated[tuple[kinds.Network, ...], Field(strict=False, max_length=64)] = ()
     """Networks of the proxies in front, such as [10.0.0.0/8], at most 64. What they say in x-forwarded-for and the like
     is passed on to upstreams, with their own address; from anybody else it is dropped."""
+    max_memory: kinds.Memory | None = None
+    """Memory that a worker may hold, such as 2GiB; beyond it another takes its place, one at a time and one a minute
+    at most, without a lost request. By default no limit."""
 
 
 class Admin(Section):
     """The port that operators and scripts call."""
 
     listen: kinds.Listen = Field("127.0.0.1:8081", validate_default=True)
-    """host:port, or "[::1]:port" in quotes. Whoever reaches it steers the gateway: keep it on loopback."""
+    """host:port, "[::1]:port" in quotes, or unix:/path. Whoever reaches it steers the gateway: keep it on
+    loopback, or a socket file."""
 
 
 class Metrics(Section):
     """The port that Prometheus reads."""
 
     listen: kinds.Listen = Field("127.0.0.1:9090", validate_default=True)
-    """host:port, or "[::1]:port" in quotes. Read-only."""
+    """host:port, "[::1]:port" in quotes, or unix:/path. Read-only."""
 
 
 class Unit(Section):

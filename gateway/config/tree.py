@@ -119,10 +119,9 @@ class _Builder:
 
     def _node(self, event: Any, steps: Steps, depth: int) -> Value:
         self._document.places.setdefault(steps, _at(event))
-        self._values += 1
-        if depth > MAX_DEPTH or self._values > MAX_VALUES:
-            limit = f"{MAX_DEPTH} levels" if depth > MAX_DEPTH else f"{MAX_VALUES} values"
-            raise fatal(self._document.file, f"expected at most {limit}, found more", _at(event))
+        self._count(event)
+        if depth > MAX_DEPTH:
+            raise fatal(self._document.file, f"expected at most {MAX_DEPTH} levels, found more", _at(event))
         if isinstance(event, AliasEvent) or event.anchor is not None:
             self._refuse(steps, "expected a plain value, found an anchor or alias (& or *): write it out")
         elif event.tag is not None:
@@ -132,6 +131,11 @@ class _Builder:
         if isinstance(event, SequenceStartEvent):
             return self._sequence(steps, depth)
         return self._scalar(event, steps) if isinstance(event, ScalarEvent) else None
+
+    def _count(self, event: Any) -> None:
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise fatal(self._document.file, f"expected at most {MAX_VALUES} values, found more", _at(event))
 
     def _mapping(self, steps: Steps, depth: int) -> dict[str, Value]:
         mapping: dict[str, Value] = {}
@@ -167,6 +171,7 @@ class _Builder:
     def _skip(self, event: Any) -> None:
         open_parts = 0
         while True:
+            self._count(event)
             open_parts += isinstance(event, (MappingStartEvent, SequenceStartEvent))
             open_parts -= isinstance(event, (MappingEndEvent, SequenceEndEvent))
             if not open_parts:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from gateway.backends.onnx import Signature, digest, inspect, keep, prune
 from gateway.config.schema import Config, Variant
 from gateway.plan import Plan, models
+from gateway.release.attempts import attempt
 
 
 class Artifact(NamedTuple):
@@ -105,7 +106,9 @@ class Artifacts:
         if self._folder is None:
             return Artifact(digest(path), inspect(path), path)
         place = keep(path, self._folder)
-        return Artifact(place.stem if place.parent == self._folder else digest(path), inspect(place), place)
+        found = place.stem if place.parent == self._folder else digest(path)
+        with attempt(self._folder, found):
+            return Artifact(found, inspect(place), place)
 
 
 _Identity = tuple[Path, int, int, int]

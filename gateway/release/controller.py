@@ -36,6 +36,8 @@ from gateway.release.state import Decision, Kind, ReleaseState
 from gateway.release.view import Rules, View
 from gateway.release.words import stays
 from gateway.store.base import LedgerRow, Store
+from gateway.telemetry.native import mark_of
+from gateway.telemetry.status_page import Model
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class Controller:
         self._prune_due = True
         self._runs: dict[str, Run] = {}
         self.store_error = ""
-        self.health = Health(data_dir / "status")
+        self.health = Health(data_dir / "status", clock)
         self._journal = Journal(store, clock)
         self.engine = Engine(self._spool, store, clock)
         self.health.look()
@@ -135,6 +137,7 @@ class Controller:
             self._fail(error)  # the engine's memory may be ahead of the store
             raise
         self.loaded, self._artifacts = loaded, artifacts
+        self.health.crashes.keep([one for name in loaded.config.endpoints for one in self._models(name)])
         for row in rows:
             self.run(row.about.experiment).ledger_has_grown()
         self._publisher.due = True
@@ -151,6 +154,8 @@ class Controller:
             raise IllegalMove(f"{endpoint} runs a trial of equals: there is nobody to promote")
         decision = Decision(kind=kind, reason="manual", text=text or f"asked for by {actor}", variant=variant)
         self._apply(endpoint, self._restricted(endpoint, decision), actor)
+        if kind in ("resume", "promote"):
+            self.health.crashes.forgive(endpoint)
         self._publish_or_fail()
 
     def _restricted(self, name: str, decision: Decision) -> Decision:
@@ -165,10 +170,11 @@ class Controller:
         state = self.states[name]
         run = self.run(state.experiment)
         kills = run.kills(self.health, state) if state.status == "running" else {}
+        crashes = self._crashes(name) if state.open else {}
         news = state, self.loaded.digest, self.engine.progress(state.experiment), self._facts_lost, self._loading(name)
-        if not kills and not run.due(news, self._clock.monotonic()):
+        if not kills and not crashes and not run.due(news, self._clock.monotonic()):
             return
-        view = msgspec.structs.replace(self._view(name), kills=kills)
+        view = msgspec.structs.replace(self._view(name), kills=kills, crashes=crashes)
         if not state.open:
             return
         if view.definition.aa and state.status == "running":
@@ -194,6 +200,17 @@ class Controller:
     @property
     def _facts_lost(self) -> bool:
         return self.health.facts_lost or self.engine.damaged
+
+    def _models(self, name: str) -> dict[Model, str]:
+        """The models of an endpoint, as status pages name them, and their variants."""
+        variants = self.loaded.config.endpoints[name].variants
+        digests = {variant: self._artifacts.digest(one) for variant, one in variants.items()}
+        return {Model(name, variant, mark_of(digest)): variant for variant, digest in digests.items() if digest}
+
+    def _crashes(self, name: str) -> dict[str, str]:
+        """By variant: why its model is stopped."""
+        stopped = self.health.crashes.stopped
+        return {variant: stopped[model] for model, variant in self._models(name).items() if model in stopped}
 
     def _loading(self, name: str) -> bool:
         return name in self._publisher.held
@@ -237,9 +254,9 @@ class Controller:
 
     def _publish(self) -> None:
         """Bring the plan file up to date: after a move, an outage, or a load, or if somebody has removed it."""
-        ready = self.health.loaded(self.plan)
-        if self._publisher.awaits(ready):
-            following = self._publisher.stage(self.loaded, self._artifacts, self.states, ready)
+        ready, stopped = self.health.loaded(self.plan), self.health.crashes.stopped
+        if self._publisher.awaits(ready, stopped):
+            following = self._publisher.stage(self.loaded, self._artifacts, self.states, ready, stopped)
             self._restart_clocks(arriving(self.plan, following))
             self._publisher.publish(following, self.engine.step_number)
             self._prune_due = True

@@ -6,13 +6,20 @@ Nothing here asks the store, so it is known also while the store is away.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.plan import BackendKey, Plan, PreparedPlan
+from gateway import ends
+from gateway.clock import Clock
+from gateway.plan import BackendKey, Plan, PreparedPlan, models
+from gateway.release.crashes import Crashes
+from gateway.release.sparing import model_of
 from gateway.release.state import ReleaseState
 from gateway.telemetry import metrics
-from gateway.telemetry.status_page import LOAD_FAILURES, PageReading, PageSet, Word
+from gateway.telemetry.status_page import LOAD_FAILURES, Fallen, PageReading, PageSet, Word
+
+log = logging.getLogger(__name__)
 
 
 class Preparation(NamedTuple):
@@ -28,13 +35,17 @@ class Preparation(NamedTuple):
 class Health:
     """The pages of one node, looked at once a tick."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, clock: Clock) -> None:
         self.pages = PageSet(directory)
+        self.crashes = Crashes()
+        self._clock = clock
         self.living: list[PageReading] = []
         self._lost_before: int | None = None
 
     def look(self) -> None:
         self.living = self.pages.read()
+        for fallen in self.pages.fallen():
+            self._note(fallen)
         if self._lost_before is None:
             self._lost_before = self._lost
 
@@ -66,7 +77,32 @@ class Health:
         return plan is not None and all(page.word(Word.PLAN_REVISION) == plan.revision for page in self.living)
 
     def preparations(self, plan: Plan | None) -> list[Preparation]:
-        return [] if plan is None else [self._preparation(plan, place) for place in range(len(plan.prepare))]
+        """The models that get no traffic, or not yet: those that the plan prepares, and those that are stopped."""
+        if plan is None:
+            return []
+        stopped = self._stopped(plan)
+        return [*(self._preparation(plan, place) for place in range(len(plan.prepare))), *stopped]
+
+    def _stopped(self, plan: Plan) -> list[Preparation]:
+        """Not the champion, which goes on."""
+        serving = {model_of(one.endpoint, one.variant) for one in models(plan.endpoints)}
+        return [
+            Preparation(model.endpoint, model.variant, 0, len(self._staying), (why,))
+            for model, why in self.crashes.stopped.items()
+            if model not in serving
+        ]
+
+    def _note(self, fallen: Fallen) -> None:
+        """A worker has ended unasked."""
+        page, how = fallen
+        if how == ends.MEMORY:
+            return
+        running = page.in_native_code
+        names = ", ".join(sorted(map(str, running))) or "no model"
+        log.error("worker %d ended (%s) while it ran %s", page.word(Word.SPOOL), how, names)
+        if how in ends.NATIVE:
+            for model in self.crashes.note(self._clock.monotonic(), running, how):
+                log.error("%s is stopped on this node: %s", model, self.crashes.stopped[model])
 
     @property
     def _staying(self) -> list[PageReading]:

@@ -13,6 +13,8 @@ from msgspec.structs import replace
 
 from gateway.assignment.ranges import joined, whole
 from gateway.plan import PREPARED_AT_ONCE, BackendKey, EndpointPlan, Plan, PreparedPlan, Slot, models
+from gateway.release.sparing import model_of
+from gateway.telemetry.status_page import Model
 
 
 class Staged(NamedTuple):
@@ -23,10 +25,13 @@ class Staged(NamedTuple):
     ready: Collection[BackendKey]  # the prepared models that this rests on
 
 
-def staged(current: Plan | None, wanted: Plan, ready: Collection[BackendKey]) -> Staged:
+def staged(
+    current: Plan | None, wanted: Plan, ready: Collection[BackendKey], stopped: Collection[Model] = ()
+) -> Staged:
     """The plan to publish after `current`, given what is `ready` in every worker of what that one prepares.
 
-    Without a current plan nobody serves: a worker loads all that it needs before it is ready.
+    What is `stopped` is prepared by nobody: it brings down who loads it. Without a current plan nobody serves: a
+    worker loads all that it needs before it is ready.
     """
     if current is None:
         return Staged(wanted, frozenset(), ready)
@@ -37,7 +42,7 @@ def staged(current: Plan | None, wanted: Plan, ready: Collection[BackendKey]) ->
         for endpoint in wanted.endpoints
         if (found := _servable(before.get(endpoint.name), endpoint, here)) is not None
     ]
-    plan = replace(wanted, endpoints=tuple(served), prepare=_to_prepare(served, wanted))
+    plan = replace(wanted, endpoints=tuple(served), prepare=_to_prepare(served, wanted, stopped))
     return Staged(plan, _differing(plan, wanted), ready)
 
 
@@ -49,12 +54,14 @@ def arriving(current: Plan | None, following: Staged) -> frozenset[str]:
     return frozenset(waited & _differing(current, following.plan))
 
 
-def _to_prepare(served: Iterable[EndpointPlan], wanted: Plan) -> tuple[PreparedPlan, ...]:
+def _to_prepare(served: Iterable[EndpointPlan], wanted: Plan, stopped: Collection[Model]) -> tuple[PreparedPlan, ...]:
     """The models that are not served yet, whole endpoints at a time: one that lacks a model can use none."""
     used = {one.key for one in models(served)}
     prepare: list[PreparedPlan] = []
     for endpoint in wanted.endpoints:
         new = [one for one in models((endpoint,)) if one.key not in used]
+        if stopped and any(model_of(one.endpoint, one.variant) in stopped for one in new):
+            continue
         if len(prepare) + len(new) <= PREPARED_AT_ONCE:
             prepare += new
     return tuple(prepare)

@@ -41,7 +41,7 @@ def decide(view: View) -> Decision:
 def would_be(view: View) -> list[Decision]:
     """What statistics would have led to in a trial of equals: whatever is in here is a false alarm, or no verdict."""
     found: list[Decision] = []
-    view = replace(view, kills={})  # the kill rule is no statistic: it acts
+    view = replace(view, kills={}, crashes={})  # what is no statistic acts
     while (decision := _first(_RULES, view)) and decision.kind in _AS_IF and decision.reason not in _LIMITS:
         why = decision.text.removeprefix(f"{decision.variant}: ")
         text = f"{_AS_IF[decision.kind].format(decision.variant)}: {why}"
@@ -57,6 +57,13 @@ def permitted(automation: Automation, decision: Decision) -> bool:
     if automation == "rollback_only":
         return decision.expels
     return automation == "full" and decision.kind in _ACTS
+
+
+def _crashing(view: View) -> Decision | None:
+    for name in view.state.contenders:
+        if why := view.crashes.get(name):
+            return _leaves(view, name, "crashes", why)
+    return None
 
 
 def _killed(view: View) -> Decision | None:
@@ -173,6 +180,14 @@ def _alarm(view: View) -> Decision | None:
     return None
 
 
+def _winner_crashes(view: View) -> Decision | None:
+    """The old champion still serves its holdback, so there is somebody to go back to."""
+    champion = view.state.champion
+    if why := view.crashes.get(champion):
+        return Decision(kind="rollback", reason="crashes", text=why, variant=champion)
+    return None
+
+
 def _complete(view: View) -> Decision | None:
     if view.loading or view.now_us - view.state.watch_since_us < view.rules.watch_us:
         return None
@@ -182,6 +197,7 @@ def _complete(view: View) -> Decision | None:
 
 _Rule = Callable[[View], Decision | None]
 _RULES: tuple[_Rule, ...] = (
+    _crashing,
     _killed,
     _harmed,
     _held,
@@ -192,8 +208,8 @@ _RULES: tuple[_Rule, ...] = (
     _doubt,
     _advance,
 )
-_TRIAL: tuple[_Rule, ...] = (_killed, _held, _exhausted, _not_whole, _advance)
-_WATCH: tuple[_Rule, ...] = (_alarm, _complete)
+_TRIAL: tuple[_Rule, ...] = (_crashing, _killed, _held, _exhausted, _not_whole, _advance)
+_WATCH: tuple[_Rule, ...] = (_winner_crashes, _alarm, _complete)
 
 
 def _first(rules: tuple[_Rule, ...], view: View) -> Decision | None:

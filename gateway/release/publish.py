@@ -18,8 +18,10 @@ from gateway.release.artifacts import Artifacts
 from gateway.release.compile import compile_plan
 from gateway.release.keys import Keys
 from gateway.release.phases import Staged, staged
+from gateway.release.sparing import sparing
 from gateway.release.state import ReleaseState
 from gateway.store.base import PlanRow, Store
+from gateway.telemetry.status_page import Model
 
 
 class Publisher:
@@ -32,6 +34,7 @@ class Publisher:
         self._clock = clock
         self._announced: Plan | None = None  # has its row, but not yet its file
         self._ready: Collection[BackendKey] = frozenset()  # what the current plan knows of the models it prepares
+        self._stopped: frozenset[Model] = frozenset()  # as it was staged last
         self.current = _on_disk(path)
         self.held: frozenset[str] = frozenset()  # endpoints whose traffic is not yet as it is wanted
         self.due = False  # something has changed that a plan follows from
@@ -41,9 +44,10 @@ class Publisher:
         """Whether somebody has removed the file: a worker that starts now would have nothing to serve from."""
         return not self._path.exists()
 
-    def awaits(self, ready: Collection[BackendKey]) -> bool:
-        """Whether there may be something to publish, now that these of the prepared models are ready."""
-        return self.due or self.lost or ready != self._ready
+    def awaits(self, ready: Collection[BackendKey], stopped: Collection[Model] = ()) -> bool:
+        """Whether there may be something to publish, now that these of the prepared models are ready, and these are
+        stopped."""
+        return self.due or self.lost or ready != self._ready or self._stopped != set(stopped)
 
     def stage(
         self,
@@ -51,10 +55,14 @@ class Publisher:
         artifacts: Artifacts,
         states: Mapping[str, ReleaseState],
         ready: Collection[BackendKey] = frozenset(),
+        stopped: Collection[Model] = (),
     ) -> Staged:
-        """As much of what config and states ask for as the models that serve, and those that are ready, allow."""
+        """As much of what config and states ask for as the models that serve, and those that are ready, allow; without
+        the challengers that are stopped.
+        """
         wanted = compile_plan(loaded.config, loaded.digest, states, artifacts, self._keys.signing, self._keys.pepper)
-        return staged(self.current, wanted, ready)
+        self._stopped = frozenset(stopped)
+        return staged(self.current, sparing(wanted, stopped), ready, stopped)
 
     def publish(self, following: Staged, as_of: int) -> Plan:
         """Make it the plan on disk, under a new revision if it differs from what is there.

@@ -28,13 +28,13 @@ class DrainingServer(Server):
         super().__init__(config)
         self._app = app
         self._page = page
-        self._shutdown_delay = shutdown_delay
+        self.shutdown_delay = shutdown_delay  # may be made shorter before the shutdown begins
         self._drain = drain
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.draining = True
         self._page.words[Word.DRAINING] = 1
-        await asyncio.sleep(self._shutdown_delay)
+        await asyncio.sleep(self.shutdown_delay)
         await self._stop_listening(sockets or [])
         # A connection that is kept alive gets time for one more request, whose answer closes it.
         deadline = asyncio.get_running_loop().time() + self._drain

@@ -17,7 +17,7 @@ from functools import partial
 
 from gateway.backends.onnx import OnnxModel
 from gateway.clock import Clock
-from gateway.errors import BackendError
+from gateway.errors import BackendError, OutOfDescriptors
 from gateway.events import Shadow
 from gateway.serving.calls.plain import Answer, Call, predicted
 from gateway.serving.facts import keep
@@ -90,6 +90,8 @@ class Shadows:
             error = answer.failure
         except BackendError as failure:
             error = failure.kind
+        except OutOfDescriptors:
+            raise _NoTurn from None
         except Exception:
             log.exception("shadow copy failed", extra={"endpoint": endpoint.plan.name, "variant": variant.name})
             error = "internal"

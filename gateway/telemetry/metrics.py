@@ -134,6 +134,21 @@ UPSTREAM_AVAILABLE = Metric(
     ("endpoint", "variant", "upstream"),
     "Workers that have a replica of an upstream in rotation; where none is, all are asked.",
 )
+DEATHS = Metric(
+    "gateway_worker_deaths",
+    "counter",
+    ("signal",),
+    "Workers that ended unasked, by the signal that ended them; exit if none did, unknown if nobody saw it.",
+)
+MODEL_CRASHES = Metric(
+    "gateway_model_crashes",
+    "counter",
+    ("endpoint", "variant"),
+    "Workers that crashed in native code while this model ran or was loaded; it need not have been the one to blame.",
+)
+RECYCLED = Metric(
+    "gateway_workers_recycled", "counter", (), "Workers replaced because they had grown beyond data.max_memory."
+)
 
 WORKER_METRICS = {
     metric.name: metric
@@ -156,6 +171,9 @@ WORKER_METRICS = {
         UPSTREAM_RETRIES,
         UPSTREAM_EJECTIONS,
         UPSTREAM_AVAILABLE,
+        DEATHS,
+        MODEL_CRASHES,
+        RECYCLED,
     )
 }
 MOMENTARY = frozenset(name for name, metric in WORKER_METRICS.items() if metric.kind == "gauge")  # the dead have none

@@ -19,24 +19,25 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
+from gateway import ends
 from gateway.files import create_locked, is_locked
 from gateway.plan import PREPARED_AT_ONCE
-from gateway.telemetry.metrics import MOMENTARY
+from gateway.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
 MAGIC = b"ABGPAGE1"
-SLOTS = 4096
+SLOTS = 8192  # 50 experiments of 4 variants each need 5,500
 DIRECTORY_BYTES = 512 << 10
 _WORDS = 32  # fixed words, the magic among them
 _DIRECTORY_AT = 8 * (_WORDS + SLOTS)
 PAGE_BYTES = _DIRECTORY_AT + 8 + DIRECTORY_BYTES
 
 LOAD_FAILURES = "load_failures"  # series by endpoint, variant, digest and message: attempts; no metric, words vary
-
-_OF_THE_LIVING = MOMENTARY | {LOAD_FAILURES}  # series that end with their worker
+IN_NATIVE_CODE = "in_native_code"  # series by endpoint and variant: see `telemetry.native`; no metric
+_OF_THE_LIVING = metrics.MOMENTARY | {LOAD_FAILURES, IN_NATIVE_CODE}  # series that end with their worker
 
 Series = tuple[str, tuple[str, ...]]  # metric name, label values in the order of the metric's definition
 _Entry = tuple[int, int, Series]  # index and size of a series
@@ -54,6 +55,7 @@ class Word(IntEnum):
     DRAINING = 7
     PREPARED = 8  # which models of a plan's `prepare` are loaded and warm here, as `progress` writes it
     PREPARE_FAILED = 9  # which of them cannot be loaded
+    LEFT = 10  # 1 once the worker ends as it was told to: what it still runs then, it does not die of
     # Updates dropped because slots or directory are used up. Last of the words: a histogram that finds no room
     # spills over the sixteen words from here on, which nothing else uses.
     OVERFLOW = 16
@@ -103,6 +105,17 @@ class StatusPage:
         os.close(self._descriptor)
 
 
+class Model(NamedTuple):
+    """A model as a page names it while its native code runs."""
+
+    endpoint: str
+    variant: str
+    mark: int  # of its digest
+
+    def __str__(self) -> str:
+        return f"{self.endpoint}/{self.variant}"
+
+
 @dataclass(frozen=True, slots=True)
 class PageReading:
     """What a page said at one moment."""
@@ -118,6 +131,21 @@ class PageReading:
         """The bits of such a word, none if it is about another plan."""
         told, bits = divmod(self.words[which], 1 << PREPARED_AT_ONCE)
         return bits if told == revision else 0
+
+    @property
+    def in_native_code(self) -> frozenset[Model]:
+        """The models whose native code ran, unless the worker was leaving as it was told to."""
+        if self.words[Word.LEFT]:
+            return frozenset()
+        named = (item for item in self.series.items() if item[0][0] == IN_NATIVE_CODE)
+        return frozenset(Model(labels[0], labels[1], mark) for (_, labels), marks in named for mark in marks if mark)
+
+
+class Fallen(NamedTuple):
+    """A worker that ended unasked: how (see `gateway.ends`), and what its page said last."""
+
+    reading: PageReading
+    how: str
 
 
 class Directory:
@@ -172,13 +200,16 @@ class PageSet:
         self._directory = directory
         self._base_path = directory / "base.json"
         self._base, self._folded = self._load_base()
-        self._waiting: list[PageReading] = []  # of the dead, while the base cannot be written
+        self._waiting: list[PageReading] = []  # of the dead: no base, or nobody has told how they died
+        self._fallen: list[Fallen] = []
+        self._told: set[str] = set()  # incarnations in `fallen` whose pages are still there
         self._directories: dict[Path, Directory] = {}
 
     def read(self) -> list[PageReading]:
         """The living pages. Pages of the dead are folded into the base on the way."""
         living: list[PageReading] = []
         self._waiting.clear()
+        told = ends.told(self._directory)  # before the pages: whoever has ended by now has its page here
         paths = sorted(self._directory.glob("*.page"))
         self._directories = {path: self._directories.get(path) or Directory() for path in paths}
         for path in paths:
@@ -188,10 +219,19 @@ class PageSet:
             except FileNotFoundError:
                 continue  # somebody cleared the directory
             if dead:
-                self._bury(path, reading)
+                spool = reading.word(Word.SPOOL) if reading else 0
+                self._bury(path, reading, told.pop(spool, ""))
             elif reading is not None:
                 living.append(reading)
+        for spool, how in told.items():  # they ended before they had a page
+            if self._save_base(_sum(self._base, _ends(how, ())), self._folded):
+                ends.forget(self._directory, spool)
         return living
+
+    def fallen(self) -> list[Fallen]:
+        """Workers that ended unasked, each told once."""
+        fallen, self._fallen = self._fallen, []
+        return fallen
 
     def totals(self, living: list[PageReading]) -> dict[Series, tuple[int, ...]]:
         """Every series summed over the living and the dead."""
@@ -205,21 +245,28 @@ class PageSet:
         pages = (self._base, *(reading.series for reading in (*self._waiting, *living)))
         return sum(page[series][0] for page in pages if series in page)
 
-    def _bury(self, path: Path, reading: PageReading | None) -> None:
+    def _bury(self, path: Path, reading: PageReading | None, how: str) -> None:
         # The base names the incarnations that it contains, so a crash between the two steps counts none twice.
         if path.stem not in self._folded and reading is not None:
-            base = dict(self._base)
-            _add(base, {key: values for key, values in reading.series.items() if key[0] not in _OF_THE_LIVING})
+            if not how and reading.in_native_code:
+                self._waiting.append(reading)  # the supervisor is about to tell what became of it
+                return
+            if how == ends.UNKNOWN and reading.word(Word.LEFT):
+                how = ""  # with a node that was stopped
+            if how and path.stem not in self._told:
+                self._told.add(path.stem)
+                self._fallen.append(Fallen(reading, how))
+            lasting = {key: values for key, values in reading.series.items() if key[0] not in _OF_THE_LIVING}
+            base = _sum(self._base, lasting, _ends(how, reading.in_native_code))
             # Only incarnations whose file may still exist need to be remembered.
             folded = {stem for stem in self._folded if path.with_name(f"{stem}.page").exists()} | {path.stem}
-            try:
-                self._save_base(base, folded)
-            except OSError as error:
-                log.warning("%s: cannot be written, the dead page stays: %s", self._base_path, error)
+            if not self._save_base(base, folded):
                 self._waiting.append(reading)
                 return
-            self._base, self._folded = base, folded
+        if reading is not None:
+            ends.forget(self._directory, reading.word(Word.SPOOL))
         path.unlink(missing_ok=True)
+        self._told.discard(path.stem)
 
     def _load_base(self) -> tuple[dict[Series, tuple[int, ...]], set[str]]:
         try:
@@ -233,14 +280,39 @@ class PageSet:
             log.exception("%s: damaged; the counters of dead workers start from zero", self._base_path)
             return {}, set()
 
-    def _save_base(self, base: dict[Series, tuple[int, ...]], folded: set[str]) -> None:
+    def _save_base(self, base: dict[Series, tuple[int, ...]], folded: set[str]) -> bool:
         series = [[name, list(labels), list(values)] for (name, labels), values in base.items()]
         temporary = self._base_path.with_suffix(".new")
-        with temporary.open("w") as file:
-            json.dump({"folded": sorted(folded), "series": series}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._base_path)
+        try:
+            with temporary.open("w") as file:
+                json.dump({"folded": sorted(folded), "series": series}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._base_path)
+        except OSError as error:
+            log.warning("%s: cannot be written, the pages of the dead stay: %s", self._base_path, error)
+            return False
+        self._base, self._folded = base, folded
+        return True
+
+
+def _ends(how: str, models: Iterable[Model]) -> dict[Series, tuple[int, ...]]:
+    """What the end of a worker adds to the counters."""
+    if not how:
+        return {}
+    if how == ends.MEMORY:
+        return {(metrics.RECYCLED.name, ()): (1,)}
+    counts: dict[Series, tuple[int, ...]] = {(metrics.DEATHS.name, (how,)): (1,)}
+    for one in models if how in ends.NATIVE else ():
+        counts[metrics.MODEL_CRASHES.name, (one.endpoint, one.variant)] = (1,)
+    return counts
+
+
+def _sum(*parts: dict[Series, tuple[int, ...]]) -> dict[Series, tuple[int, ...]]:
+    sums: dict[Series, tuple[int, ...]] = {}
+    for part in parts:
+        _add(sums, part)
+    return sums
 
 
 def _add(sums: dict[Series, tuple[int, ...]], more: dict[Series, tuple[int, ...]]) -> None:

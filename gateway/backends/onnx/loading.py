@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from gateway.backends.onnx.artifacts import verified
-from gateway.backends.onnx.model import MAX_BATCH, OnnxModel
+from gateway.backends.onnx.model import MAX_BATCH, UNMARKED, OnnxModel
 from gateway.backends.onnx.signature import ModelError
 
 
-def load(path: Path, declared: str, threads: int = 1, max_batch: int = MAX_BATCH) -> OnnxModel:
+def load(
+    path: Path,
+    declared: str,
+    threads: int = 1,
+    max_batch: int = MAX_BATCH,
+    mark: AbstractContextManager[object] = UNMARKED,
+) -> OnnxModel:
     """Load and warm up the artifact with this digest ("" for whichever lies there); blocks.
 
     Raises ModelError if it cannot be loaded or is another file than declared.
@@ -18,7 +25,7 @@ def load(path: Path, declared: str, threads: int = 1, max_batch: int = MAX_BATCH
         before = _identity(path)
         if declared:
             verified(path, declared)
-        model = OnnxModel(path, threads, max_batch)
+        model = OnnxModel(path, threads, max_batch, mark)
         if _identity(path) != before:
             model.close()
             raise ModelError(f"{path}: was replaced while it was loaded")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from gateway.backends.onnx.batching import Job, Outputs
@@ -23,23 +24,31 @@ log = logging.getLogger(__name__)
 
 QUEUE_SIZE = 1024  # requests waiting for one model; beyond that they are refused at once
 MAX_BATCH = 64  # rows: beyond that a run saves little more, and who came first waits for all of it
+UNMARKED: AbstractContextManager[object] = nullcontext()
 
 
 class OnnxModel:
     """A loaded and warm model. Load it off the loop (`OnnxModel(path)` blocks); call `infer` on one loop.
 
     A run has `threads` threads. Requests that wait share a run of at most `max_batch` rows, where none of them can
-    notice (see `warm_up`); 1 turns that off. Raises ModelError if the file cannot be loaded or described.
+    notice (see `warm_up`); 1 turns that off. Runs for clients are made under `mark`, by one thread at a time. Raises
+    ModelError if the file cannot be loaded or described.
     """
 
-    def __init__(self, path: Path, threads: int = 1, max_batch: int = MAX_BATCH) -> None:
+    def __init__(
+        self,
+        path: Path,
+        threads: int = 1,
+        max_batch: int = MAX_BATCH,
+        mark: AbstractContextManager[object] = UNMARKED,
+    ) -> None:
         session = open_session(path, threads)
         self.signature = signature_of(session, path)
         alone = warm_up(session, self.signature)
         if alone and max_batch > 1:
             log.info("%s: requests are run one by one: %s", path, alone)
         self.aside = asyncio.Lock()  # held by who runs a shadow copy: clients' requests wait behind one at most
-        self._runner = Runner(session, path.stem, 1 if alone else max_batch)
+        self._runner = Runner(session, path.stem, 1 if alone else max_batch, mark)
         self._deadlines = Deadlines(self._runner.stop_if_gone)
         self._arrived: list[Job] = []  # in this turn of the loop
         self._closed = False

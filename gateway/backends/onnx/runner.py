@@ -12,7 +12,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 import onnxruntime as ort
 
@@ -28,14 +28,17 @@ Result = Outputs | BackendError
 class Runner:
     """Owns the session from the first request on. All but the thread's own methods are for the loop.
 
-    Runs have at most `max_batch` rows, if they are of several requests.
+    Runs have at most `max_batch` rows, if they are of several requests. Native code runs under `mark`.
     """
 
-    def __init__(self, session: ort.InferenceSession, name: str, max_batch: int) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, name: str, max_batch: int, mark: AbstractContextManager[object]
+    ) -> None:
         self._session = session
         self._outputs = [output.name for output in session.get_outputs()]
         self._max_batch = max_batch
         self._name = name
+        self._mark = mark
         self.runs = 0
         self._put = self._begun = 0  # requests that the thread was given, and has taken into a run
         self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
@@ -108,7 +111,9 @@ class Runner:
     def _run(self, run: Run) -> list[Result]:
         self.runs += 1
         try:
-            outputs = self._session.run(self._outputs, merged(run.jobs), run.options)
+            inputs = merged(run.jobs)
+            with self._mark:
+                outputs = self._session.run(self._outputs, inputs, run.options)
             shares = split(outputs, run.jobs)
             return [*shares] if not_finite(outputs) is None else [self._checked(share) for share in shares]
         except Exception as error:

@@ -15,8 +15,8 @@ def open_session(path: Path, threads: int = 1) -> ort.InferenceSession:
     """Load by path, so that the GIL is free meanwhile; blocks. Raises ModelError if the file cannot be loaded.
 
     The session has `threads` threads of its own. They sleep between runs: spinning, the default, would take a core
-    from whoever else has something to do. The session keeps the memory of its largest run: one that gives it back
-    after each took 1.6 times as long on large activations.
+    from whoever else has something to do. The session keeps the memory of its largest run, but for runs that
+    `batching` calls large.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -7,6 +7,7 @@ against a model. Parsing is strict: NaN and infinity are no JSON, dtypes are not
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -137,7 +138,7 @@ class RequestReader:
             wanted[_name(item)] = _flag(parameters, "binary_data", binary)
             keys += len(item) + len(parameters)
         if unknown := sorted(wanted.keys() - self._outputs.keys()):
-            raise RequestError(f"unknown outputs {unknown}; the model has {sorted(self._outputs)}")
+            raise RequestError(f"unknown outputs {_listed(unknown)}; the model has {sorted(self._outputs)}")
         return wanted, keys
 
     def _speakable(self, wanted: Mapping[str, bool] | None) -> None:
@@ -147,7 +148,7 @@ class RequestReader:
 
     def _wrong_names(self, given: list[Any]) -> RequestError:
         names = sorted(_name(item) for item in given)
-        return RequestError(f"expected the inputs {sorted(self._inputs)}, each once; got {names}")
+        return RequestError(f"expected the inputs {sorted(self._inputs)}, each once; got {_listed(names)}")
 
 
 def _json_length(headers: Mapping[bytes, bytes], size: int) -> int:
@@ -186,6 +187,13 @@ def _bounded(text: bytes) -> None:
         raise RequestError(
             f"the JSON part has {count} lists and objects, the limit is {MOST}: send flat or binary data"
         )
+
+
+def _listed(names: list[str]) -> str:
+    """As part of a message, which is not to grow with what the client sent."""
+    rest = len(names) - 10
+    listed = str([name if len(name) <= 100 else name[:97] + "..." for name in names[:10]])
+    return f"{listed} and {rest} more" if rest > 0 else listed
 
 
 def _name(item: Any) -> str:
@@ -238,7 +246,7 @@ def _no_key_twice(text: bytes) -> None:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
         if len(found) != len(items):
-            twice = next(key for place, (key, _) in enumerate(items) if key in dict(items[:place]))
+            ((twice, _),) = Counter(key for key, _ in items).most_common(1)
             raise RequestError(f"the key {twice[:100]!r} comes twice in one object: which one counts?")
         return found
 

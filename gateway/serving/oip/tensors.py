@@ -89,7 +89,8 @@ class InputReader:
             if fits and self._shape[place] not in (-1, size):
                 fits = False
         if not fits:
-            raise self._refusal(f"expected shape {list(self._shape)}, got {given}")
+            got = given if len(given) <= 10 else f"{len(given)} dimensions"
+            raise self._refusal(f"expected shape {list(self._shape)}, got {got}")
         return given
 
     def _flat(self, data: list[Any], shape: list[int]) -> list[Any]:
@@ -180,4 +181,4 @@ def _not_finite(values: NDArray[Any]) -> int | None:
 def _shown(item: dict[str, Any], key: str) -> str:
     """What the client sent, if that is something to quote."""
     value = item.get(key)
-    return repr(value) if isinstance(value, str) else "no string"
+    return repr(value[:100]) if isinstance(value, str) else "no string"

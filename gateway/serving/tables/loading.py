@@ -17,6 +17,7 @@ from gateway.backends.onnx import ModelError, OnnxModel, load
 from gateway.clock import Clock
 from gateway.plan import BackendKey, PreparedPlan, VariantPlan
 from gateway.serving.tables.registry import Registry
+from gateway.telemetry.native import Mark, Marks
 from gateway.telemetry.status_page import LOAD_FAILURES, StatusPage
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Loader:
     def __init__(self, registry: Registry, page: StatusPage, clock: Clock, deadline: float = DEADLINE) -> None:
         self._registry = registry
         self._page = page
+        self._marks = Marks(page)
         self._clock = clock
         self._deadline = deadline
         self._wanted: Sequence[PreparedPlan] = ()
@@ -98,7 +100,8 @@ class Loader:
     async def _load_all(self) -> None:
         while (one := self._next()) is not None:
             try:
-                self._load = _Load(one.key, self._clock.monotonic() + self._deadline, *_begun(one.variant))
+                marks = self._marks.of(one.endpoint, one.variant.name, one.variant.digest)
+                self._load = _Load(one.key, self._clock.monotonic() + self._deadline, *_begun(one.variant, *marks))
                 model = await self._load.result
             except Exception as error:
                 # A model that is not there yet, no memory, no descriptors: that may pass.
@@ -132,7 +135,7 @@ class Loader:
         return message
 
 
-def _begun(variant: VariantPlan) -> tuple[asyncio.Future[OnnxModel], threading.Thread]:
+def _begun(variant: VariantPlan, loading: Mark, running: Mark) -> tuple[asyncio.Future[OnnxModel], threading.Thread]:
     """Load and warm up in a thread of its own: one of a pool would keep the process from ending while it hangs."""
     loop = asyncio.get_running_loop()
     loaded: asyncio.Future[OnnxModel] = loop.create_future()
@@ -140,7 +143,8 @@ def _begun(variant: VariantPlan) -> tuple[asyncio.Future[OnnxModel], threading.T
     def work() -> None:
         result: OnnxModel | Exception
         try:
-            result = load(Path(variant.onnx), variant.digest, variant.threads, variant.max_batch)
+            with loading:
+                result = load(Path(variant.onnx), variant.digest, variant.threads, variant.max_batch, running)
         except Exception as error:
             result = error
         try:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from gateway.backends import pool
 from gateway.backends.base import Request, Timeouts
 from gateway.backends.faults import ConnectFailed, Unanswered
 from gateway.backends.http import HttpBackend
 from gateway.backends.probe import Check
 from gateway.backends.upstream import Upstream as Replicated
-from gateway.errors import BackendTimeout
+from gateway.errors import BackendTimeout, OutOfDescriptors
 from tests.integration.backends.upstream import (
     CHUNKED,
     GET,
@@ -292,3 +294,19 @@ async def test_a_hanging_health_check_is_a_failed_one_and_the_last_replica_stays
     async with behind(mute, check=Check("/health", interval=0.01, timeout=0.02)) as pair:
         await until(lambda: not pair.backend.replicas[0].usable(soon(0)))
         assert await pair.get(POST) == b"a"
+
+
+async def test_want_of_descriptors_is_no_fault_of_the_upstream(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    async with behind(echoing(answer(b"a")), echoing(answer(b"b"))) as pair:
+        with monkeypatch.context() as patched:
+            patched.setattr(pool.Pool, "_connect", full)
+            for _ in range(20):
+                with pytest.raises(OutOfDescriptors):
+                    await pair.get()
+        assert not pair.told.ejections
+        assert not pair.told.retries
+        assert [one.backend.pool.busy for one in pair.backend.replicas] == [0, 0]
+        assert Counter([await pair.get() for _ in range(4)]) == {b"a": 2, b"b": 2}

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,16 +106,22 @@ def children(supervisor: int, module: str) -> list[int]:
 
 
 @contextmanager
-def running(config: Path, *, workers: int) -> Iterator[Node]:
-    """Start a node on a config whose ports are 0; stop it by its id at the end."""
-    environment = {**os.environ, "GATEWAY_LOG_FORMAT": "json"}
+def running(
+    config: Path,
+    *,
+    workers: int,
+    module: str = "gateway.cli",
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] = {},
+) -> Iterator[Node]:
+    """Start a node on a config whose ports are 0; stop it by its id at the end. `prefix` is what execs it."""
     with config.with_name("gateway.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.cli", "serve", "--config", str(config), "--shutdown-delay", "0.2"],
+            [*prefix, sys.executable, "-m", module, "serve", "--config", str(config), "--shutdown-delay", "0.2"],
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            env=environment,
+            env={**os.environ, "GATEWAY_LOG_FORMAT": "json", **environment},
         )
     with httpx.Client(trust_env=False, timeout=10.0) as client:
         node = Node(config, process, client)

@@ -30,7 +30,7 @@ def test_a_killed_worker_loses_only_what_it_had_in_flight(fixed_node: Node) -> N
         load.more(50)
     failed = sum(load.failures().values())
     assert failed <= 4, load.failures()  # one request in flight for each client thread at most
-    _stored_exactly_once(fixed_node, load)
+    stored_exactly_once(fixed_node, load)
     fixed_node_total = fixed_node.total("gateway_completions_total")
     assert load.answers[200] <= fixed_node_total <= load.done
 
@@ -42,7 +42,7 @@ def test_a_killed_control_process_changes_nothing_for_traffic(fixed_node: Node) 
         load.more(100)
         wait_for(lambda: _answers(fixed_node), "a new control process")
     assert load.failures() == {}
-    _stored_exactly_once(fixed_node, load)
+    stored_exactly_once(fixed_node, load)
     assert fixed_node.total("gateway_completions_total") == load.done
 
 
@@ -77,7 +77,7 @@ def test_a_stopped_node_answers_to_the_end_and_keeps_every_fact(fixed_node: Node
         assert fixed_node.process.wait(30) == 0
     # Once the port is closed new connections are refused; no connection that was open lost an answer.
     assert set(load.failures()) <= {"ConnectError"}, load.failures()
-    _stored_exactly_once(fixed_node, load)
+    stored_exactly_once(fixed_node, load)
 
 
 def _answers(node: Node) -> bool:
@@ -94,7 +94,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def _stored_exactly_once(node: Node, load: Load) -> None:
+def stored_exactly_once(node: Node, load: Load) -> None:
     """Every answered request is in the store, once, with its completion."""
     path = node.config.parent / "data" / "gateway.db"
 

@@ -13,7 +13,7 @@ import pytest
 from gateway.assignment.hashing import bucket, shadow_key
 from gateway.backends.onnx import OnnxModel
 from gateway.clock import FakeClock
-from gateway.errors import SpoolError
+from gateway.errors import OutOfDescriptors, SpoolError
 from gateway.events import Assignment, Completion, Shadow
 from gateway.plan import HASH_SPACE, CapturePlan, EndpointPlan
 from gateway.serving import shadow
@@ -415,3 +415,22 @@ async def test_nothing_is_copied_once_it_leaves(worker: LocalWorker) -> None:
     assert (await worker.infer("u")).status == 200
     assert not under_way(worker)
     assert worker.count(COPIES, "flight", "boosted", "dropped") == 1
+
+
+async def test_a_copy_for_which_there_is_no_room_is_dropped_and_no_error(
+    worker: LocalWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Upstream(OK) as upstream:
+        url = f"http://{upstream.authority}"
+        variants = http("a", "champion", url), http("b", "challenger", url, idempotent=True)
+        await worker.publish(plan(shadowed(*variants)))
+        table = worker.worker.app.table
+        assert table is not None
+
+        async def full(*_: object) -> None:
+            raise OutOfDescriptors("no room")
+
+        monkeypatch.setattr(table.endpoints["flight"].variants["b"].backend, "call", full)
+        await worker.infer()
+        await until(lambda: worker.count(COPIES, "flight", "b", "dropped") == 1)
+    assert not worker.facts(Shadow)

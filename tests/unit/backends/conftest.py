@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Build]:
     monkeypatch.setattr(warm_up, "TRIAL", 0.5)  # some models hang on the rows that try batching
     models: list[OnnxModel] = []
 
-    def loaded(write: Callable[[Path], Path], **options: int) -> OnnxModel:
+    def loaded(write: Callable[[Path], Path], **options: Any) -> OnnxModel:
         models.append(load(write(tmp_path / f"{write.__name__}.onnx"), "", **options))
         return models[-1]
 

@@ -28,6 +28,10 @@ VALUES: list[Slip] = [
     ("0.0.0.0:8080", "localhost:65536 #<", "data.listen", "expected host:port"),
     ("0.0.0.0:8080", "0.0.0:8080 #<", "data.listen", "expected an IP address"),
     ("0.0.0.0:8080", '"[::g]:8080" #<', "data.listen", "expected host:port"),
+    ("0.0.0.0:8080", "unix:run.sock #<", "data.listen", "or unix:/path of a socket file"),
+    ("0.0.0.0:8080", f"unix:/{'a' * 107} #<", "data.listen", "expected host:port"),
+    ("workers: 4", "workers: 4\n  max_memory: 64MiB #<", "data.max_memory", "from 128MiB such as 2GiB, found '64MiB'"),
+    ("workers: 4", "workers: 4\n  max_memory: 2147483648 #<", "data.max_memory", "found 2147483648"),
     ("workers: 4", "workers: 0 #<", "data.workers", "expected auto or a whole number from 1 to 256, found 0"),
     ("workers: 4", "workers: 257 #<", "data.workers", "found 257"),
     ("workers: 4", "workers: true #<", "data.workers", "found true"),
@@ -148,6 +152,7 @@ URLS = [
 
 VARIANTS: list[Slip] = [
     ("127.0.0.1:8081", "127.0.0.1:8080", "admin.listen", "found 127.0.0.1:8080: data has 0.0.0.0:8080"),
+    ("127.0.0.1:9090", "127.0.0.1:8081", "metrics.listen", "found 127.0.0.1:8081: admin has 127.0.0.1:8081"),
     ("127.0.0.1:9090", "localhost:8081", "metrics.listen", "found localhost:8081: admin has 127.0.0.1:8081"),
     ("role: challenger", "role: champion", f"{RANK}.variants", "champion, found 2 (a, b)"),
     ("role: champion", "role: challenger", f"{RANK}.variants", "champion, found none"),

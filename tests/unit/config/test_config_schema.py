@@ -22,6 +22,7 @@ from gateway.config.scalars import (
 )
 from gateway.config.schema import EVERY_REQUEST, json_schema
 from gateway.config.tree import read
+from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -172,6 +173,18 @@ def _properties(part: object) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from part.get("properties", {}).items()
         for inner in part.values():
             yield from _properties(inner)
+
+
+def test_ports_may_be_socket_files_of_their_own(accepted: Callable[[str], LoadedConfig]) -> None:
+    sections = 'data: {{listen: "unix:/run/{}.sock", max_memory: 2GiB}}\nadmin: {{listen: "unix:/run//b.sock"}}\n'
+    config = accepted(SMALL + sections.format("a")).config
+    assert (str(config.data.listen), str(config.admin.listen)) == ("unix:/run/a.sock", "unix:/run/b.sock")
+    assert config.data.max_memory == 2 << 30
+    assert config.model_dump(mode="json")["data"]["max_memory"] == "2GiB"
+    schema = json_schema()
+    assert fits(read((SMALL + sections.format("a")).encode(), "").data, schema, schema)
+    with pytest.raises(ConfigError, match=r"admin.listen: expected a port of its own, found unix:/run/b.sock"):
+        accepted(SMALL + sections.format("b"))
 
 
 def test_the_json_schema_describes_every_key() -> None:

@@ -10,16 +10,20 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway import ends
 from gateway.telemetry import status_page
 from gateway.telemetry.metrics import HISTOGRAM_SLOTS, LATENCY_BOUNDS_US, latency_slot
+from gateway.telemetry.native import Marks, mark_of
 from gateway.telemetry.status_page import (
     LOAD_FAILURES,
     PAGE_BYTES,
     SLOTS,
     PageSet,
+    Series,
     StatusPage,
     Word,
     progress,
@@ -313,3 +317,109 @@ def test_the_page_has_its_full_size_from_the_start(tmp_path: Path) -> None:
 def test_latency_falls_into_the_first_bucket_whose_bound_holds_it(microseconds: int, slot: int) -> None:
     assert latency_slot(microseconds) == slot
     assert slot < len(LATENCY_BOUNDS_US) + 1 < HISTOGRAM_SLOTS
+
+
+# -- how workers ended
+
+
+def fallen(tmp_path: Path, how: str, *, left: bool = False, models: tuple[str, ...] = ("b",)) -> PageSet:
+    """A page whose worker has ended while models ran, after the supervisor told how ("" if it has not)."""
+    mine = page(tmp_path)
+    mine.words[Word.SPOOL] = 3
+    add(mine, 1)
+    marks = Marks(mine)
+    for name in models:
+        _, running = marks.of("rank", name, name * 64)
+        running.__enter__()
+    mine.words[Word.LEFT] = left
+    mine.close()
+    if how:
+        ends.tell(tmp_path, 3, how)
+    return PageSet(tmp_path)
+
+
+def deaths(pages: PageSet) -> dict[Series, tuple[int, ...]]:
+    return {series: values for series, values in pages.totals(pages.read()).items() if series != SERIES}
+
+
+def test_a_crash_counts_once_for_the_worker_and_for_each_model_that_ran(tmp_path: Path) -> None:
+    pages = fallen(tmp_path, "SIGSEGV", models=("a", "b"))
+    expected: dict[Series, tuple[int, ...]] = {("gateway_worker_deaths", ("SIGSEGV",)): (1,)}
+    expected |= {("gateway_model_crashes", ("rank", name)): (1,) for name in "ab"}
+    for _ in range(2):
+        assert deaths(pages) == expected
+    (one,) = pages.fallen()
+    assert (one.how, {model.variant for model in one.reading.in_native_code}) == ("SIGSEGV", {"a", "b"})
+    assert pages.fallen() == []
+    assert list(tmp_path.glob("*.end")) == list(tmp_path.glob("*.page")) == []
+    assert deaths(PageSet(tmp_path)) == deaths(pages)
+
+
+def test_a_page_of_the_dead_waits_to_be_told_how(tmp_path: Path) -> None:
+    pages = fallen(tmp_path, "")
+    assert total(pages) == 1
+    assert pages.fallen() == []
+    assert list(tmp_path.glob("*.page"))
+    ends.tell(tmp_path, 3, "SIGABRT")
+    assert ("gateway_worker_deaths", ("SIGABRT",)) in deaths(pages)
+
+
+def test_no_model_is_blamed_for_what_the_kernel_or_a_person_killed(tmp_path: Path) -> None:
+    assert deaths(fallen(tmp_path, "SIGKILL")) == {("gateway_worker_deaths", ("SIGKILL",)): (1,)}
+
+
+def test_a_worker_that_left_as_told_dies_of_nothing(tmp_path: Path) -> None:
+    pages = fallen(tmp_path, "unknown", left=True)
+    assert deaths(pages) == {}
+    assert pages.fallen() == []
+
+
+def test_a_worker_that_gave_way_to_another_is_no_death(tmp_path: Path) -> None:
+    assert deaths(fallen(tmp_path, ends.MEMORY, left=True)) == {("gateway_workers_recycled", ()): (1,)}
+
+
+def test_a_worker_that_ended_before_it_had_a_page_counts(tmp_path: Path) -> None:
+    ends.tell(tmp_path, 9, ends.EXIT)
+    pages = PageSet(tmp_path)
+    for _ in range(2):
+        assert deaths(pages) == {("gateway_worker_deaths", ("exit",)): (1,)}
+
+
+def test_while_the_base_cannot_be_written_a_crash_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = fallen(tmp_path, "SIGSEGV")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway.telemetry.status_page.os.fsync", full)
+        for _ in range(2):
+            assert total(pages) == 1
+    assert len(pages.fallen()) == 1
+    assert ("gateway_worker_deaths", ("SIGSEGV",)) in deaths(pages)
+    assert pages.fallen() == []
+
+
+def test_marks_outlive_their_page_and_want_no_room(tmp_path: Path) -> None:
+    mine = page(tmp_path)
+    _, running = Marks(mine).of("rank", "a", "00")
+    for number in range(SLOTS):
+        mine.slot("hits", (str(number),))
+    _, homeless = Marks(mine).of("rank", "b", "00")
+    with homeless:
+        assert mine.words[Word.OVERFLOW] == 0
+    with running:
+        mine.close()
+
+
+def test_a_model_and_the_one_that_follows_it_have_marks_of_their_own(tmp_path: Path) -> None:
+    mine = page(tmp_path)
+    marks = Marks(mine)
+    old, new = (marks.of("rank", "a", digest)[1] for digest in ("00", "11"))
+    with old:
+        with new:
+            pass
+        reading = read_page(tmp_path / "1.page")
+        assert reading is not None
+        assert {model.mark for model in reading.in_native_code} == {mark_of("00")}
+    mine.close()

@@ -1,0 +1,69 @@
+"""Workers that have grown too large are replaced, one at a time, without a lost request.
+
+Native code may lose memory that nobody can give back but the end of its process. The replacement starts first and the
+old worker stops accepting at once: those who share its port go on, and what it has begun it ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway import ends
+from gateway.children import Child, Process
+from gateway.node import LEAVE_AT_ONCE
+
+LOOK = 1.0  # seconds between two looks at the memory
+PAUSE = 60.0  # seconds in which no second worker of a node is replaced, or one that is full at once would never serve
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Leaving(NamedTuple):
+    """A worker that was told to leave."""
+
+    process: Process
+    spool: int
+
+
+@dataclass(slots=True)
+class Recycling:
+    """Who leaves for their memory."""
+
+    leaving: list[Leaving] = field(default_factory=list)
+    _look_at: float = 0.0
+    _not_before: float = 0.0
+
+    def due(self, workers: Sequence[Child], limit: int, now: float) -> Child | None:
+        """The largest of the workers beyond `limit` bytes, if one may leave now."""
+        if now < self._look_at or now < self._not_before or self.leaving:
+            return None
+        self._look_at = now + LOOK
+        largest = max(workers, key=_resident)
+        return largest if _resident(largest) > limit else None
+
+    def dismiss(self, worker: Child, now: float) -> None:
+        """Tell it to leave; its place is free then."""
+        assert worker.process is not None
+        worker.process.send_signal(LEAVE_AT_ONCE)
+        self.leaving.append(Leaving(worker.process, worker.spool))
+        worker.process = None
+        self._not_before = now + PAUSE
+
+    def ended(self) -> dict[int, str]:
+        """How those ended that have left since the last time, by spool."""
+        gone = [one for one in self.leaving if one.process.poll() is not None]
+        self.leaving = [one for one in self.leaving if one not in gone]
+        return {one.spool: ends.MEMORY if (code := one.process.wait()) == 0 else ends.word(code) for one in gone}
+
+
+def _resident(worker: Child) -> int:
+    """Bytes in memory, 0 for a process that is not there."""
+    if worker.process is None:
+        return 0
+    try:
+        return int(Path(f"/proc/{worker.process.pid}/statm").read_text().split()[1]) * _PAGE
+    except (OSError, IndexError):
+        return 0

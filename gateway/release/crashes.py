@@ -1,0 +1,66 @@
+"""Which models crash the workers that run them. Pure: a native crash takes a whole process down, no breaker sees it.
+
+A worker may have several models in native code when it dies, and one of them is to blame. So a model is stopped only
+after it was there twice within a minute, alone both times or else in every crash of that minute. Stopping one that
+merely stood beside costs a person a `resume`; not stopping the one that did it costs everybody their workers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gateway.telemetry.status_page import Model
+
+WITHIN = 60.0  # seconds
+ENOUGH = 2  # crashes
+
+
+class Crash(NamedTuple):
+    """A worker died in native code while these models ran, or were being loaded."""
+
+    at: float  # seconds on the monotonic clock
+    models: frozenset[Model]
+
+
+@dataclass(slots=True)
+class Crashes:
+    """The crashes of one node. What is stopped stays so until another file comes, or a person says otherwise."""
+
+    _crashes: deque[Crash] = field(default_factory=deque)
+    _stopped: dict[Model, str] = field(default_factory=dict)
+
+    @property
+    def stopped(self) -> Mapping[Model, str]:
+        """Why, by model."""
+        return self._stopped
+
+    def note(self, at: float, models: Collection[Model], how: str) -> list[Model]:
+        """A crash by the signal `how`; the models that are to be stopped from now on."""
+        self._crashes.append(Crash(at, frozenset(models)))
+        while self._crashes[0].at < at - WITHIN:
+            self._crashes.popleft()
+        blamed = [model for model in models if model not in self._stopped and self._blamed(model)]
+        for model in blamed:
+            times = sum(model in crash.models for crash in self._crashes)
+            self._stopped[model] = f"{times} workers crashed within {WITHIN:.0f} s while it ran or was loaded ({how})"
+        return blamed
+
+    def keep(self, models: Collection[Model]) -> None:
+        """Only these are still served, or wanted."""
+        self._stopped = {model: why for model, why in self._stopped.items() if model in models}
+
+    def forgive(self, endpoint: str) -> None:
+        """Its models are tried again."""
+        self._stopped = {model: why for model, why in self._stopped.items() if model.endpoint != endpoint}
+        self._crashes = deque(
+            Crash(at, frozenset(one for one in models if one.endpoint != endpoint)) for at, models in self._crashes
+        )
+
+    def _blamed(self, model: Model) -> bool:
+        there = [crash for crash in self._crashes if model in crash.models]
+        alone = [crash for crash in there if len(crash.models) == 1]
+        others = [crash for crash in self._crashes if crash.models and model not in crash.models]
+        return len(alone) >= ENOUGH or (len(there) >= ENOUGH and not others)

@@ -1,0 +1,152 @@
+"""What becomes of a release whose model brings workers down: rolled back, spared on this node, or neither."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway import ends
+from gateway.backends.onnx import ModelError, digest
+from gateway.release.attempts import attempt
+from gateway.release.health import Preparation
+from gateway.telemetry.native import Marks
+from gateway.telemetry.status_page import StatusPage, Word
+from tests.unit.release.configs import copied, experiment, fixed
+from tests.unit.release.rig import Rig, Rigs
+
+Crash = Callable[[Rig, str], None]
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+
+def with_files(folder: Path, endpoint: dict[str, Any]) -> dict[str, Any]:
+    found = endpoint | {"protocol": "oip"}
+    for name, model in (("a", "logistic"), ("b", "boosted")):
+        found["variants"][name]["onnx"] = str(copied(folder, name, model))
+        del found["variants"][name]["url"]
+    return found
+
+
+@pytest.fixture
+def crash(tmp_path: Path) -> Crash:
+    """A worker dies in native code while the model of a variant runs; nothing else happens within a second."""
+    spool = 10
+
+    def crash(rig: Rig, variant: str, how: str = "SIGSEGV") -> None:
+        nonlocal spool
+        spool += 1
+        page = StatusPage(rig.data / "status" / f"{spool:08d}-ff.page")
+        page.words[Word.SPOOL] = spool
+        Marks(page).of("rank", variant, digest(tmp_path / f"{variant}.onnx"))[1].__enter__()
+        page.close()
+        ends.tell(rig.data / "status", spool, how)
+        rig.tick(1.0)
+
+    return crash
+
+
+def running(rigs: Rigs, folder: Path, automation: str = "full") -> Rig:
+    endpoint = with_files(folder, experiment())
+    endpoint["experiment"]["automation"] = automation
+    return rigs(endpoint=endpoint)
+
+
+def why(rig: Rig) -> list[Preparation]:
+    return rig.control.health.preparations(rig.control.plan)
+
+
+def test_two_crashes_roll_a_challenger_back_and_its_file_is_quarantined(
+    rigs: Rigs, tmp_path: Path, crash: Crash
+) -> None:
+    rig = running(rigs, tmp_path)
+    crash(rig, "b")
+    assert rig.status == "running"
+    crash(rig, "b")
+    assert rig.status == "rolled_back"
+    assert rig.split == {"a": 1.0}
+    assert [one.name for one in rig.plan.endpoints[0].variants] == ["a"], "nobody loads it any more"
+    assert rig.sqlite.ledger()[-1].body["reason"] == "crashes"
+    assert rig.sqlite.quarantined("rank", digest(tmp_path / "b.onnx")) == "one"
+
+
+def test_where_nothing_moves_by_itself_the_node_does_without_the_challenger(
+    rigs: Rigs, tmp_path: Path, crash: Crash
+) -> None:
+    rig = running(rigs, tmp_path, "recommend")
+    before = rig.state
+    for _ in range(2):
+        crash(rig, "b")
+    assert rig.state == before
+    assert rig.split == {"a": 1.0}
+    decision = rig.control.run("one").decision
+    assert decision is not None
+    assert (decision.kind, decision.reason) == ("rollback", "crashes")
+    (told,) = why(rig)
+    assert (told.variant, told.loaded) == ("b", 0)
+    assert "2 workers crashed within 60 s" in told.errors[0]
+
+
+def test_who_promotes_by_hand_takes_the_blame(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
+    rig = running(rigs, tmp_path, "off")
+    for _ in range(2):
+        crash(rig, "b")
+    rig.control.command("rank", "promote", "ada", "")
+    assert [one.errors for one in why(rig)] == [()]
+    assert [one.endpoint for one in rig.plan.prepare] == ["rank"], "it is loaded again"
+
+
+def test_the_champion_stays_and_a_kill_blames_nobody(rigs: Rigs, tmp_path: Path, crash: Any) -> None:
+    rig = running(rigs, tmp_path)
+    before = rig.split
+    for _ in range(3):
+        crash(rig, "a")
+        crash(rig, "b", "SIGKILL")
+    assert rig.status == "running"
+    assert rig.split == before
+    assert why(rig) == []
+
+
+def test_a_winner_that_crashes_while_it_is_watched_goes_back(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
+    endpoint = with_files(tmp_path, experiment())
+    endpoint["experiment"]["holdback"] = {"traffic": "10%", "watch": "1d"}
+    rig = rigs(endpoint=endpoint)
+    rig.control.command("rank", "promote", "ada", "")
+    assert rig.state.watching
+    for _ in range(2):
+        crash(rig, "b")
+    assert rig.status == "rolled_back"
+    assert rig.split == {"a": 1.0}
+
+
+def test_a_fixed_split_takes_the_challenger_back_with_another_file(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
+    rig = rigs(endpoint=with_files(tmp_path, fixed(a="60%", b="40%")))
+    for _ in range(2):
+        crash(rig, "b")
+    assert rig.split == {"a": 1.0}
+    rig.control.take(rig.load())
+    assert rig.split == {"a": 1.0}, "it is the same file"
+    copied(tmp_path, "b", "twin")
+    rig.control.take(rig.load())
+    assert why(rig)[0].errors == ()
+    assert [one.variant.name for one in rig.plan.prepare] == ["b"]
+
+
+def test_a_file_that_nobody_survives_is_read_twice(tmp_path: Path) -> None:
+    under_way = [attempt(tmp_path, "ab") for _ in range(2)]
+    for one in under_way:
+        one.__enter__()  # and the process is gone
+    with pytest.raises(ModelError, match="brought down the control process 2 times"), attempt(tmp_path, "ab"):
+        pass
+    for one in under_way:
+        one.__exit__(None, None, None)
+    for _ in range(3):
+        with attempt(tmp_path, "ab"):
+            pass
+    assert list(tmp_path.iterdir()) == []
