@@ -263,7 +263,7 @@ async def test_c23_a_bomb_is_found_out_before_it_goes_off(gateway: Gateway) -> N
 
 
 async def test_c23_what_is_not_read_here_is_passed_on_as_it_is(gateway: Gateway) -> None:
-    bomb = gzip.compress(bytes(8 << 20))
+    bomb = gzip.compress(bytes(6 << 20))
     async with Upstream(recording) as upstream:
         await gateway.publish(plain(f"http://{upstream.authority}"))
         assert (await gateway.ask(post(bomb, "/plain/x", "content-encoding: gzip"))).status == 200

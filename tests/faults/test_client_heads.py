@@ -47,7 +47,7 @@ async def test_c2_a_silent_connection_is_closed_without_a_word(tmp_path: Path) -
         (get("/plain/x", "a: " + "a" * 40_000), 431, "head_too_large"),
         (get("/plain/x", *[f"a{n}: b" for n in range(101)]), 431, "head_too_large"),
         (get("/plain/" + "x" * 9_000), 414, "target_too_long"),
-        (get("/plain/x")[:-2] + b"a" * (20 << 20), 431, "head_too_large"),  # of a name that never ends
+        (get("/plain/x")[:-2] + b"a" * (6 << 20), 431, "head_too_large"),  # of a name that never ends
     ],
     ids=["a long field", "many fields", "a long target", "a name without end"],
 )

@@ -39,6 +39,10 @@ FRAMING = {
     "CL.TE, short": framed("content-length: 4", "transfer-encoding: chunked", body=b"0\r\n\r\n"),
     "TE.CL, long": framed("transfer-encoding: chunked", "content-length: 60", body=b"0\r\n\r\n"),
     "CL.TE, capital": framed("content-length: 5", "Transfer-Encoding: Chunked", body=CHUNKS),
+    "CL.TE, a request inside": framed(
+        f"content-length: {len(HIDDEN) + 5}", "transfer-encoding: chunked", body=b"0\r\n\r\n"
+    ),
+    "CL.TE, a byte inside": framed("content-length: 6", "transfer-encoding: chunked", body=b"0\r\n\r\nX"),
     "CL and no coding": framed("content-length: 5", "transfer-encoding: identity"),
     "CL and an empty coding": framed("content-length: 5", "transfer-encoding: "),
     "CL and an unknown coding": framed("content-length: 5", "transfer-encoding: xchunked"),
@@ -63,6 +67,7 @@ FRAMING = {
     "a fraction": length("5.0"),
     "an exponent": length("5e0"),
     "no number": length("five"),
+    "a letter behind": length("5x"),
     "empty": length(""),
     "beyond 64 bits": length("18446744073709551621"),
     "far beyond": length("9" * 400),
@@ -183,6 +188,8 @@ SOUND = {
         b"hello",
     ),
     "a HEAD with a body": (b"HEAD" + length("5")[4:], b"hello"),
+    "an OPTIONS with a body": (b"OPTIONS" + length("5")[4:], b"hello"),
+    "an expectation with its body": (length("5", "expect: 100-continue"), b"hello"),
     "a host in the target": (length("5").replace(b"/", b"http://X:80/", 1), b"hello"),
     "two blanks in the request line": (length("5").replace(b" ", b"  ", 1), b"hello"),
     "a twin of the coding": (framed("transfer_encoding: chunked", "content-length: 5"), b"hello"),
@@ -208,6 +215,17 @@ async def test_c8_what_can_be_read_in_one_way_is_passed_on_with_one_framing(gate
         await client.send(HIDDEN)  # the next request is the next one
         assert (await client.answer()).status == 200
         assert len(await gateway.exposures(2)) == 2
+
+
+async def test_c8_what_comes_behind_a_body_is_the_beginning_of_the_next_request(gateway: Gateway) -> None:
+    async with Upstream(recording) as upstream:
+        await gateway.publish(plain(f"http://{upstream.authority}"))
+        client = await gateway.connect()
+        await client.send(framed("content-length: 0", body=b"X") + HIDDEN)
+        assert [(await client.answer()).status for _ in range(2)] == [200, 400]
+        assert await client.closed()
+        assert [received.line.split()[1] for received in upstream.requests] == [b"/x"]
+        assert len(await gateway.exposures(1)) == 1
 
 
 async def test_c19_pipelined_requests_are_answered_in_order_up_to_the_bad_one(gateway: Gateway) -> None:

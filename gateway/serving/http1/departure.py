@@ -3,7 +3,7 @@
 Both look alike until something is written: whoever has left answers with a reset, which a socket at its end of file
 keeps to itself until it is asked. So it is asked, after an interim answer, which a client has to skip even if it did
 not expect one (RFC 9110 15.2), and from time to time while an answer is sent. What forwards TCP takes the first thing
-written to a client that has left, and only the second is answered with a reset: hence two interim answers.
+written to a client that has left, and often the second, before it leaves as well: hence three interim answers.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable
 from gateway.timer import LazyTimer
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-SOON = (0.02, 0.08, 0.4, 0.05, 0.45)  # seconds between the first looks: a reset comes after one round trip
-AGAIN = 3  # looks after which the second interim answer is written
+SOON = (0.02, 0.08, 0.4, 0.05, 0.45, 1.0, 0.05)  # seconds between the first looks: a reset takes one round trip
+AGAIN = (3, 6)  # looks after which another interim answer is written
 LATER = 1.0  # seconds between later looks: what is written of an answer is answered with a reset as well
 
 
@@ -55,7 +55,7 @@ class Departure:
             self._gone()
             return None
         self._looks += 1
-        if self._looks == AGAIN:
+        if self._looks in AGAIN:
             self._ask()
         return now + (SOON[self._looks] if self._looks < len(SOON) else LATER)
 

@@ -158,7 +158,7 @@ async def test_who_only_closes_its_sending_side_is_answered() -> None:
     assert await peer.read() == b""
     for _ in range(10):
         await advance(1)
-    assert await peer.read() == b"HTTP/1.1 100 Continue\r\n\r\n"  # for those behind something that forwards TCP
+    assert await peer.read() == b"HTTP/1.1 100 Continue\r\n\r\n" * 2  # for those behind something that forwards TCP
     await app.answer()
     answer = await peer.read()
     assert status(answer) == 200
@@ -173,10 +173,10 @@ async def test_it_is_looked_for_soon_and_then_every_second() -> None:
     await peer.send(GET)
     await peer.half_close()
     looks = []
-    for seconds in (0.03, 0.09, 0.41, 0.06, 0.46, 1.01, 1.01):
+    for seconds in (0.03, 0.09, 0.41, 0.06, 0.46, 1.01, 0.06, 1.01, 1.01):
         await advance(seconds)
         looks.append(peer.wire.looks)
-    assert looks == [1, 2, 3, 4, 5, 6, 7]
+    assert looks == [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
 async def test_whoever_left_later_is_found_by_what_is_written_later() -> None:
