@@ -75,7 +75,8 @@ def _preparing_line(model: dict[str, Any]) -> Text:
     """Why a model has no traffic yet."""
     loaded = f"loaded by {model['loaded']} of {model['workers']} workers"
     if model["errors"]:
-        return Text(f"{model['variant']} gets no traffic, {loaded}: {'; '.join(model['errors'])}", style="bold red")
+        why = "; ".join(dict.fromkeys(model["errors"]))
+        return Text(f"{model['variant']} gets no traffic, {loaded}: {why}", style="bold red")
     return Text(f"{model['variant']} is prepared: {loaded}", style="yellow")
 
 

@@ -3,7 +3,8 @@
 The controller owns what may change a split. It never answers traffic; when it is gone, the last plan serves on.
 While the store fails, nothing is decided and the last plan serves on, too. One limit follows from that: a plan is only
 published with its row, so the kill rule cannot stop a challenger during an outage of the store. The breakers in
-the workers do (the champion answers), and the rollback comes with the first tick that finds the store again.
+the workers do (the champion answers), and the rollback comes with the first tick that finds the store again. For models
+that crash their workers there is no breaker: until then the supervisor starts these ever more slowly.
 """
 
 from __future__ import annotations

@@ -86,8 +86,9 @@ class Health:
     def _stopped(self, plan: Plan) -> list[Preparation]:
         """Not the champion, which goes on."""
         serving = {model_of(one.endpoint, one.variant) for one in models(plan.endpoints)}
+        workers = max(1, len(self._staying))  # the reason is there also while nobody is
         return [
-            Preparation(model.endpoint, model.variant, 0, len(self._staying), (why,))
+            Preparation(model.endpoint, model.variant, 0, workers, (why,) * workers)
             for model, why in self.crashes.stopped.items()
             if model not in serving
         ]

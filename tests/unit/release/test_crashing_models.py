@@ -91,6 +91,7 @@ def test_where_nothing_moves_by_itself_the_node_does_without_the_challenger(
     (told,) = why(rig)
     assert (told.variant, told.loaded) == ("b", 0)
     assert "2 workers crashed within 60 s" in told.errors[0]
+    assert len(told.errors) == told.workers == 1
 
 
 def test_who_promotes_by_hand_takes_the_blame(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
