@@ -56,7 +56,7 @@ async def send_large(peer: Peer) -> None:
 
 @pytest.mark.xfail(
     strict=True,
-    reason="the task of a cancelled request keeps the traceback, and that the frame of the exchange that holds the task",
+    reason="the task of a cancelled request keeps a traceback, and that the frame of the exchange with the task",
 )
 async def test_a_client_that_leaves_in_the_midst_of_an_answer(gateway: Gateway, uncollected: None) -> None:
     async with Upstream(send_large) as upstream:
