@@ -54,10 +54,6 @@ async def send_large(peer: Peer) -> None:
     await peer.send(LARGE)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the task of a cancelled request keeps a traceback, and that the frame of the exchange with the task",
-)
 async def test_a_client_that_leaves_in_the_midst_of_an_answer(gateway: Gateway, uncollected: None) -> None:
     async with Upstream(send_large) as upstream:
         await gateway.publish(plain(f"http://{upstream.authority}"))

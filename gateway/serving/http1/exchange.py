@@ -158,7 +158,9 @@ class HttpExchange:
                 log.exception("the application failed after its answer")
         finally:
             del self.scope[DIRECT]  # else each would hold the other until the collector comes
+            # A cancelled task keeps the exception, whose traceback keeps this frame, which keeps the exchange.
             self._carrier.tasks.discard(self.task)
+            self.task = None
 
     async def receive(self) -> Message:
         while True:
