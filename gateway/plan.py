@@ -180,7 +180,7 @@ class Plan(_Value, frozen=True, kw_only=True):
     max_body: int  # bytes
     max_connections: int = 0  # of clients, in each worker; 0 for as many as its descriptors allow
     max_requests: int = 1024  # answered at a time, in each worker
-    trusted_proxies: tuple[str, ...] = ()  # networks whose x-forwarded-for and the like are believed
+    trusted_proxies: tuple[str, ...] = ()  # networks, or "unix", whose x-forwarded-for and the like are believed
     prepare: tuple[PreparedPlan, ...] = ()  # models to load that no endpoint uses yet
     schema: int = SCHEMA
 

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.scalars import shown
@@ -18,14 +18,14 @@ LISTEN = r"(?:unix:(/[!-~]{1,106})|(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,
 URL = r"https?://[^\s/@?#]+(/[^\s?#]*)?"
 PATH = r"/[!\"$-~]*"
 MOST_URLS = 16
-NETWORK = r"[0-9a-fA-F:.]+(/[0-9]{1,3})?"
+NETWORK = r"(unix|[0-9a-fA-F:.]+(/[0-9]{1,3})?)"
 STORE = r"sqlite:///[^?#]+"
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?")
 _NUMERIC = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)\.?")  # what the C library reads as an IPv4 address
 _METADATA = frozenset({"metadata.google.internal", "fd00:ec2::254", "100.100.100.200"})
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network | Literal["unix"]
 
 
 class Listen(NamedTuple):
@@ -64,11 +64,13 @@ def parse_listen(value: Any) -> Listen:
 
 
 def parse_network(value: Any) -> Network:
-    """A range of addresses, or one."""
+    """A range of addresses, or one, or whoever may use a socket file."""
+    if value == "unix":
+        return "unix"
     try:
         return ipaddress.ip_network(value if isinstance(value, str) else "")
     except ValueError as error:
-        wanted = "expected a network such as 10.0.0.0/8, or an address"
+        wanted = "expected a network such as 10.0.0.0/8, an address or unix"
         raise ValueError(f"{wanted}, found {shown(value)}: {error}") from error
 
 

@@ -68,7 +68,9 @@ Workers = Annotated[int | Literal["auto"], scalars.number_or_auto(256)]
 Connections = Annotated[int | Literal["auto"], scalars.number_or_auto(1 << 20)]
 Requests = Annotated[int, Field(ge=1, le=1 << 16)]
 Network = Annotated[
-    addresses.Network, scalars.spelled(addresses.parse_network, addresses.NETWORK), PlainSerializer(str)
+    addresses.Network | Literal["unix"],
+    scalars.spelled(addresses.parse_network, addresses.NETWORK),
+    PlainSerializer(str),
 ]
 Version = Annotated[int, PlainValidator(scalars.parse_version, json_schema_input_type=Literal[1])]
 

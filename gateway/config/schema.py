@@ -58,8 +58,9 @@ class Data(Section):
     """How many requests each worker answers at a time; one too many is answered 503 before anything is assigned, unless
     it asks for health."""
     trusted_proxies: Annotated[tuple[kinds.Network, ...], Field(strict=False, max_length=64)] = ()
-    """Networks of the proxies in front, such as [10.0.0.0/8], at most 64. What they say in x-forwarded-for and the like
-    is passed on to upstreams, with their own address; from anybody else it is dropped."""
+    """Networks of the proxies in front, such as [10.0.0.0/8], and `unix` for whoever may use a socket file; at most 64.
+    What they say in x-forwarded-for and the like is passed on to upstreams, with their own address; from anybody else
+    it is dropped."""
     max_memory: kinds.Memory | None = None
     """Memory that a worker may hold, such as 2GiB; beyond it another takes its place, one at a time and one a minute
     at most, without a lost request. By default no limit."""

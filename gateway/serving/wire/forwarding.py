@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from gateway.backends.base import Headers
 
 FOR, HOST, PROTO = b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"
+UNIX = "unix"
 SCHEME = b"http"  # the data port speaks no TLS
 _FURTHER = frozenset((b"x-forwarded-port", b"x-real-ip", b"forwarded"))  # passed on as a trusted proxy says it
 FORWARDING = _FURTHER | {FOR, HOST, PROTO}
@@ -21,9 +22,15 @@ class Proxies:
     """The peers that are believed."""
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
-        self._networks = [ip_network(network) for network in networks]
+        """`UNIX` among the networks stands for whoever may use a socket file."""
+        networks = set(networks)
+        self._local = UNIX in networks
+        self._networks = [ip_network(network) for network in networks - {UNIX}]
 
-    def trust(self, address: IPv4Address | IPv6Address) -> bool:
+    def trust(self, address: IPv4Address | IPv6Address | None) -> bool:
+        """Nobody has an address who comes by a socket file."""
+        if address is None:
+            return self._local
         return any(address in network for network in self._networks)
 
 
@@ -46,7 +53,7 @@ class Peer:
         """For a request with these headers, which are `named` too; not to be changed."""
         if proxies is not self._judges:
             self._judges = proxies
-            self._trusted = self._address is not None and proxies.trust(self._address)
+            self._trusted = proxies.trust(self._address)
         host = named.get(b"host")
         if host != self._host:
             self._host = host
@@ -68,10 +75,11 @@ class Peer:
     def _relayed(self, named: Mapping[bytes, bytes]) -> Headers:
         """What the proxy says, and ours where it says nothing; its own address ends the chain."""
         chain = named.get(FOR)
-        fields = [
-            (PROTO, named.get(PROTO, SCHEME)),
-            (FOR, self._name if chain is None else b"%b, %b" % (chain, self._name)),
-        ]
+        fields = [(PROTO, named.get(PROTO, SCHEME))]
+        if chain is not None:
+            fields.append((FOR, b"%b, %b" % (chain, self._name) if self._name else chain))
+        elif self._name:
+            fields.append((FOR, self._name))
         host = named.get(HOST, self._host)
         if host is not None:
             fields.append((HOST, host))

@@ -24,6 +24,7 @@ data:
   trusted_proxies:
     - 10.0.0.0/8
     - "::1"
+    - unix
 admin: {listen: 127.0.0.1:8081}
 metrics: {listen: 127.0.0.1:9090}
 data_dir: var/gateway

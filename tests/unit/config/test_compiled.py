@@ -76,7 +76,7 @@ def test_workers_learn_what_they_take_from_clients(
     states = running(loaded)
     plan = compile_plan(loaded.config, loaded.digest, states, NoFiles(), (SigningKey(id=1, secret="00"),), "00")
     assert (plan.max_body, plan.max_connections, plan.max_requests) == (16 << 20, connections, 256)
-    assert plan.trusted_proxies == ("10.0.0.0/8", "::1/128")
+    assert plan.trusted_proxies == ("10.0.0.0/8", "::1/128", "unix")
 
 
 def differences(metric: MetricDefinition) -> dict[str, Any]:

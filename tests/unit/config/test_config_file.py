@@ -104,7 +104,7 @@ def test_the_number_of_values_is_bounded(
     problems: Callable[[str], list[str]], valid: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tree, "MAX_VALUES", 100)
-    assert problems(valid) == ["81: expected at most 100 values, found more"]
+    assert problems(valid) == ["82: expected at most 100 values, found more"]
 
 
 def test_many_problems_are_counted_and_not_all_told(problems: Callable[[str], list[str]]) -> None:

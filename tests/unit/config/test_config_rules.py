@@ -44,7 +44,7 @@ VALUES: list[Slip] = [
     ("256", "0 #<", "data.max_requests", "expected a number of at least 1, found 0"),
     ("256", "65537 #<", "data.max_requests", "expected a number of at most 65536, found 65537"),
     ("10.0.0.0/8", "10.0.0.1/8 #<", "data.trusted_proxies[0]", "found '10.0.0.1/8': 10.0.0.1/8 has host bits set"),
-    ("10.0.0.0/8", "proxy #<", "data.trusted_proxies[0]", "expected a network such as 10.0.0.0/8, or an address"),
+    ("10.0.0.0/8", "proxy #<", "data.trusted_proxies[0]", "expected a network such as 10.0.0.0/8, an address"),
     ("var/gateway\n", "7 #<\n", "data_dir", "expected the path of a folder, found 7"),
     (
         "sqlite:///var/other/gateway.db",
@@ -416,10 +416,10 @@ def test_one_wrong_part_does_not_spread(problems: Callable[[str], list[str]], va
 
 def test_nothing_to_serve_is_refused(problems: Callable[[str], list[str]], valid: str) -> None:
     head = valid[: valid.index("endpoints:")]
-    assert problems(head + "endpoints: {}\n") == ["15: endpoints: expected at least 1 entry, found 0"]
+    assert problems(head + "endpoints: {}\n") == ["16: endpoints: expected at least 1 entry, found 0"]
     assert problems(head)[0].startswith("1: endpoints: expected this key, found none")
     text = head + "endpoints:\n  one: {protocol: http, variants: {}}\n"
-    assert problems(text) == ["16: endpoints.one.variants: expected at least 1 entry, found 0"]
+    assert problems(text) == ["17: endpoints.one.variants: expected at least 1 entry, found 0"]
 
 
 def test_segments_are_bounded(problems: Callable[[str], list[str]], valid: str) -> None:

@@ -47,7 +47,7 @@ def test_every_key_has_the_value_that_is_written(
         16 << 20,
     )
     assert (config.data.max_connections, config.data.max_requests) == (1000, 256)
-    assert [str(network) for network in config.data.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
+    assert [str(network) for network in config.data.trusted_proxies] == ["10.0.0.0/8", "::1/128", "unix"]
     assert config.data_dir == path.parent / "var/gateway"
     assert config.store_path == path.parent / "var/other/gateway.db"
     rank, flight = config.endpoints["search-rank"], config.endpoints["flight-delay"]

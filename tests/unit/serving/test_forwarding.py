@@ -37,6 +37,12 @@ def test_who_has_no_address_has_none() -> None:
     assert told(Peer(None), HOST) == {b"x-forwarded-proto": b"http", b"x-forwarded-host": b"gateway"}
 
 
+def test_who_may_use_a_socket_file_is_believed_where_that_is_said() -> None:
+    said = {b"x-forwarded-for": b"1.2.3.4", b"x-forwarded-proto": b"https", b"x-forwarded-host": b"gateway"}
+    assert told(Peer(None), HOST, *said.items(), proxies=Proxies(["unix", "10.0.0.0/8"])) == said
+    assert b"x-forwarded-for" not in told(Peer(None), HOST, proxies=Proxies(["unix"]))
+
+
 def test_a_request_without_a_host_has_none() -> None:
     assert told(Peer("11.0.0.1")) == {b"x-forwarded-proto": b"http", b"x-forwarded-for": b"11.0.0.1"}
     assert told(Peer("10.0.0.1"), (b"x-real-ip", b"1.2.3.4")).keys() == {
