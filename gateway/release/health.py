@@ -17,7 +17,8 @@ from gateway.release.crashes import Crashes
 from gateway.release.sparing import model_of
 from gateway.release.state import ReleaseState
 from gateway.telemetry import metrics
-from gateway.telemetry.status_page import LOAD_FAILURES, Fallen, PageReading, PageSet, Word
+from gateway.telemetry.page_set import Fallen, PageSet
+from gateway.telemetry.status_page import LOAD_FAILURES, PageReading, Word
 
 log = logging.getLogger(__name__)
 

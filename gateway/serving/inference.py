@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 
 from gateway.assignment.hashing import bucket, unit_digest
 from gateway.backends.breaker import Breaker
 from gateway.clock import Clock
-from gateway.errors import BackendError, BreakerOpen, ClientGone, GatewayError, OutOfDescriptors, RequestError
-from gateway.events import FORCED, Assignment, Completion, End, decision_id
+from gateway.errors import BackendError, BreakerOpen, RequestError
+from gateway.events import FORCED, Assignment, Completion, decision_id
 from gateway.serving.answers.readings import Reader
 from gateway.serving.asgi import Exchange
 from gateway.serving.calls.plain import Answer, Call, predicted
+from gateway.serving.course import Course
 from gateway.serving.facts import keep
 from gateway.serving.relay import Relay
 from gateway.serving.shadow import Shadows
@@ -32,36 +32,6 @@ log = logging.getLogger(__name__)
 DECISION = b"x-gateway-decision"
 _IDEMPOTENCY = b"idempotency-key"
 _LONGEST_KEY = 255
-
-
-@dataclass(slots=True)
-class _Course:
-    """How a request goes: who answers, how it ends, and what the assigned variant's own attempt came to."""
-
-    served: Variant
-    end: End = "failed"
-    status: int = 500
-    error: str = ""  # of the *assigned* variant, whoever answered in the end
-    first_byte_us: int | None = None
-    answer: Answer | None = None
-    tries: int = 1  # of the assigned variant
-    reader: Reader | None = None  # of what metrics take from answers
-    unreported: Breaker | None = None  # waits to hear how the rest of the assigned variant's answer comes
-
-    def failed(self, error: BaseException) -> None:
-        """The client has no answer, or no whole one; what it did itself is no error of a variant's."""
-        if isinstance(error, GatewayError):
-            self.status = error.status
-        if isinstance(error, BackendError) and not self.error:
-            self.tries = error.tries
-        if isinstance(error, ClientGone | asyncio.CancelledError):
-            self.end = "client_closed"
-            if self.answer is None:
-                self.status = ClientGone.status
-        elif isinstance(error, RequestError | OutOfDescriptors):  # a body that came while it was passed on, or we
-            self.end = "rejected"
-        else:
-            self.error = self.error or (error.kind if isinstance(error, BackendError) else "internal")
 
 
 class Inference:
@@ -79,7 +49,7 @@ class Inference:
         """Answer the request; returns the status sent. Raises BackendError if there is no whole answer, RequestError if
         an upload turns out wrong while it comes, ClientGone if the client does not read."""
         variant, assignment = self._assign(exchange, table, endpoint)
-        course = _Course(variant)
+        course = Course(variant)
         try:
             if variant is endpoint.champion:
                 answer = await call.attempt(variant, self._deadline(variant))
@@ -113,7 +83,7 @@ class Inference:
             self._shadows.offer(table, endpoint, call, assignment.decision, (variant, course.served))
         return course.status
 
-    def _begun(self, exchange: Exchange, endpoint: Endpoint, course: _Course, answer: Answer) -> None:
+    def _begun(self, exchange: Exchange, endpoint: Endpoint, course: Course, answer: Answer) -> None:
         """An answer is here, or its beginning."""
         course.answer = answer
         course.status = answer.status
@@ -153,7 +123,7 @@ class Inference:
         return variant, assignment
 
     async def _of_challenger(
-        self, exchange: Exchange, endpoint: Endpoint, variant: Variant, call: Call, course: _Course
+        self, exchange: Exchange, endpoint: Endpoint, variant: Variant, call: Call, course: Course
     ) -> Answer:
         """Put the call to a challenger; if it fails and that is safe, the champion answers in its place."""
         try:
@@ -174,7 +144,7 @@ class Inference:
         course.served = champion
         return answer
 
-    async def _guarded(self, variant: Variant, call: Call, course: _Course) -> Answer:
+    async def _guarded(self, variant: Variant, call: Call, course: Course) -> Answer:
         """One attempt of a challenger behind its breaker, which hears at once of an answer that is whole; of one that
         is still coming only at its end: a stream that always breaks off would otherwise never open it."""
         breaker = variant.breaker
@@ -198,7 +168,7 @@ class Inference:
             breaker.success()
         return answer
 
-    def _report(self, variant: Variant, breaker: Breaker, course: _Course) -> None:
+    def _report(self, variant: Variant, breaker: Breaker, course: Course) -> None:
         """How the rest of an answer came; where the client left, nobody knows."""
         if course.error:
             self._failed(variant)
@@ -237,7 +207,7 @@ class Inference:
     def _deadline(self, variant: Variant) -> float:
         return asyncio.get_running_loop().time() + variant.plan.timeout
 
-    def _complete(self, endpoint: Endpoint, assignment: Assignment, course: _Course, total: int) -> None:
+    def _complete(self, endpoint: Endpoint, assignment: Assignment, course: Course, total: int) -> None:
         completion = Completion(
             assignment.decision,
             self._spool.now(),

@@ -6,10 +6,13 @@ on a model card and a figure in a test cannot come from two definitions.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before it is loaded, as in gateway/backends/onnx
 import onnxruntime as ort
 
 if TYPE_CHECKING:

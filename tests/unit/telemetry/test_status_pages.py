@@ -18,11 +18,11 @@ from gateway import ends
 from gateway.telemetry import status_page
 from gateway.telemetry.metrics import HISTOGRAM_SLOTS, LATENCY_BOUNDS_US, latency_slot
 from gateway.telemetry.native import Marks, mark_of
+from gateway.telemetry.page_set import PageSet
 from gateway.telemetry.status_page import (
     LOAD_FAILURES,
     PAGE_BYTES,
     SLOTS,
-    PageSet,
     Series,
     StatusPage,
     Word,
