@@ -129,7 +129,7 @@ LARGE = {
     "one key again and again": b"version: 1\n" * (SIZE // 11),
     "very many anchors": b"version: [" + b"".join(b"&a%d 1," % n for n in range(SIZE // 10)) + b"]",
     "very many tags": b"version: [" + b"!x 1," * (SIZE // 5) + b"]",
-    "very many directives": b"".join(b"%%TAG !a%d! !x\n" % n for n in range(SIZE // 16)) + b"---\nversion: 1\n",
+    "very many directives": b"".join(b"%%TAG !a%d! !x\n" % n for n in range(SIZE // 18)) + b"---\nversion: 1\n",
     "very many documents": b"---\n" * (SIZE // 4),
     "very many escapes": b'version: "' + b"\\u0041" * (SIZE // 6) + b'"',
     "a long number": b"version: " + b"9" * SIZE,
