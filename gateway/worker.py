@@ -21,10 +21,11 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from gateway import descriptors
+from gateway import descriptors, memory
 from gateway.clock import Clock, SystemClock
 from gateway.errors import SpoolError
 from gateway.http_server import configure
+from gateway.memory import Tide
 from gateway.node import LEAVE_AT_ONCE, WorkerSettings
 from gateway.serving.app import DataApp
 from gateway.serving.drain import DrainingServer
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 COLLECT_AFTER = (20_000, 20, 50)  # containers more than were freed, and then collections of the next generation
 POLL = 0.1  # seconds between two looks at the plan file; also the heartbeat of the spools
+GIVE_BACK = 10.0  # seconds between two looks at how much memory there is to be given back
 KEEP_ALIVE = 75  # seconds that an idle client connection is kept
 
 
@@ -119,6 +121,7 @@ async def _run(settings: WorkerSettings) -> None:
         beside = [
             group.create_task(_beat_forever(worker)),
             group.create_task(_follow_forever(worker, ready)),
+            group.create_task(_give_back_forever()),
             group.create_task(_await_orphaning(settings.lifeline, leave)),
         ]
         await ready.wait()  # no connection is accepted before there is a plan to answer from
@@ -142,6 +145,16 @@ async def _beat_forever(worker: Worker) -> None:
     while True:
         worker.beat()
         await asyncio.sleep(POLL)
+
+
+async def _give_back_forever() -> None:
+    """In a thread: it takes milliseconds, in which only who asks the system for memory waits."""
+    tide = Tide()
+    while True:
+        await asyncio.sleep(GIVE_BACK)
+        if tide.high(memory.resident()):
+            await asyncio.to_thread(memory.give_back)
+            tide.ebbed(memory.resident())
 
 
 async def _follow_forever(worker: Worker, ready: asyncio.Event) -> None:

@@ -33,6 +33,8 @@ def chunk(piece: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 class Connection(asyncio.Protocol):
+    _reader: AnswerReader  # from the moment the connection is made
+
     __slots__ = (
         "_body",
         "_closed",
@@ -41,6 +43,7 @@ class Connection(asyncio.Protocol):
         "_ended",
         "_full",
         "_future",
+        "_limits",
         "_loop",
         "_reader",
         "_timeouts",
@@ -62,7 +65,7 @@ class Connection(asyncio.Protocol):
         address: str = "",
     ) -> None:
         self._loop = loop
-        self._reader = AnswerReader(limits)
+        self._limits = limits
         self._ended = ended
         self._timeouts = timeouts
         self._transport: asyncio.Transport | None = None
@@ -226,6 +229,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._reader = AnswerReader(self._limits)  # not before: only the end of a connection disposes of it
         if self._closed:
             transport.close()
 

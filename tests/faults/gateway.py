@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -295,11 +294,6 @@ async def standing_still(count: Callable[[], int]) -> None:
         await asyncio.sleep(0.01)
         if count() != last:
             last, since = count(), asyncio.get_running_loop().time()
-
-
-def resident() -> int:
-    """Bytes of memory that this process holds."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @asynccontextmanager

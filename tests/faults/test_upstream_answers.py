@@ -7,7 +7,8 @@ import gzip
 
 import pytest
 
-from tests.faults.gateway import Gateway, get, plain, post, request, resident, standing_still
+from gateway.memory import resident
+from tests.faults.gateway import Gateway, get, plain, post, request, standing_still
 from tests.integration.backends.upstream import CHUNKED, Peer, Script, Upstream, answer, echoing, playing
 from tests.integration.serving.local_worker import INFER, endpoint, http, infer_body
 

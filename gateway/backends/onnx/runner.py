@@ -16,8 +16,9 @@ from contextlib import AbstractContextManager, suppress
 
 import onnxruntime as ort
 
+from gateway import memory
 from gateway.backends.onnx.batching import Job, Outputs, Run, grouped, merged, not_finite, split, taken
-from gateway.backends.onnx.session import first_line, give_memory_back
+from gateway.backends.onnx.session import first_line
 from gateway.errors import BackendError, BadOutput
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Runner:
         while self._serve(deque()):
             pass  # no tensor outlives the call
         del self._session
-        give_memory_back()
+        memory.give_back()
 
     def _serve(self, waiting: deque[Job]) -> bool:
         """Answer what the queue holds and what comes meanwhile; blocks while that is nothing. False at the end."""

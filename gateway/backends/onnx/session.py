@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
-from contextlib import suppress
 from pathlib import Path
 
 import onnxruntime as ort
 
+from gateway import memory
 from gateway.backends.onnx.signature import ModelError, Signature, signature_of
 
 
@@ -32,7 +31,7 @@ def open_session(path: Path, threads: int = 1) -> ort.InferenceSession:
 def inspect(path: Path) -> Signature:
     """Load a model and read its signature; raises ModelError if it cannot be loaded or described."""
     signature = signature_of(open_session(path), path)
-    give_memory_back()
+    memory.give_back()
     return signature
 
 
@@ -40,12 +39,3 @@ def first_line(error: Exception) -> str:
     """onnxruntime's messages may go on for pages."""
     text = str(error).strip()
     return text.splitlines()[0][:300] if text else type(error).__name__
-
-
-def give_memory_back() -> None:
-    """Return to the system what a session has freed; glibc would keep most of it for the next one.
-
-    Does nothing with another C library.
-    """
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -24,6 +24,7 @@ from gateway.serving.oip.request import HEADER_LENGTH
 from gateway.serving.wire import coding
 from gateway.serving.wire.headers import field
 
+MAX_DIMENSIONS = 64  # as many as numpy has
 LARGEST = 1 << 20  # bytes of an answer that are parsed for one number: all other requests of the worker wait meanwhile
 _NUMBERS = (float, int, bool)
 
@@ -113,7 +114,10 @@ def _unpacked(tensor: dict[str, Any], data: bytes, size: int) -> list[Any] | Non
 
 
 def _is_shape(shape: Any) -> TypeGuard[list[int]]:
-    return isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
+    """Of no more dimensions than numpy has: the product of thousands of large numbers takes seconds."""
+    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS:
+        return False
+    return all(type(size) is int and size > 0 for size in shape)
 
 
 def _flat(tensor: dict[str, Any]) -> list[Any] | None:

@@ -125,7 +125,8 @@ class Http1Protocol(asyncio.Protocol):
         peers = [_address(transport.get_extra_info(name)) for name in ("peername", "sockname")]
         limits = self._limits
         self._reader = RequestReader(self._take, limits, *peers)
-        self._sending = SendWatch(self._loop, self.transport, limits.send_timeout, partial(self.cut, reset=False))
+        # With a reset, for the kernel would keep what the client does not read until it has read all of it.
+        self._sending = SendWatch(self._loop, self.transport, limits.send_timeout, partial(self.cut, reset=True))
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._receiving.set(limits.head_timeout)
 
