@@ -91,7 +91,7 @@ class ControlPlane:
     def collector(self) -> GatewayCollector:
         """What `/metrics` says, as of now; to be rendered anywhere."""
         pages = self.controller.health.pages
-        totals = pages.totals(pages.read())
+        totals = views.told_of_upstreams(pages.totals(pages.read()), self.controller.plan)
         samples = list(views.samples(self.controller, self.intake.status, self._clock.wall_us()))
         return GatewayCollector(lambda: (totals, samples))
 

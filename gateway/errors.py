@@ -21,7 +21,8 @@ mapping happens at one seam (`serving.app`), and every message is addressed to t
     │       └── Overloaded      503  more is asked of this worker than it takes: whoever would have answered
     ├── BackendError            502  the variant's own attempt failed: counted against it (`backends.faults` has more)
     │   ├── BackendTimeout      504
-    │   ├── BackendUnavailable  503  nothing was sent: no connection, or the breaker is open
+    │   ├── BackendUnavailable  503  nothing was sent: no connection
+    │   │   └── BreakerOpen     503
     │   └── BadOutput           502  wrong or non-finite output, broken answer
     ├── OutOfDescriptors        503  the gateway itself has no room: no variant's fault
     ├── StoreError              the operator (control process only)
@@ -117,6 +118,7 @@ class UnsupportedEncoding(RequestError):
 class NotSupported(RequestError):
     status = 501
     reason = "not_supported"
+    proxy_error = "proxy_internal_response"  # http_request_error is for 4xx
 
 
 class RequestTimeout(RequestError):
@@ -142,6 +144,7 @@ class HeadTooLarge(RequestError):
 class VersionNotSupported(RequestError):
     status = 505
     reason = "version_not_supported"
+    proxy_error = "proxy_internal_response"
 
 
 class ClientGone(RequestError):

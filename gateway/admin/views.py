@@ -9,6 +9,7 @@ import msgspec
 
 from gateway import __version__
 from gateway.evidence.report import OVERALL, WATCH
+from gateway.plan import Plan
 from gateway.release.controller import Controller
 from gateway.release.intake import ReloadStatus
 from gateway.release.policy import permitted
@@ -17,7 +18,9 @@ from gateway.release.view import Rules
 from gateway.store.base import LedgerRow
 from gateway.telemetry import metrics
 from gateway.telemetry.exposition import Sample
-from gateway.telemetry.status_page import Word
+from gateway.telemetry.status_page import Series, Word
+
+Totals = dict[Series, tuple[int, ...]]
 
 _CHARTED = (OVERALL, WATCH)  # tests as metrics: those of segments are many, and in the status
 
@@ -184,3 +187,16 @@ def _experiment_samples(controller: Controller, name: str) -> Iterator[Sample]:
     arms = controller.engine.evidence[state.experiment].definition.arms
     for variant, units in zip(arms, report.assigned, strict=True):
         yield metrics.UNITS, (state.experiment, variant), units
+
+
+def told_of_upstreams(totals: Totals, plan: Plan | None) -> Totals:
+    """Without those that no variant of the plan has any more: a page keeps its series to the end, and a replica that is
+    not available is something to be alarmed by."""
+    name = metrics.UPSTREAM_AVAILABLE.name
+    named = {
+        (endpoint.name, variant.name, url)
+        for endpoint in (plan.endpoints if plan else ())
+        for variant in endpoint.variants
+        for url in variant.urls
+    }
+    return {series: values for series, values in totals.items() if series[0] != name or series[1] in named}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import httptools
 
 from gateway.backends.base import Answer
-from gateway.backends.faults import BodyTooLarge, HeadTooLarge, ProtocolFault
+from gateway.backends.faults import AnswerHeadTooLarge, AnswerTooLarge, ProtocolFault
 from gateway.backends.hop import HOP, USUAL, named_by
 from gateway.errors import BackendError
 
@@ -93,7 +93,7 @@ class AnswerReader:
                 self._stray = True
             return True
         if self.received > self._limits.head + CHUNKING * self._size:
-            raise HeadTooLarge(f"more than {self._limits.head} bytes of head, trailers or chunk framing")
+            raise AnswerHeadTooLarge(f"more than {self._limits.head} bytes of head, trailers or chunk framing")
         return False
 
     def feed_eof(self) -> bool:
@@ -159,7 +159,7 @@ class AnswerReader:
             self._complete = True
         elif self._whole:
             if length is not None and length > self._limits.body:
-                self._refuse(BodyTooLarge(f"{length} bytes of body, the limit is {self._limits.body}"))
+                self._refuse(AnswerTooLarge(f"{length} bytes of body, the limit is {self._limits.body}"))
         else:
             self.streams = length is None or length > HELD
             if length is not None and self.streams:
@@ -169,9 +169,9 @@ class AnswerReader:
         limit = self._limits.head
         headers, framing = self._headers, self._framing
         if self.received > limit and sum(len(name) + len(value) + 4 for name, value in headers + framing) > limit:
-            self._refuse(HeadTooLarge(f"more than {limit} bytes of head"))
+            self._refuse(AnswerHeadTooLarge(f"more than {limit} bytes of head"))
         if len(headers) + len(framing) > MAX_FIELDS:
-            self._refuse(HeadTooLarge(f"more than {MAX_FIELDS} header fields"))
+            self._refuse(AnswerHeadTooLarge(f"more than {MAX_FIELDS} header fields"))
 
     def _delimit(self, *, keeps_length: bool) -> int | None:
         """Where the body ends, by the fields about that; the length if it is declared."""
@@ -204,7 +204,7 @@ class AnswerReader:
             return
         self._size += len(body)
         if self._whole and self._size > self._limits.body:
-            self._refuse(BodyTooLarge(f"more than {self._limits.body} bytes of body"))
+            self._refuse(AnswerTooLarge(f"more than {self._limits.body} bytes of body"))
         self._parts.append(body)
 
     def on_message_complete(self) -> None:

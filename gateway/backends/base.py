@@ -1,8 +1,9 @@
 """What a backend is: one call, one answer, before a deadline.
 
 A backend knows nothing of variants, experiments or retries between them; it makes one attempt and says how
-that went. Whatever goes wrong with the attempt is a `BackendError`, whose `kind` is the bounded word that
-logs and metrics use: connect, deadline, incomplete, protocol, output.
+that went. What goes wrong with the attempt is a `BackendError`, whose `kind` is the bounded word that logs and metrics
+use: connect, deadline, incomplete, protocol, output (and breaker, where none was made). `OutOfDescriptors` is none: it
+says nothing of who would have answered.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Answer(msgspec.Struct, gc=False):
 
 class Backend(Protocol):
     async def call(self, request: Request, deadline: float) -> Answer:
-        """Answer before `deadline` (seconds of the loop's clock) or raise a BackendError.
+        """Answer before `deadline` (seconds of the loop's clock) or raise a BackendError, or OutOfDescriptors.
 
         A streamed answer is one once its head is here. With an `upload` the time until the deadline begins when that
         has ended; RequestTimeout if it does not end. What `upload` raises passes through unchanged; it is not read any

@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
 
     def uploaded(self) -> None:
         """The request is whole."""
-        self._deadlines.uploaded(self._loop.time())
+        self._timer.wake(self._deadlines.uploaded(self._loop.time()))
 
     def give_up(self, future: asyncio.Future[Answer]) -> None:
         """Nobody waits for this answer any more; nothing happens if its exchange has ended."""
@@ -275,7 +275,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._full = False
-        self._deadlines.unblocked()
+        self._deadlines.unblocked(self._loop.time())
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 

@@ -39,19 +39,19 @@ class Deadlines:
             self._upload_ends = now + self._timeouts.upload
         return min(deadline, now + self._timeouts.first_byte)
 
-    def uploaded(self, now: float) -> None:
-        """The request is whole."""
-        self.uploading = False
-        self._since = now
-        self._deadline = now + self._patience
+    def uploaded(self, now: float) -> float:
+        """The request is whole; the time at which to `check`."""
+        return self.begin(now, now + self._patience, uploading=False)
 
     def blocked(self, now: float) -> None:
         """The upstream takes nothing more."""
         self._full = True
         self._since = now
 
-    def unblocked(self) -> None:
+    def unblocked(self, now: float) -> None:
+        """It has taken what there was."""
         self._full = False
+        self._since = now
 
     def heard(self, now: float) -> float:
         """A piece of the answer has come; the time at which to `check`."""

@@ -7,9 +7,9 @@ import errno
 import socket
 import ssl
 
-from gateway.errors import BackendError, BackendUnavailable, BadOutput, OutOfDescriptors
+from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, BadOutput, OutOfDescriptors
 
-OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
+WANT_OF_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class ConnectFailed(BackendUnavailable):
@@ -56,6 +56,14 @@ class NoSlot(BackendUnavailable):
     proxy_error = "connection_limit_reached"
 
 
+class NoSlotInTime(NoSlot, BackendTimeout):
+    """They were busy until the deadline."""
+
+    status = 504
+    reason = "backend_timeout"
+    kind = "deadline"
+
+
 class Incomplete(BackendError):
     """The answer ended before it was whole."""
 
@@ -82,19 +90,24 @@ class ProtocolFault(BackendError):
     proxy_error = "http_protocol_error"
 
 
-class HeadTooLarge(BadOutput):
+class AnswerHeadTooLarge(BadOutput):
     proxy_error = "http_response_header_section_size"
 
 
-class BodyTooLarge(BadOutput):
+class AnswerTooLarge(BadOutput):
     proxy_error = "http_response_body_size"
+
+
+def is_want_of_room(error: Exception) -> bool:
+    """Whether it is this process, or its machine, that has no room for a connection."""
+    return isinstance(error, OSError) and error.errno in WANT_OF_ROOM
 
 
 def of_connect(error: Exception, where: str) -> BackendUnavailable | OutOfDescriptors:
     """Why no connection could be made. The client is told the kind; `where` and the words of the system are for who
     runs the gateway."""
-    about = f"{where}: {cause(error)}"
-    if isinstance(error, OSError) and error.errno in OURS:
+    about = f"{where}: {_cause(error)}"
+    if is_want_of_room(error):
         return OutOfDescriptors("the gateway has no room for another connection", about)
     if isinstance(error, TimeoutError):
         return ConnectTimeout("the upstream could not be reached in time", about)
@@ -107,7 +120,7 @@ def of_connect(error: Exception, where: str) -> BackendUnavailable | OutOfDescri
     return ConnectFailed("the upstream could not be reached", about)
 
 
-def cause(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     """Why a connect failed, in a few words."""
     if isinstance(error, TimeoutError):
         return "connect timed out"

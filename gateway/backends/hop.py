@@ -22,7 +22,7 @@ HOP = frozenset(
     }
 )  # proxy-status is absent on purpose: RFC 9209 defines it as end-to-end
 
-OURS = HOP | {b"host", b"content-length", b"expect"}  # written, or answered, by this side of the gateway
+OWN_FIELDS = HOP | {b"host", b"content-length", b"expect"}  # written, or answered, by this side of the gateway
 
 # A peer that lists one of these in `connection` would make us drop what the next hop depends on.
 PROTECTED = frozenset(

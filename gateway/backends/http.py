@@ -16,10 +16,10 @@ from gateway.backends import tls
 from gateway.backends.answer import Limits
 from gateway.backends.base import Timeouts
 from gateway.backends.faults import Unanswered
-from gateway.backends.hop import OURS, end_to_end
+from gateway.backends.hop import OWN_FIELDS, end_to_end
 from gateway.backends.pool import Pool
 from gateway.backends.upload import answered
-from gateway.errors import RequestError
+from gateway.errors import BackendError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,9 +60,9 @@ class HttpBackend:
         own = [(b"host", authority), *_settable(headers)]
         self._start = b" " + prefix
         self._fixed = b" HTTP/1.1\r\n" + b"\r\n".join(map(b": ".join, own))
-        self._dropped = OURS | {name for name, _ in own}
+        self._dropped = OWN_FIELDS | {name for name, _ in own}
         self._idempotent = idempotent
-        self.authority = authority.decode()
+        self.url = url
         self.pool = Pool(
             host,
             port,
@@ -79,18 +79,28 @@ class HttpBackend:
         pool = self.pool
         now = asyncio.get_running_loop().time()
         connection = (pool.take(now) if now < deadline else None) or await pool.acquire(deadline)
+        tries = 1
         while True:
             future = connection.send(head, request, deadline)
             try:
-                return await (future if request.upload is None else answered(connection, future, request))
-            except Unanswered:
+                answer = await (future if request.upload is None else answered(connection, future, request))
+            except BackendError as failure:
+                failure.tries = tries
+                connection.give_up(future)
                 # The keep-alive race. The upstream may have acted on what it read, so only a request that may be
                 # repeated is.
-                if not connection.served or not self.may_repeat(request):
+                raced = isinstance(failure, Unanswered) and connection.served
+                if not raced or not self.may_repeat(request):
                     raise
             except BaseException:
                 connection.give_up(future)
                 raise
+            else:
+                answer.tries = tries
+                return answer
+            finally:
+                del future  # its exception's traceback keeps this frame, which would keep it, and the request with both
+            tries += 1
             connection = await pool.acquire(deadline, fresh=True)
 
     def may_repeat(self, request: Request) -> bool:
@@ -127,7 +137,7 @@ def _framing(request: Request) -> tuple[bytes, ...]:
 def _settable(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     own = [(name.lower(), value) for name, value in headers]
     for name, value in own:
-        if name in OURS:
+        if name in OWN_FIELDS:
             raise ValueError(f"{name.decode()}: this field is written for each request and cannot be set")
         if not TOKEN.fullmatch(name) or CONTROL.search(value):
             raise ValueError(f"{name!r}: not a header field")  # its value may be a secret

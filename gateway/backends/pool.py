@@ -16,9 +16,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from gateway.backends.connection import Connection
-from gateway.backends.faults import NoSlot, of_connect
+from gateway.backends.faults import NoSlot, NoSlotInTime, is_want_of_room, of_connect
 from gateway.backends.resolver import Resolver
-from gateway.errors import BackendTimeout, BackendUnavailable
+from gateway.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     import ssl
@@ -47,7 +47,6 @@ class Pool:
         self._tls = tls
         self._timeouts = timeouts
         self._resolver = Resolver(host, port)
-        self._turn = 0  # of the addresses: which of them the next connection tries first
         self._max_connections = max_connections
         self._max_waiting = max_waiting
         self._max_idle = max_idle
@@ -98,7 +97,7 @@ class Pool:
         try:
             now = asyncio.get_running_loop().time()
             if now >= deadline:
-                raise BackendTimeout("the deadline had passed before the request was sent")
+                raise NoSlotInTime("the deadline had passed before the request was sent", self._where)
             connection = None if fresh else self.reuse(now)
             return connection or await self.open(deadline)
         except BaseException:
@@ -137,7 +136,7 @@ class Pool:
                 granted = await ticket
         except TimeoutError:
             self._withdraw(ticket)
-            raise BackendTimeout("no connection was free before the deadline", self._where) from None
+            raise NoSlotInTime("no connection was free before the deadline", self._where) from None
         except asyncio.CancelledError:
             self._withdraw(ticket)
             raise
@@ -165,25 +164,29 @@ class Pool:
 
     async def open(self, deadline: float) -> Connection:
         """Raises what `faults.of_connect` makes of a failure at the last address that was tried."""
-        loop = asyncio.get_running_loop()
+        deadline = min(deadline, asyncio.get_running_loop().time() + self._timeouts.connect)
         try:
-            async with asyncio.timeout_at(min(deadline, loop.time() + self._timeouts.connect)):
-                addresses = await self._resolver.addresses()
-                self._turn += 1
-                first = self._turn % len(addresses)
-                return await self._first_of(addresses[first:] + addresses[:first])
+            async with asyncio.timeout_at(deadline):
+                return await self._first_of(await self._resolver.addresses(), deadline)
         except (OSError, UnicodeError) as error:  # refused, unreachable, timed out, not resolved, not trusted
             raise of_connect(error, self._where) from error
 
-    async def _first_of(self, addresses: list[str]) -> Connection:
-        """One that can be connected to; the last fault if none can."""
-        while True:
-            address = addresses.pop(0)
+    async def _first_of(self, addresses: list[str], end: float) -> Connection:
+        """One that can be connected to; the last fault if none can. Each has its share of the time that is left, so
+        that one that is silent leaves some for the others."""
+        loop = asyncio.get_running_loop()
+        for left in range(len(addresses), 0, -1):
+            address = addresses[-left]
+            share = (end - loop.time()) / left
             try:
-                return await self._connect(address)
-            except OSError:
-                if not addresses:
+                async with asyncio.timeout(share):
+                    return await self._connect(address)
+            except OSError as error:
+                if not is_want_of_room(error):
+                    self._resolver.avoid(address)
+                if left == 1:
                     raise
+        raise AssertionError("a name has an address")
 
     async def _connect(self, address: str) -> Connection:
         loop = asyncio.get_running_loop()
@@ -208,6 +211,7 @@ class Pool:
         else:
             loop = asyncio.get_running_loop()
             connection.idle_since = loop.time()
+            self._resolver.refresh()  # a busy upstream may open no connection for hours
             self._idle.append(connection)
             if self._reaper is None:
                 self._reaper = loop.call_later(self._keepalive, self._reap)

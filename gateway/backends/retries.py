@@ -66,5 +66,5 @@ def retry_after(headers: Headers) -> float | None:
     try:
         then = parsedate_to_datetime(value.decode("latin-1"))
         return max(0.0, (then - parsedate_to_datetime(fields[b"date"].decode("latin-1"))).total_seconds())
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None

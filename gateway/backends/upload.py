@@ -27,6 +27,7 @@ async def answered(connection: Connection, future: asyncio.Future[Answer], reque
         connection.give_up(future)  # at once, however long `upload` takes to stop
         raise
     finally:
+        del future  # see `HttpBackend.call`
         task.cancel()
         await asyncio.wait((task,))
 

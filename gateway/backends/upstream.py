@@ -30,7 +30,7 @@ Came = Answer | BackendError  # what a try has come to
 
 
 class Told(Protocol):
-    """Who counts what happens in here; `upstream` is host and port of a replica."""
+    """Who counts what happens in here; `upstream` is the base URL of a replica."""
 
     def retried(self, reason: str) -> None: ...
 
@@ -50,7 +50,7 @@ class Replica:
 
     @property
     def name(self) -> str:
-        return self.backend.authority
+        return self.backend.url
 
     def usable(self, now: float) -> bool:
         healthy = self.probe is None or self.probe.health.healthy
@@ -95,27 +95,32 @@ class Upstream:
         for replica in self.replicas:
             self._told.available(replica.name, replica.usable(now))
 
-    async def call(self, request: Request, deadline: float) -> Answer:
-        """As `Backend.call`; of the last try if there were several, which the answer or the error tells."""
-        self._budget.earn()
+    async def call(self, request: Request, deadline: float, *, retry: bool = True) -> Answer:
+        """As `Backend.call`; of the last try if there were several, which the answer or the error tells. A call that
+        may not `retry` leaves the budget to the others."""
+        if retry:
+            self._budget.earn()
         replica = self._only or self._choose(None)
         came = await self._try(replica, request, deadline)
         if isinstance(came, Answer) and came.status < 500 and came.status != 429:
             return came
-        tries = 1
-        while (pause := self._pause(request, deadline, replica, came, tries)) is not None:
+        tries = came.tries
+        while retry and (pause := self._pause(request, deadline, replica, came, tries)) is not None:
             if isinstance(came, Answer) and came.rest is not None:
                 came.rest.close()
             if pause:
                 await asyncio.sleep(pause)
             self._told.retried(came.kind if isinstance(came, BackendError) else "status")
-            tries += 1
             replica = self._choose(replica)
             came = await self._try(replica, request, deadline)
+            tries += came.tries
         came.tries = tries
-        if isinstance(came, BackendError):
+        if isinstance(came, Answer):
+            return came
+        try:
             raise came
-        return came
+        finally:
+            del came  # its traceback keeps this frame, which would keep it, and the request with both
 
     async def close(self) -> None:
         for replica in self.replicas:
@@ -133,6 +138,8 @@ class Upstream:
             return failure
         if answer.status >= 500:
             self._failed(replica)
+            if answer.status == 503 and self._only is None and (asked := retries.retry_after(answer.headers)):
+                replica.rests_until = asyncio.get_running_loop().time() + min(asked, LONGEST_REST)
         elif answer.rest is None:  # else its end tells
             replica.outlier.success()
         return answer
@@ -142,10 +149,10 @@ class Upstream:
     def _pause(self, request: Request, deadline: float, failed: Replica, came: Came, tries: int) -> float | None:
         """Seconds until the request may be tried again; None if it may not."""
         now = asyncio.get_running_loop().time()
-        other = any(one is not failed and one.usable(now) for one in self.replicas)
-        unheard = other and isinstance(came, BackendUnavailable)
+        unheard = isinstance(came, BackendUnavailable)
         if tries > self._most_retries or not (unheard or self.may_repeat(request)):
             return None
+        other = any(one is not failed and one.usable(now) for one in self.replicas)
         pause: float | None = 0.0 if other else retries.backoff(tries, self._luck())
         if isinstance(came, Answer):
             asked = retries.retry_after(came.headers) if came.status in retries.BUSY else None
@@ -153,9 +160,8 @@ class Upstream:
                 pause = asked  # a quota is the same wherever it is asked for
             elif came.status not in retries.RETRIED:
                 pause = None
-            elif asked is not None:
-                failed.rests_until = now + min(asked, LONGEST_REST)
-                pause = pause if other else asked
+            elif asked is not None and not other:
+                pause = asked
         if pause is None or now + pause >= deadline or not self._budget.spend(now):
             return None
         return pause
@@ -164,14 +170,15 @@ class Upstream:
 
     def _choose(self, failed: Replica | None) -> Replica:
         """The one with the fewest requests outstanding of those in rotation, in turn where they are equal. After a
-        failure another one, if there is any."""
+        failure another one, if there is any; where nobody is in rotation, one of those who are not."""
         if self._only is not None:
             return self._only
-        self._turn = turn = (self._turn + 1) % len(self.replicas)
-        in_turn = self.replicas[turn:] + self.replicas[:turn]
+        replicas, number = self.replicas, len(self.replicas)
+        self._turn = turn = (self._turn + 1) % number
         now = asyncio.get_running_loop().time()
         best, fewest = None, inf
-        for replica in in_turn:
+        for place in range(turn - number, turn):
+            replica = replicas[place]
             outstanding = replica.backend.pool.outstanding
             if outstanding < fewest and replica is not failed and replica.usable(now):
                 best, fewest = replica, outstanding
@@ -179,7 +186,9 @@ class Upstream:
                     break
         if best is not None:
             return best
-        others = [replica for replica in in_turn if replica is not failed]
+        if failed is not None and failed.usable(now):
+            return failed
+        others = [replica for replica in replicas if replica is not failed]
         return min(others, key=lambda replica: replica.backend.pool.outstanding)
 
     def _streamed(self, replica: Replica, well: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+from gateway.backends.prohibited import METADATA_NAMES, is_prohibited
 from gateway.config.scalars import shown
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ NETWORK = r"(unix|[0-9a-fA-F:.]+(/[0-9]{1,3})?)"
 STORE = r"sqlite:///[^?#]+"
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?")
 _NUMERIC = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)\.?")  # what the C library reads as an IPv4 address
-_METADATA = frozenset({"metadata.google.internal", "fd00:ec2::254", "100.100.100.200"})
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network | Literal["unix"]
@@ -159,11 +159,9 @@ def _address(host: str, value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Add
 def _refuse_local(host: str, value: str) -> None:
     """Refuse what would let a config reach the machine's own metadata service (credentials live there)."""
     if ":" in host or _NUMERIC.fullmatch(host):
-        address = _address(host, value)
-        address = getattr(address, "ipv4_mapped", None) or address
-        refused = address.is_link_local or str(address) in _METADATA
+        refused = is_prohibited(str(_address(host, value)))
     elif _HOST.fullmatch(host):
-        refused = host.rstrip(".") in _METADATA
+        refused = host.rstrip(".") in METADATA_NAMES
     else:
         raise ValueError(f"expected a host name in its usual form, found {shown(value)}")
     if refused:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from gateway.backends.hop import OURS
+from gateway.backends.hop import OWN_FIELDS
 from gateway.config.scalars import shown
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ READING = rf"(?:{HEADER}|json:{POINTER}|stream:(?:{'|'.join(STREAM_WORDS)}))"
 PREDICTION = r"(?=.)([^\s\[\]]{1,100})?(?:\[([0-9]{1,9})\])?"
 
 _LONGEST_POINTER = 200
-_OWN = {name.decode() for name in OURS} | {"x-request-id"}
+_OWN = {name.decode() for name in OWN_FIELDS} | {"x-request-id"}
 
 
 def parse_header(value: Any) -> str:

@@ -188,7 +188,8 @@ class Variant(Section):
     """For url: how often a request is tried again, by default once, after a failed connection, a broken or late first
     byte, or status 502, 503 or 504 (429 and 503 no earlier than their Retry-After). Only where it may be repeated
     (`idempotent`, or its method says so) or nothing of it was sent, only on the same variant, within `timeout`, and
-    never more than a fifth of the requests and ten a second of each worker."""
+    never more than a fifth of the requests and ten a second of each worker. Not counted is the repetition of such a
+    request whose kept-alive connection was closed as it was used."""
     health: HealthCheck | None = None
     """For url: active health checks of its replicas; none by default."""
 

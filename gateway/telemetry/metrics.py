@@ -65,7 +65,8 @@ REJECTED = Metric(
     "gateway_rejected_requests",
     "counter",
     ("reason",),
-    "Requests refused, by reason: before assignment, or after it for an upload that turned out wrong while it came.",
+    "Requests refused, by reason: before assignment, or after it for an upload that turned out wrong while it came, or"
+    " for want of descriptors.",
 )
 OUTCOMES = Metric(
     "gateway_outcomes",

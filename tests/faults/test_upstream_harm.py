@@ -50,9 +50,9 @@ async def test_u13_a_failing_replica_of_the_champion_is_ejected_after_five(gatew
         assert len(bad.requests) == 5
         assert [one.status for one in heard].count(500) == 5
         await gateway.local.worker.follow()
-        assert gateway.local.count(metrics.UPSTREAM_AVAILABLE.name, "plain", "a", bad.authority) == 0
-        assert gateway.local.count(metrics.UPSTREAM_AVAILABLE.name, "plain", "a", good.authority) == 1
-        assert gateway.local.count(metrics.UPSTREAM_EJECTIONS.name, "plain", "a", bad.authority) == 1
+        assert gateway.local.count(metrics.UPSTREAM_AVAILABLE.name, "plain", "a", f"http://{bad.authority}") == 0
+        assert gateway.local.count(metrics.UPSTREAM_AVAILABLE.name, "plain", "a", f"http://{good.authority}") == 1
+        assert gateway.local.count(metrics.UPSTREAM_EJECTIONS.name, "plain", "a", f"http://{bad.authority}") == 1
     assert gateway.counted("a") == (40, 5)
 
 

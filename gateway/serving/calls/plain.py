@@ -16,9 +16,10 @@ import msgspec
 from numpy.typing import NDArray
 
 from gateway.backends import base
+from gateway.backends.faults import ProtocolFault
 from gateway.backends.hop import end_to_end
 from gateway.backends.upstream import Upstream
-from gateway.errors import BackendError, BackendUnavailable, BadOutput
+from gateway.errors import BackendError, BackendUnavailable
 from gateway.serving.asgi import REQUEST_ID, Exchange, Headers
 from gateway.serving.tables.table import Endpoint, Variant
 from gateway.serving.wire import trace
@@ -62,7 +63,7 @@ class Call:
         assert isinstance(variant.backend, Upstream)
         asked = self.asked(variant)
         marked = msgspec.structs.replace(asked, headers=[*asked.headers, SHADOW], whole=True)
-        return _judged(await variant.backend.call(marked, deadline), variant)
+        return _judged(await variant.backend.call(marked, deadline, retry=False), variant)
 
     def asked(self, variant: Variant) -> base.Request:
         """The request as this variant is asked."""
@@ -128,7 +129,7 @@ def _judged(answer: base.Answer, variant: Variant) -> Answer:
         # No stream is left open: an upstream has no say in a status like that, nor in how long it goes on.
         if answer.rest is not None:
             answer.rest.close()
-        raise BadOutput(f"the upstream answered with the status {status}")
+        raise ProtocolFault(f"the upstream answered with the status {status}")
     return Answer(
         status,
         _passed_back(status, answer.headers, streamed=answer.rest is not None),

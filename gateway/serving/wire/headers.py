@@ -12,7 +12,7 @@ from gateway.serving.wire.forwarding import FORWARDING
 OURS = b"x-gateway-"
 MOST = 1024  # names to remember: clients choose them
 # Never taken over from a client: they are ours to set, or would let a client speak for the gateway.
-_NOT_FORWARDED = hop.OURS | FORWARDING | {REQUEST_ID}
+_NOT_FORWARDED = hop.OWN_FIELDS | FORWARDING | {REQUEST_ID}
 # Never taken over from an upstream: the answer gets its own, and two of them would contradict each other.
 _NOT_PASSED_BACK = frozenset((b"date", REQUEST_ID))
 

@@ -280,3 +280,16 @@ async def test_call_cancelled_at_any_moment_of_an_upload_leaves_nothing() -> Non
             assert backend.pool.busy == 0
         assert (await backend.call(post(pieces(b"one")), soon())).body == b"ok"
         await backend.close()
+
+
+async def test_a_first_byte_is_awaited_from_the_end_of_the_upload() -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"one"
+        await asyncio.sleep(0.2)
+
+    async with Upstream(lambda peer: peer.gone()) as upstream:
+        backend = upstream.backend(timeouts=Timeouts(first_byte=0.1))
+        start = soon(0)
+        with pytest.raises(BackendTimeout, match=r"nothing for 0\.1 s"):
+            await backend.call(post(slow()), soon(4))
+        assert 0.3 <= soon(0) - start < 2

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
+from collections import Counter
 
 import pytest
 
 from gateway.backends import resolver
-from gateway.backends.faults import AddressProhibited, ConnectFailed, NameNotFound
+from gateway.backends.base import Timeouts
+from gateway.backends.faults import AddressProhibited, ConnectFailed, NameNotFound, of_connect
 from gateway.backends.http import HttpBackend
 from gateway.backends.resolver import FRESH, STALE, Resolver
 from tests.integration.backends.upstream import GET, Upstream, answer, echoing, soon, until
@@ -57,7 +60,8 @@ async def test_an_address_is_not_looked_up() -> None:
 async def test_callers_at_once_share_a_look_up() -> None:
     names = Names(["10.0.0.1", "10.0.0.2"])
     one = Resolver("a", 80, names)
-    assert await asyncio.gather(*[one.addresses() for _ in range(50)]) == [["10.0.0.1", "10.0.0.2"]] * 50
+    orders = await asyncio.gather(*[one.addresses() for _ in range(50)])
+    assert Counter(map(tuple, orders)) == {("10.0.0.1", "10.0.0.2"): 25, ("10.0.0.2", "10.0.0.1"): 25}
     assert names.asked == 1
 
 
@@ -91,7 +95,7 @@ async def test_old_answers_serve_while_look_ups_fail_and_not_for_ever(monkeypatc
 
 
 async def test_a_name_that_leads_to_the_machines_own_metadata_is_refused() -> None:
-    for bad in ("169.254.169.254", "fe80::1%eth0"):
+    for bad in ("169.254.169.254", "fe80::1%eth0", "::ffff:169.254.169.254", "100.100.100.200", "fd00:ec2::254"):
         with pytest.raises(AddressProhibited):
             await Resolver("evil", 80, Names(["10.0.0.1", bad])).addresses()
 
@@ -129,3 +133,56 @@ async def test_a_name_that_nobody_knows() -> None:
     assert "name.invalid" not in str(caught.value)
     assert "name.invalid" in caught.value.about
     assert backend.pool.busy == 0
+
+
+async def test_a_busy_upstream_hears_of_a_changed_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it opens no connection that would ask."""
+    later = Later(monkeypatch)
+    async with Upstream(echoing(answer(b"old"))) as upstream:
+        backend = HttpBackend(f"http://name:{upstream.port}")
+        names = Names(["127.0.0.1"], ["127.0.0.9"])
+        backend.pool._resolver = Resolver("name", upstream.port, names)
+        await backend.call(GET, soon())
+        later.by(FRESH)
+        await backend.call(GET, soon())
+        await until(lambda: not backend.pool._resolver.still("127.0.0.1"))
+        assert names.asked == 2
+        await backend.close()
+
+
+async def test_a_silent_address_leaves_time_for_the_others() -> None:
+    with socket.socket() as full, socket.socket() as filler:
+        full.bind(("127.0.0.7", 0))
+        full.listen(0)
+        filler.connect(full.getsockname())
+        port = full.getsockname()[1]
+        server = await asyncio.start_server(echo, "127.0.0.1", port)
+        backend = HttpBackend(f"http://name:{port}", timeouts=Timeouts(connect=0.4))
+        backend.pool._resolver = one = Resolver("name", port, Names(["127.0.0.7", "127.0.0.1"]))
+        for _ in range(4):
+            assert (await backend.call(GET, soon())).body == b"ok"
+            backend.pool._idle.pop().abort()
+        assert (await one.addresses())[0] == "127.0.0.1"  # the other has failed of late
+        await backend.close()
+        server.close()
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(answer(b"ok"))
+    writer.close()
+
+
+async def test_a_failure_is_raised_anew_for_everybody() -> None:
+    one = Resolver("a", 80, Names(AWAY))
+    with pytest.raises(socket.gaierror) as first:
+        await one.addresses()
+    with pytest.raises(socket.gaierror) as second:
+        await one.addresses()
+    assert first.value is not second.value
+    assert first.value.args == second.value.args == AWAY.args
+    assert AWAY.__traceback__ is None
+
+
+async def test_an_address_that_this_machine_has_not_is_the_upstreams_fault() -> None:
+    assert isinstance(of_connect(OSError(errno.EADDRNOTAVAIL, "cannot assign"), "a:80"), ConnectFailed)

@@ -59,6 +59,7 @@ DATE = b"Tue, 15 Nov 1994 08:12:31 GMT"
         ([(b"retry-after", b"Tue, 15 Nov 1994 08:12:01 GMT"), (b"date", DATE)], 0.0),
         ([(b"retry-after", b"Tue, 15 Nov 1994 08:12:41"), (b"date", DATE)], None),
         ([(b"retry-after", b"Tue, 15 Nov 1994 08:12:41 GMT")], None),
+        ([(b"retry-after", b"Tue, 15 Nov 1994 08:12:41 +99999999999999999999"), (b"date", DATE)], None),
     ],
 )
 def test_when_the_upstream_wants_to_be_asked_again(headers: list[tuple[bytes, bytes]], seconds: float | None) -> None:

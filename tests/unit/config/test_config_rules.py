@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.backends.hop import OURS
+from gateway.backends.hop import OWN_FIELDS
 from gateway.backends.http import HttpBackend
 from gateway.config.load import LoadedConfig, parse, warnings
 from gateway.config.places import parse_set_header
@@ -490,7 +490,7 @@ def test_what_is_seldom_meant_is_a_warning(
     assert words in warning.message
 
 
-@pytest.mark.parametrize("name", sorted(OURS))
+@pytest.mark.parametrize("name", sorted(OWN_FIELDS))
 def test_a_header_that_no_worker_sets_is_refused(name: bytes) -> None:
     with pytest.raises(ValueError, match="cannot be set"):
         HttpBackend("http://127.0.0.1:9", headers=[(name, b"x")])
