@@ -46,8 +46,8 @@ class Inference:
         self._seldom = Seldom()
 
     async def serve(self, exchange: Exchange, table: Table, endpoint: Endpoint, call: Call) -> int:
-        """Answer the request; returns the status sent. Raises BackendError if there is no whole answer, RequestError if
-        an upload turns out wrong while it comes, ClientGone if the client does not read."""
+        """Answer the request; returns the status sent. Raises BackendError or OutOfDescriptors if there is no whole
+        answer, RequestError if an upload turns out wrong while it comes, ClientGone if the client does not read."""
         variant, assignment = self._assign(exchange, table, endpoint)
         course = Course(variant)
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from gateway.serving.http1.admission import Door
 from gateway.serving.http1.head import DEFAULTS, Limits
 from gateway.telemetry import metrics
 from gateway.telemetry.status_page import Word
-from tests.integration.backends.upstream import Peer, answer
+from tests.integration.backends.upstream import Peer, answer, reset
 from tests.integration.serving.local_worker import LocalWorker, endpoint, http, local_worker, plan, until
 
 LONG = 5.0  # seconds: what only a hanging test waits for
@@ -80,9 +79,7 @@ class RawClient:
 
     def reset(self) -> None:
         """Leave with RST in place of FIN."""
-        linger = struct.pack("ii", 1, 0)
-        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self._writer.transport.abort()
+        reset(self._writer)
 
     async def answer(self, *, head_only: bool = False) -> Heard:
         """The next final answer. EOFError if the connection ends before its head is whole."""

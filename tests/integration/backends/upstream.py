@@ -49,6 +49,13 @@ class Received:
         return [name for name, _ in self.headers]
 
 
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection with RST in place of FIN."""
+    linger = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()
+
+
 class Peer:
     """The upstream's end of one connection."""
 
@@ -108,9 +115,7 @@ class Peer:
 
     def reset(self) -> None:
         """End with RST in place of FIN."""
-        linger = struct.pack("ii", 1, 0)
-        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self._writer.transport.abort()
+        reset(self._writer)
 
 
 class Upstream:
