@@ -24,11 +24,14 @@ from gateway.errors import GatewayError
 from gateway.listeners import Address, address_of, listen, remove
 from gateway.node import ControlSettings, WorkerSettings
 from gateway.recycling import Recycling
+from gateway.telemetry.seldom import Seldom
+from gateway.telemetry.status_page import Word, read_page
 
 log = logging.getLogger(__name__)
 
 REFUSED = 78  # sysexits.h: something is wrong with the configuration
 SHIPPING = 10.0  # seconds for the control process to leave
+LEAVING = 10.0  # seconds beyond its own bounds for a worker that was told to leave, before it is killed
 
 
 class SupervisorError(GatewayError):
@@ -69,6 +72,7 @@ class Supervisor:
     _children: list[Child] = field(default_factory=list)
     _untold: dict[int, str] = field(default_factory=dict)  # how workers ended, by spool: not on disk yet
     _recycling: Recycling = field(default_factory=Recycling)
+    _seldom: Seldom = field(default_factory=Seldom)
 
     def start(self) -> None:
         """Take the data directory and the ports; raises SupervisorError or ListenError if either is taken."""
@@ -136,20 +140,25 @@ class Supervisor:
         log.info("%s: %s", signal.Signals(number).name, what)
 
     def _tend(self) -> bool:
-        """Start what does not run. False if the control process refuses the config at its first start."""
+        """Start what does not run. False if the control process refuses the config, and nothing was ever served."""
         now = time.monotonic()
         for child in self._children:
             code = child.ended()
             if code is not None:
-                if child.name == "control" and code == REFUSED and child.starts == 1:
+                if child.name == "control" and code == REFUSED and (child.starts == 1 or not self._has_served):
                     return False
                 self._note_end(child, code, now)
             if child.process is None and now >= child.not_before:
                 self._spawn(child, now)
         if self.settings.max_memory is not None:
             self._recycle(self._children[1:], self.settings.max_memory, now)
-        self._tell()
+        self._tell(now)
         return True
+
+    @property
+    def _has_served(self) -> bool:
+        """Whether there is a plan, of this life or one before; without one no worker can answer."""
+        return (self.settings.data_dir / "plan.json").exists()
 
     def _note_end(self, child: Child, code: int, now: float) -> None:
         child.rest(now)
@@ -166,25 +175,37 @@ class Supervisor:
         grown = self._recycling.due(workers, limit, now)
         if grown is not None:
             log.warning("%s holds more than %d bytes: another takes its place", grown.name, limit)
-            self._recycling.dismiss(grown, now)
+            self._recycling.replace(grown, now)
             self._spawn(grown, now)
+        self._recycling.dismiss(self._serves, self.settings.drain + self.settings.grace + LEAVING, now)
 
-    def _tell(self) -> None:
+    def _serves(self, worker: Child) -> bool:
+        """Whether it runs and has taken a plan, with all its models."""
+        if worker.ended() is not None or worker.process is None:
+            return False
+        try:
+            pages = [read_page(path) for path in self.settings.status.glob(f"{worker.spool:08d}-*.page")]
+        except OSError:
+            return False
+        return any(page is not None and page.word(Word.PLAN_REVISION) for page in pages)
+
+    def _tell(self, now: float) -> None:
         """What the disk does not take now is told later."""
         for spool, how in list(self._untold.items()):
             try:
                 ends.tell(self.settings.status, spool, how)
             except OSError as error:
-                log.warning("%s: how worker %d ended is not written: %s", self.settings.status, spool, error)
+                if self._seldom.due("end", now) is not None:
+                    log.warning("%s: how worker %d ended is not written: %s", self.settings.status, spool, error)
                 return
             del self._untold[spool]
 
     def _spawn(self, child: Child, now: float) -> None:
-        spawn = self._control() if child.name == "control" else self._worker()
+        make = self._control if child.name == "control" else self._worker
         # With the lock's descriptor the data directory stays taken until the last child has left.
         try:
-            child.start(spawn, (self._lifeline[0], self._lock), now)
-        except OSError as error:  # no memory, no process number left: that may pass
+            child.start(make, (self._lifeline[0], self._lock), now)
+        except (OSError, ValueError) as error:  # a full disk, no memory, no process number left: that may pass
             log.error("%s cannot be started: %s", child.name, error)  # noqa: TRY400 - the line says it all
             child.rest(now)
 
@@ -222,7 +243,10 @@ def _left_behind(status: Path) -> set[int]:
 def _next_spool(data_dir: Path) -> int:
     """A spool number that was never used in this data directory; only the lock's holder asks."""
     counter = data_dir / "spool.next"
-    number = int(counter.read_text()) if counter.exists() else 1
+    try:
+        number = int(counter.read_text()) if counter.exists() else 1
+    except ValueError as error:
+        raise ValueError(f"{counter}: holds no number of a spool") from error
     temporary = counter.with_suffix(".new")
     temporary.write_text(str(number + 1))
     temporary.replace(counter)
