@@ -114,6 +114,29 @@ def test_the_champion_stays_and_a_kill_blames_nobody(rigs: Rigs, tmp_path: Path,
     assert why(rig) == []
 
 
+def test_a_champion_that_crashes_can_be_edited(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
+    """It serves on, so whoever looks for a cure must be able to try one."""
+    rig = rigs(endpoint=with_files(tmp_path, fixed(a="60%", b="40%")))
+    for _ in range(2):
+        crash(rig, "a")
+    rig.endpoint["variants"]["a"]["threads"] = 2
+    copied(tmp_path, "b", "twin")
+    rig.control.take(rig.load())
+    assert [(one.variant.name, one.variant.threads) for one in rig.plan.prepare] == [("a", 2), ("b", 1)]
+    assert [one.variant for one in why(rig)] == ["a", "b"]
+
+
+def test_a_new_champion_that_crashes_who_loads_it_is_told(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
+    rig = rigs(endpoint=with_files(tmp_path, fixed(a="60%", b="40%")))
+    copied(tmp_path, "a", "twin")
+    rig.control.take(rig.load())
+    for _ in range(2):
+        crash(rig, "a")
+    assert rig.plan.prepare == ()
+    (told,) = why(rig)
+    assert "2 workers crashed within 60 s" in told.errors[0]
+
+
 def test_a_winner_that_crashes_while_it_is_watched_goes_back(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
     endpoint = with_files(tmp_path, experiment())
     endpoint["experiment"]["holdback"] = {"traffic": "10%", "watch": "1d"}
