@@ -8,7 +8,7 @@ merely stood beside costs a person a `resume`; not stopping the one that did it 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -27,7 +27,9 @@ class Crash(NamedTuple):
 
 @dataclass(slots=True)
 class Crashes:
-    """The crashes of one node. What is stopped stays so until another file comes, or a person says otherwise."""
+    """The crashes of one node. What is stopped stays so until another file comes, or a person says otherwise; or until
+    the control process starts anew, which knows of no crash before.
+    """
 
     _crashes: deque[Crash] = field(default_factory=deque)
     _stopped: dict[Model, str] = field(default_factory=dict)
@@ -48,16 +50,22 @@ class Crashes:
             self._stopped[model] = f"{times} workers crashed within {WITHIN:.0f} s while it ran or was loaded ({how})"
         return blamed
 
+    def concern(self, endpoint: str) -> bool:
+        """Whether models of it are stopped."""
+        return any(model.endpoint == endpoint for model in self._stopped)
+
     def keep(self, models: Collection[Model]) -> None:
         """Only these are still served, or wanted."""
         self._stopped = {model: why for model, why in self._stopped.items() if model in models}
 
-    def forgive(self, endpoint: str) -> None:
-        """Its models are tried again."""
-        self._stopped = {model: why for model, why in self._stopped.items() if model.endpoint != endpoint}
-        self._crashes = deque(
-            Crash(at, frozenset(one for one in models if one.endpoint != endpoint)) for at, models in self._crashes
-        )
+    def forgive(self, endpoint: str, variant: str = "") -> None:
+        """Its models are tried again, or one."""
+
+        def left(models: Iterable[Model]) -> frozenset[Model]:
+            return frozenset(one for one in models if one.endpoint != endpoint or variant not in ("", one.variant))
+
+        self._stopped = {model: self._stopped[model] for model in left(self._stopped)}
+        self._crashes = deque(Crash(at, left(models)) for at, models in self._crashes)
 
     def _blamed(self, model: Model) -> bool:
         there = [crash for crash in self._crashes if model in crash.models]

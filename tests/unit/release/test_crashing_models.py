@@ -11,10 +11,15 @@ import pytest
 
 from gateway import ends
 from gateway.backends.onnx import ModelError, digest
+from gateway.errors import GatewayError
+from gateway.release import controller
 from gateway.release.attempts import attempt
 from gateway.release.health import Preparation
+from gateway.release.policy import decide
+from gateway.release.state import Decision
+from gateway.release.view import View
 from gateway.telemetry.native import Marks
-from gateway.telemetry.status_page import StatusPage, Word
+from gateway.telemetry.status_page import StatusPage, Word, progress
 from tests.unit.release.configs import copied, experiment, fixed
 from tests.unit.release.rig import Rig, Rigs
 
@@ -36,15 +41,16 @@ def with_files(folder: Path, endpoint: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def crash(tmp_path: Path) -> Crash:
-    """A worker dies in native code while the model of a variant runs; nothing else happens within a second."""
+    """A worker dies in native code while the models of these variants run; nothing else happens within a second."""
     spool = 10
 
-    def crash(rig: Rig, variant: str, how: str = "SIGSEGV") -> None:
+    def crash(rig: Rig, variants: str, how: str = "SIGSEGV") -> None:
         nonlocal spool
         spool += 1
         page = StatusPage(rig.data / "status" / f"{spool:08d}-ff.page")
         page.words[Word.SPOOL] = spool
-        Marks(page).of("rank", variant, digest(tmp_path / f"{variant}.onnx"))[1].__enter__()
+        for variant in variants:  # a letter each
+            Marks(page).of("rank", variant, digest(tmp_path / f"{variant}.onnx"))[1].__enter__()
         page.close()
         ends.tell(rig.data / "status", spool, how)
         rig.tick(1.0)
@@ -147,6 +153,59 @@ def test_a_winner_that_crashes_while_it_is_watched_goes_back(rigs: Rigs, tmp_pat
         crash(rig, "b")
     assert rig.status == "rolled_back"
     assert rig.split == {"a": 1.0}
+
+
+def test_who_was_champion_beside_a_challenger_that_crashed_is_there_to_compare_the_next_with(
+    rigs: Rigs, tmp_path: Path, crash: Crash
+) -> None:
+    rig = running(rigs, tmp_path)
+    for _ in range(2):
+        crash(rig, "ab")
+    assert rig.status == "rolled_back"
+    copied(tmp_path, "b", "twin")
+    rig.endpoint["experiment"] |= {"id": "two", "holdback": {"traffic": "10%", "watch": "1d"}}
+    rig.control.take(rig.load())
+    spool = rig.page.words
+    spool[Word.PREPARED] = progress(rig.control.plan_revision, [True])
+    rig.tick(1.0)
+    rig.control._apply("rank", Decision(kind="promote", reason="better", text="better"), "gateway")
+    rig.tick(1.0)
+    assert rig.state.watching
+    assert rig.split == pytest.approx({"a": 0.1, "b": 0.9})
+
+
+def test_a_resume_tries_again_whatever_state_a_crash_has_left(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
+    """Rolled back, a fixed split, or neither held nor moved."""
+    one = running(rigs, tmp_path)
+    two = running(rigs, tmp_path, "recommend")
+    three = rigs(endpoint=with_files(tmp_path, fixed(a="60%", b="40%")))
+    for rig in (one, two, three):
+        for _ in range(2):
+            crash(rig, "b")
+        assert why(rig)[0].errors
+        rig.control.command("rank", "resume", "ada", "")
+        assert [one.errors for one in why(rig)] == [()]
+        assert [one.variant.name for one in rig.plan.prepare] == ["b"]
+        with pytest.raises(GatewayError, match=r"resume|is no experiment"):
+            rig.control.command("rank", "resume", "ada", "")
+
+
+def test_a_stopped_challenger_that_nobody_moves_is_not_looked_at_all_the_time(
+    rigs: Rigs, tmp_path: Path, crash: Crash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = running(rigs, tmp_path, "recommend")
+    for _ in range(2):
+        crash(rig, "b")
+    looks: list[View] = []
+
+    def counted(view: View) -> Decision:
+        looks.append(view)
+        return decide(view)
+
+    monkeypatch.setattr(controller, "decide", counted)
+    for _ in range(20):
+        rig.tick(0.1)
+    assert 1 <= len(looks) <= 3
 
 
 def test_a_fixed_split_takes_the_challenger_back_with_another_file(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
