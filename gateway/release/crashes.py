@@ -7,7 +7,6 @@ merely stood beside costs a person a `resume`; not stopping the one that did it 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -21,7 +20,7 @@ ENOUGH = 2  # crashes
 class Crash(NamedTuple):
     """A worker died in native code while these models ran, or were being loaded."""
 
-    at: float  # seconds on the monotonic clock
+    at: float  # seconds of the wall clock: one control process may see what another did not
     models: frozenset[Model]
 
 
@@ -31,7 +30,7 @@ class Crashes:
     the control process starts anew, which knows of no crash before.
     """
 
-    _crashes: deque[Crash] = field(default_factory=deque)
+    _crashes: list[Crash] = field(default_factory=list)
     _stopped: dict[Model, str] = field(default_factory=dict)
 
     @property
@@ -40,10 +39,10 @@ class Crashes:
         return self._stopped
 
     def note(self, at: float, models: Collection[Model], how: str) -> list[Model]:
-        """A crash by the signal `how`; the models that are to be stopped from now on."""
-        self._crashes.append(Crash(at, frozenset(models)))
-        while self._crashes[0].at < at - WITHIN:
-            self._crashes.popleft()
+        """A crash by the signal `how`, the older first; the models that are to be stopped from now on."""
+        # A clock that was set back must not keep crashes of its future.
+        near = [crash for crash in self._crashes if abs(crash.at - at) <= WITHIN]
+        self._crashes = [*near, Crash(at, frozenset(models))]
         blamed = [model for model in models if model not in self._stopped and self._blamed(model)]
         for model in blamed:
             times = sum(model in crash.models for crash in self._crashes)
@@ -65,7 +64,7 @@ class Crashes:
             return frozenset(one for one in models if one.endpoint != endpoint or variant not in ("", one.variant))
 
         self._stopped = {model: self._stopped[model] for model in left(self._stopped)}
-        self._crashes = deque(Crash(at, left(models)) for at, models in self._crashes)
+        self._crashes = [Crash(at, left(models)) for at, models in self._crashes]
 
     def _blamed(self, model: Model) -> bool:
         there = [crash for crash in self._crashes if model in crash.models]

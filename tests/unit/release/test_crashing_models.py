@@ -23,7 +23,7 @@ from gateway.telemetry.status_page import StatusPage, Word, progress
 from tests.unit.release.configs import copied, experiment, fixed
 from tests.unit.release.rig import Rig, Rigs
 
-Crash = Callable[[Rig, str], None]
+Crash = Callable[..., None]
 
 
 @pytest.fixture(autouse=True)
@@ -41,19 +41,24 @@ def with_files(folder: Path, endpoint: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def crash(tmp_path: Path) -> Crash:
-    """A worker dies in native code while the models of these variants run; nothing else happens within a second."""
+    """A worker dies in native code while the models of these variants run; nothing else happens within a second.
+
+    Or it did so some time `ago`, and nobody looks yet.
+    """
     spool = 10
 
-    def crash(rig: Rig, variants: str, how: str = "SIGSEGV") -> None:
+    def crash(rig: Rig, variants: str, how: str = "SIGSEGV", ago: float | None = None) -> None:
         nonlocal spool
         spool += 1
         page = StatusPage(rig.data / "status" / f"{spool:08d}-ff.page")
         page.words[Word.SPOOL] = spool
+        page.words[Word.HEARTBEAT_US] = rig.clock.wall_us() - round((ago or 0) * 1e6)
         for variant in variants:  # a letter each
             Marks(page).of("rank", variant, digest(tmp_path / f"{variant}.onnx"))[1].__enter__()
         page.close()
         ends.tell(rig.data / "status", spool, how)
-        rig.tick(1.0)
+        if ago is None:
+            rig.tick(1.0)
 
     return crash
 
@@ -118,6 +123,21 @@ def test_the_champion_stays_and_a_kill_blames_nobody(rigs: Rigs, tmp_path: Path,
     assert rig.status == "running"
     assert rig.split == before
     assert why(rig) == []
+
+
+def test_crashes_count_from_when_they_were_and_not_from_when_they_are_seen(
+    rigs: Rigs, tmp_path: Path, crash: Crash
+) -> None:
+    """Nobody was there to look, and the pages of the dead lie where they were."""
+    far, near = running(rigs, tmp_path), running(rigs, tmp_path)
+    crash(far, "b", ago=1.0)
+    crash(far, "b", ago=3600.0)
+    far.tick(1.0)
+    assert far.status == "running"
+    crash(near, "b", ago=3600.0)
+    crash(near, "b", ago=3650.0)
+    near.tick(1.0)
+    assert near.status == "rolled_back"
 
 
 def test_a_champion_that_crashes_can_be_edited(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
