@@ -71,6 +71,7 @@ class Supervisor:
     _signals: list[int] = field(default_factory=list)
     _children: list[Child] = field(default_factory=list)
     _untold: dict[int, str] = field(default_factory=dict)  # how workers ended, by spool: not on disk yet
+    _control_end: str = ""
     _recycling: Recycling = field(default_factory=Recycling)
     _seldom: Seldom = field(default_factory=Seldom)
 
@@ -162,6 +163,8 @@ class Supervisor:
 
     def _note_end(self, child: Child, code: int, now: float) -> None:
         child.rest(now)
+        if child.name == "control":
+            self._control_end = ends.word(code)
         if code == 0:  # somebody has told it to leave, and it did
             log.warning("%s has left, starting another", child.name)
             return
@@ -217,6 +220,7 @@ class Supervisor:
             lifeline=self._lifeline[0],
             admin_socket=admin,
             metrics_socket=metrics,
+            last_end=self._control_end,
         )
         return Spawn("gateway.control", settings, (admin, metrics))
 

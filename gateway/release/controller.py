@@ -22,7 +22,7 @@ from gateway.errors import StoreError, UnknownEndpoint
 from gateway.evidence.engine import Engine
 from gateway.plan import Plan, models
 from gateway.release import compile as compiled
-from gateway.release.artifacts import Artifacts
+from gateway.release.artifacts import MODELS, Artifacts
 from gateway.release.health import Health
 from gateway.release.journal import Basis, Journal
 from gateway.release.keys import Keys
@@ -56,7 +56,7 @@ class Controller:
         self._store = store
         self._spool = data_dir / "spool"
         self._clock = clock
-        self._artifacts = Artifacts(folder=data_dir / "models")
+        self._artifacts = Artifacts(folder=data_dir / MODELS)
         self._publisher = Publisher(data_dir / "plan.json", store, keys, clock)
         self._prune_due = True
         self._runs: dict[str, Run] = {}

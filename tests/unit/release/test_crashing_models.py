@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from gateway import ends
 from gateway.backends.onnx import ModelError, digest
 from gateway.errors import GatewayError
 from gateway.release import controller
-from gateway.release.attempts import attempt
+from gateway.release.attempts import attempt, forget, settle
 from gateway.release.health import Preparation
 from gateway.release.policy import decide
 from gateway.release.state import Decision
@@ -241,15 +241,48 @@ def test_a_fixed_split_takes_the_challenger_back_with_another_file(rigs: Rigs, t
     assert [one.variant.name for one in rig.plan.prepare] == ["b"]
 
 
-def test_a_file_that_nobody_survives_is_read_twice(tmp_path: Path) -> None:
-    under_way = [attempt(tmp_path, "ab") for _ in range(2)]
-    for one in under_way:
-        one.__enter__()  # and the process is gone
-    with pytest.raises(ModelError, match="brought down the control process 2 times"), attempt(tmp_path, "ab"):
-        pass
-    for one in under_way:
-        one.__exit__(None, None, None)
-    for _ in range(3):
-        with attempt(tmp_path, "ab"):
+Die = Callable[[bool], None]
+
+
+@pytest.fixture
+def die(tmp_path: Path) -> Iterator[Die]:
+    """A control process ends while it reads, by a crash or not, and another starts."""
+    under_way = []
+
+    def die(crashed: bool) -> None:
+        under_way.append(attempt(tmp_path, "ab"))
+        under_way[-1].__enter__()
+        settle(tmp_path, crashed)
+
+    yield die
+    under_way.clear()
+
+
+def test_a_file_that_nobody_survives_is_read_twice(tmp_path: Path, die: Die) -> None:
+    for _ in range(2):
+        die(True)
+    for _ in range(2):
+        with pytest.raises(ModelError, match="brought down the control process 2 times"), attempt(tmp_path, "ab"):
             pass
+        settle(tmp_path, True)  # it died of something else
+    forget(tmp_path, {"cd"})
+    assert len(list(tmp_path.iterdir())) == 1, "or whoever looks at the file again would read it"
+
+
+def test_a_file_that_was_being_read_when_somebody_stopped_the_node_is_read_again(tmp_path: Path, die: Die) -> None:
+    for _ in range(5):
+        die(False)
+    assert list(tmp_path.iterdir()) == []
+    die(True)
+    die(False)
+    with attempt(tmp_path, "ab"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_crash_while_a_file_was_read_is_forgotten_with_the_file(tmp_path: Path, die: Die) -> None:
+    die(True)
+    forget(tmp_path, {"ab"})
+    assert len(list(tmp_path.iterdir())) == 1
+    forget(tmp_path, {"cd"})
     assert list(tmp_path.iterdir()) == []

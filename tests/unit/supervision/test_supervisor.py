@@ -127,6 +127,14 @@ def test_who_ends_is_started_again_and_how_it_ended_is_told(machine: Machine) ->
     assert len(machine.controls) == 1
 
 
+def test_a_control_process_is_told_how_the_last_one_ended(machine: Machine) -> None:
+    for code in (-11, -15):
+        machine.controls[-1].code = code
+        machine.tend()
+        machine.tend()
+    assert [one.settings["last_end"] for one in machine.controls] == ["", "SIGSEGV", "SIGTERM"]
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_worker_that_cannot_be_started_is_tried_again_and_nobody_else_suffers(
     machine: Machine, damaged: bool, caplog: pytest.LogCaptureFixture
