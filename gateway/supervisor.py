@@ -11,7 +11,6 @@ import fcntl
 import logging
 import os
 import signal
-import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ import msgspec
 from gateway import ends
 from gateway.children import CHECK, Child, Spawn, terminate
 from gateway.errors import GatewayError
-from gateway.listeners import Address, address_of, listen, remove
+from gateway.listeners import Address, Listener, ListenError, listen
 from gateway.node import ControlSettings, WorkerSettings
 from gateway.recycling import Recycling
 from gateway.telemetry.seldom import Seldom
@@ -65,7 +64,7 @@ class Supervisor:
     """Keeps one node running until `stop` is called or a signal comes."""
 
     settings: NodeSettings
-    _sockets: dict[str, socket.socket] = field(default_factory=dict)
+    _listeners: dict[str, Listener] = field(default_factory=dict)
     _lock: int = -1
     _lifeline: tuple[int, int] = (-1, -1)
     _signals: list[int] = field(default_factory=list)
@@ -84,14 +83,22 @@ class Supervisor:
             raise SupervisorError(f"{self.settings.data_dir}: cannot be made: {error.strerror}") from error
         self._lock = _lock(self.settings.data_dir)
         self._untold = dict.fromkeys(_left_behind(self.settings.status), ends.UNKNOWN)
-        for name in ("data", "admin", "metrics"):
-            self._sockets[name] = listen(getattr(self.settings, name))
+        self._listen()
         self._lifeline = os.pipe()
-        addresses = {name: str(address_of(sock)) for name, sock in self._sockets.items()}
+        addresses = {name: str(one.address) for name, one in self._listeners.items()}
         node = self.settings.data_dir / "node.json"
         node.write_bytes(msgspec.json.encode({"pid": os.getpid(), **addresses}))
         self._children = [Child("control")] + [Child(f"worker-{index}") for index in range(self.settings.workers)]
         log.info("listening on %(data)s, admin %(admin)s, metrics %(metrics)s", addresses)
+
+    def _listen(self) -> None:
+        try:
+            for name in ("data", "admin", "metrics"):
+                self._listeners[name] = listen(getattr(self.settings, name))
+        except ListenError:
+            for listener in self._listeners.values():
+                listener.close()
+            raise
 
     def run(self) -> int:
         """Keep the children alive until told to stop; returns the exit code: 0, 78 if the control process refuses the
@@ -115,9 +122,7 @@ class Supervisor:
         control, *workers = self._children
         # The workers hold the port until they stop accepting; a copy kept here would let the kernel take
         # connections that nobody answers.
-        data = self._sockets.pop("data")
-        addresses = [address_of(sock) for sock in (data, *self._sockets.values())]
-        data.close()
+        self._listeners["data"].sock.close()
         bound = self.settings.shutdown_delay + self.settings.drain + self.settings.grace + 2.0
         terminate(
             [*(child.process for child in workers), *(one.process for one in self._recycling.leaving)],
@@ -125,10 +130,8 @@ class Supervisor:
             self._hurried,
         )
         terminate([control.process], SHIPPING, lambda: False)
-        for sock in self._sockets.values():
-            sock.close()
-        for address in addresses:
-            remove(address)
+        for listener in self._listeners.values():
+            listener.close()
         for descriptor in (self._lifeline[1], self._lifeline[0], self._lock):
             os.close(descriptor)
 
@@ -213,7 +216,7 @@ class Supervisor:
             child.rest(now)
 
     def _control(self) -> Spawn:
-        admin, metrics = self._sockets["admin"].fileno(), self._sockets["metrics"].fileno()
+        admin, metrics = self._listeners["admin"].sock.fileno(), self._listeners["metrics"].sock.fileno()
         settings = ControlSettings(
             config=str(self.settings.config),
             data_dir=str(self.settings.data_dir),
@@ -225,7 +228,7 @@ class Supervisor:
         return Spawn("gateway.control", settings, (admin, metrics))
 
     def _worker(self) -> Spawn:
-        data = self._sockets["data"].fileno()
+        data = self._listeners["data"].sock.fileno()
         settings = WorkerSettings(
             data_dir=str(self.settings.data_dir),
             spool=_next_spool(self.settings.data_dir),
