@@ -42,9 +42,12 @@ class Child:
     not_before: float = 0.0
     starts: int = 0
 
-    def start(self, spawn: Spawn, common: tuple[int, ...], now: float) -> None:
-        """The descriptors are inherited, those in `common` too."""
-        self.started = now
+    def start(self, make: Callable[[], Spawn], common: tuple[int, ...], now: float) -> None:
+        """What is made is started; the descriptors are inherited, those in `common` too. Raises what `make` does, and
+        OSError.
+        """
+        self.started = now  # also where it fails, so that it rests
+        spawn = make()
         self.process = subprocess.Popen(
             [sys.executable, "-m", spawn.module, msgspec.json.encode(spawn.settings).decode()],
             pass_fds=(*spawn.descriptors, *common),

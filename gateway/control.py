@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from gateway import ends
 from gateway.admin import views
 from gateway.admin.app import admin_app, metrics_app
 from gateway.clock import Clock, SystemClock
@@ -27,6 +28,8 @@ from gateway.config.load import LoadedConfig, load, parse
 from gateway.errors import ConfigError, GatewayError
 from gateway.http_server import Server, configure
 from gateway.node import ControlSettings
+from gateway.release import attempts
+from gateway.release.artifacts import MODELS
 from gateway.release.controller import Controller
 from gateway.release.intake import Intake, ReloadStatus
 from gateway.release.keys import load_or_create
@@ -160,6 +163,7 @@ class _Process:
 
 
 async def _run(settings: ControlSettings) -> None:
+    attempts.settle(Path(settings.data_dir) / MODELS, settings.last_end in ends.NATIVE)
     plane = _plane(Path(settings.config), Path(settings.data_dir) / LAST_GOOD)
     process = _Process(plane)
     servers = [

@@ -13,7 +13,10 @@ from typing import NamedTuple
 from gateway.errors import GatewayError
 
 BACKLOG = 2048
+_WILDCARDS = frozenset({"0.0.0.0", "::"})
 _NOT_OURS = 0o117  # umask: a socket file is for its owner and group
+
+_File = tuple[int, int, int]  # device, inode, and the time it was made, for inodes are used again
 
 
 class ListenError(GatewayError):
@@ -23,7 +26,7 @@ class ListenError(GatewayError):
 
 
 class Address(NamedTuple):
-    """A port, or with `path` a socket file."""
+    """A port of ours, or with `path` a socket file. Port 0 lets the system choose one."""
 
     host: str
     port: int
@@ -34,14 +37,43 @@ class Address(NamedTuple):
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    def overlaps(self, other: Address) -> bool:
+        """Whether the two cannot be open at once."""
+        if self.path or other.path:
+            return self.path == other.path
+        if self.port != other.port or not self.port:
+            return False
+        hosts = {"127.0.0.1" if host == "localhost" else host for host in (self.host, other.host)}
+        return len(hosts) == 1 or bool(hosts & _WILDCARDS) or "localhost" in (self.host, other.host)
 
-def listen(address: Address) -> socket.socket:
+
+class Listener(NamedTuple):
+    """A socket that listens, and what became of it in the file system."""
+
+    sock: socket.socket
+    address: Address  # port 0 has become the one that the system chose
+    file: _File | None
+
+    def remove(self) -> None:
+        """Take its socket file away, once nobody listens on it any more; unless what is there is somebody else's."""
+        with suppress(OSError):
+            if self.file is not None and _file(self.address.path) == self.file:
+                os.unlink(self.address.path)
+
+    def close(self) -> None:
+        self.sock.close()
+        self.remove()
+
+
+def listen(address: Address) -> Listener:
     """Raises ListenError if it cannot be had."""
     sock = _unbound(address)
+    file = None
     try:
         if address.path:
             _make_way(Path(address.path))
             _bind_file(sock, address.path)
+            file = _file(address.path)
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((address.host, address.port))
@@ -50,20 +82,7 @@ def listen(address: Address) -> socket.socket:
         sock.close()
         raise ListenError(f"cannot listen on {address}: {error.strerror or error}") from error
     sock.setblocking(False)
-    return sock
-
-
-def address_of(sock: socket.socket) -> Address:
-    """Where it listens; port 0 has become the one that the system chose."""
-    name = sock.getsockname()
-    return Address("", 0, name) if sock.family == socket.AF_UNIX else Address(*name[:2])
-
-
-def remove(address: Address) -> None:
-    """Take a socket file away, once nobody listens on it any more."""
-    if address.path:
-        with suppress(OSError):
-            os.unlink(address.path)
+    return Listener(sock, address if address.path else Address(*sock.getsockname()[:2]), file)
 
 
 def _unbound(address: Address) -> socket.socket:
@@ -98,3 +117,8 @@ def _bind_file(sock: socket.socket, path: str) -> None:
         sock.bind(path)
     finally:
         os.umask(before)
+
+
+def _file(path: str) -> _File:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino, found.st_mtime_ns

@@ -1,16 +1,16 @@
 """Workers that have grown too large are replaced, one at a time, without a lost request.
 
-Native code may lose memory that nobody can give back but the end of its process. The replacement starts first and the
-old worker stops accepting at once: those who share its port go on, and what it has begun it ends.
+Native code may lose memory that nobody can give back but the end of its process. Another worker starts first; once it
+serves, the old one is told to leave: it stops accepting at once, and what it has begun it ends.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from gateway import ends
 from gateway.children import Child, Process
@@ -21,11 +21,14 @@ PAUSE = 60.0  # seconds in which no second worker of a node is replaced, or one 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Leaving(NamedTuple):
-    """A worker that was told to leave."""
+@dataclass(slots=True)
+class Leaving:
+    """A worker whose place another has."""
 
     process: Process
     spool: int
+    successor: Child
+    deadline: float = math.inf  # once it was told to leave
 
 
 @dataclass(slots=True)
@@ -44,13 +47,21 @@ class Recycling:
         largest = max(workers, key=_resident)
         return largest if _resident(largest) > limit else None
 
-    def dismiss(self, worker: Child, now: float) -> None:
-        """Tell it to leave; its place is free then."""
+    def replace(self, worker: Child, now: float) -> None:
+        """Its place is free for another. Until that one serves, it does, however long that takes."""
         assert worker.process is not None
-        worker.process.send_signal(LEAVE_AT_ONCE)
-        self.leaving.append(Leaving(worker.process, worker.spool))
+        self.leaving.append(Leaving(worker.process, worker.spool, worker))
         worker.process = None
         self._not_before = now + PAUSE
+
+    def dismiss(self, serves: Callable[[Child], bool], within: float, now: float) -> None:
+        """Tell those to leave whose successors serve, and kill who has not left `within` seconds after that."""
+        for one in self.leaving:
+            if now >= one.deadline:
+                one.process.kill()
+            elif one.deadline == math.inf and serves(one.successor):
+                one.process.send_signal(LEAVE_AT_ONCE)
+                one.deadline = now + within
 
     def ended(self) -> dict[int, str]:
         """How those ended that have left since the last time, by spool."""

@@ -11,7 +11,6 @@ import fcntl
 import logging
 import os
 import signal
-import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +20,17 @@ import msgspec
 from gateway import ends
 from gateway.children import CHECK, Child, Spawn, terminate
 from gateway.errors import GatewayError
-from gateway.listeners import Address, address_of, listen, remove
+from gateway.listeners import Address, Listener, ListenError, listen
 from gateway.node import ControlSettings, WorkerSettings
 from gateway.recycling import Recycling
+from gateway.telemetry.seldom import Seldom
+from gateway.telemetry.status_page import Word, read_page
 
 log = logging.getLogger(__name__)
 
 REFUSED = 78  # sysexits.h: something is wrong with the configuration
 SHIPPING = 10.0  # seconds for the control process to leave
+LEAVING = 10.0  # seconds beyond its own bounds for a worker that was told to leave, before it is killed
 
 
 class SupervisorError(GatewayError):
@@ -62,13 +64,15 @@ class Supervisor:
     """Keeps one node running until `stop` is called or a signal comes."""
 
     settings: NodeSettings
-    _sockets: dict[str, socket.socket] = field(default_factory=dict)
+    _listeners: dict[str, Listener] = field(default_factory=dict)
     _lock: int = -1
     _lifeline: tuple[int, int] = (-1, -1)
     _signals: list[int] = field(default_factory=list)
     _children: list[Child] = field(default_factory=list)
     _untold: dict[int, str] = field(default_factory=dict)  # how workers ended, by spool: not on disk yet
+    _control_end: str = ""
     _recycling: Recycling = field(default_factory=Recycling)
+    _seldom: Seldom = field(default_factory=Seldom)
 
     def start(self) -> None:
         """Take the data directory and the ports; raises SupervisorError or ListenError if either is taken."""
@@ -79,14 +83,22 @@ class Supervisor:
             raise SupervisorError(f"{self.settings.data_dir}: cannot be made: {error.strerror}") from error
         self._lock = _lock(self.settings.data_dir)
         self._untold = dict.fromkeys(_left_behind(self.settings.status), ends.UNKNOWN)
-        for name in ("data", "admin", "metrics"):
-            self._sockets[name] = listen(getattr(self.settings, name))
+        self._listen()
         self._lifeline = os.pipe()
-        addresses = {name: str(address_of(sock)) for name, sock in self._sockets.items()}
+        addresses = {name: str(one.address) for name, one in self._listeners.items()}
         node = self.settings.data_dir / "node.json"
         node.write_bytes(msgspec.json.encode({"pid": os.getpid(), **addresses}))
         self._children = [Child("control")] + [Child(f"worker-{index}") for index in range(self.settings.workers)]
         log.info("listening on %(data)s, admin %(admin)s, metrics %(metrics)s", addresses)
+
+    def _listen(self) -> None:
+        try:
+            for name in ("data", "admin", "metrics"):
+                self._listeners[name] = listen(getattr(self.settings, name))
+        except ListenError:
+            for listener in self._listeners.values():
+                listener.close()
+            raise
 
     def run(self) -> int:
         """Keep the children alive until told to stop; returns the exit code: 0, 78 if the control process refuses the
@@ -110,9 +122,7 @@ class Supervisor:
         control, *workers = self._children
         # The workers hold the port until they stop accepting; a copy kept here would let the kernel take
         # connections that nobody answers.
-        data = self._sockets.pop("data")
-        addresses = [address_of(sock) for sock in (data, *self._sockets.values())]
-        data.close()
+        self._listeners["data"].sock.close()
         bound = self.settings.shutdown_delay + self.settings.drain + self.settings.grace + 2.0
         terminate(
             [*(child.process for child in workers), *(one.process for one in self._recycling.leaving)],
@@ -120,10 +130,8 @@ class Supervisor:
             self._hurried,
         )
         terminate([control.process], SHIPPING, lambda: False)
-        for sock in self._sockets.values():
-            sock.close()
-        for address in addresses:
-            remove(address)
+        for listener in self._listeners.values():
+            listener.close()
         for descriptor in (self._lifeline[1], self._lifeline[0], self._lock):
             os.close(descriptor)
 
@@ -136,23 +144,30 @@ class Supervisor:
         log.info("%s: %s", signal.Signals(number).name, what)
 
     def _tend(self) -> bool:
-        """Start what does not run. False if the control process refuses the config at its first start."""
+        """Start what does not run. False if the control process refuses the config, and nothing was ever served."""
         now = time.monotonic()
         for child in self._children:
             code = child.ended()
             if code is not None:
-                if child.name == "control" and code == REFUSED and child.starts == 1:
+                if child.name == "control" and code == REFUSED and (child.starts == 1 or not self._has_served):
                     return False
                 self._note_end(child, code, now)
             if child.process is None and now >= child.not_before:
                 self._spawn(child, now)
         if self.settings.max_memory is not None:
             self._recycle(self._children[1:], self.settings.max_memory, now)
-        self._tell()
+        self._tell(now)
         return True
+
+    @property
+    def _has_served(self) -> bool:
+        """Whether there is a plan, of this life or one before; without one no worker can answer."""
+        return (self.settings.data_dir / "plan.json").exists()
 
     def _note_end(self, child: Child, code: int, now: float) -> None:
         child.rest(now)
+        if child.name == "control":
+            self._control_end = ends.word(code)
         if code == 0:  # somebody has told it to leave, and it did
             log.warning("%s has left, starting another", child.name)
             return
@@ -166,41 +181,54 @@ class Supervisor:
         grown = self._recycling.due(workers, limit, now)
         if grown is not None:
             log.warning("%s holds more than %d bytes: another takes its place", grown.name, limit)
-            self._recycling.dismiss(grown, now)
+            self._recycling.replace(grown, now)
             self._spawn(grown, now)
+        self._recycling.dismiss(self._serves, self.settings.drain + self.settings.grace + LEAVING, now)
 
-    def _tell(self) -> None:
+    def _serves(self, worker: Child) -> bool:
+        """Whether it runs and has taken a plan, with all its models."""
+        if worker.ended() is not None or worker.process is None:
+            return False
+        try:
+            pages = [read_page(path) for path in self.settings.status.glob(f"{worker.spool:08d}-*.page")]
+        except OSError:
+            return False
+        return any(page is not None and page.word(Word.PLAN_REVISION) for page in pages)
+
+    def _tell(self, now: float) -> None:
         """What the disk does not take now is told later."""
         for spool, how in list(self._untold.items()):
             try:
                 ends.tell(self.settings.status, spool, how)
             except OSError as error:
-                log.warning("%s: how worker %d ended is not written: %s", self.settings.status, spool, error)
+                if self._seldom.due("end", now) is not None:
+                    log.warning("%s: how worker %d ended is not written: %s", self.settings.status, spool, error)
                 return
             del self._untold[spool]
 
     def _spawn(self, child: Child, now: float) -> None:
-        spawn = self._control() if child.name == "control" else self._worker()
+        make = self._control if child.name == "control" else self._worker
         # With the lock's descriptor the data directory stays taken until the last child has left.
         try:
-            child.start(spawn, (self._lifeline[0], self._lock), now)
-        except OSError as error:  # no memory, no process number left: that may pass
+            child.start(make, (self._lifeline[0], self._lock), now)
+        except (OSError, ValueError) as error:  # a full disk, no memory, no process number left: that may pass
             log.error("%s cannot be started: %s", child.name, error)  # noqa: TRY400 - the line says it all
             child.rest(now)
 
     def _control(self) -> Spawn:
-        admin, metrics = self._sockets["admin"].fileno(), self._sockets["metrics"].fileno()
+        admin, metrics = self._listeners["admin"].sock.fileno(), self._listeners["metrics"].sock.fileno()
         settings = ControlSettings(
             config=str(self.settings.config),
             data_dir=str(self.settings.data_dir),
             lifeline=self._lifeline[0],
             admin_socket=admin,
             metrics_socket=metrics,
+            last_end=self._control_end,
         )
         return Spawn("gateway.control", settings, (admin, metrics))
 
     def _worker(self) -> Spawn:
-        data = self._sockets["data"].fileno()
+        data = self._listeners["data"].sock.fileno()
         settings = WorkerSettings(
             data_dir=str(self.settings.data_dir),
             spool=_next_spool(self.settings.data_dir),
@@ -222,7 +250,10 @@ def _left_behind(status: Path) -> set[int]:
 def _next_spool(data_dir: Path) -> int:
     """A spool number that was never used in this data directory; only the lock's holder asks."""
     counter = data_dir / "spool.next"
-    number = int(counter.read_text()) if counter.exists() else 1
+    try:
+        number = int(counter.read_text()) if counter.exists() else 1
+    except ValueError as error:
+        raise ValueError(f"{counter}: holds no number of a spool") from error
     temporary = counter.with_suffix(".new")
     temporary.write_text(str(number + 1))
     temporary.replace(counter)

@@ -183,10 +183,16 @@ def main() -> None:
     settings = msgspec.json.decode(sys.argv[1], type=WorkerSettings)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the supervisor decides
     configure_logging(f"worker {settings.spool}")
-    uvloop.run(_run(settings))
+    code = 0
+    try:
+        uvloop.run(_run(settings))
+    except BaseException:
+        log.exception("this worker ends by a fault of ours")
+        code = 1
     logging.shutdown()
-    # A model's thread may still be in native code, and that does not survive the end of the interpreter: it aborts.
-    os._exit(0)
+    # A model's thread may still be in native code, and that does not survive the end of the interpreter: it aborts,
+    # which would be counted against the model.
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ def serve(path: Path, shutdown_delay: float) -> None:
     A second signal cuts the requests in flight off; the exit code is 128 and its number then, 0 otherwise.
     """
     from gateway.config.load import load
-    from gateway.listeners import Address
     from gateway.supervisor import NodeSettings, Supervisor
     from gateway.telemetry.logging import configure
 
@@ -35,9 +34,9 @@ def serve(path: Path, shutdown_delay: float) -> None:
             NodeSettings(
                 config=path.absolute(),
                 data_dir=config.data_dir,
-                data=Address(*config.data.listen),
-                admin=Address(*config.admin.listen),
-                metrics=Address(*config.metrics.listen),
+                data=config.data.listen,
+                admin=config.admin.listen,
+                metrics=config.metrics.listen,
                 workers=worker_count(config),
                 max_memory=config.data.max_memory,
                 shutdown_delay=shutdown_delay,

@@ -52,7 +52,7 @@ def _verb(name: str, text: str, *, of_one: bool = False) -> click.Command:
 
 
 hold = _verb("hold", "Keep the split as it is until `resume`; harm still rolls back.")
-resume = _verb("resume", "End a hold and take up the stage as the config has it.")
+resume = _verb("resume", "End a hold and take up the stage as the config has it; try models again that crashed.")
 promote = _verb("promote", "Make a challenger the champion now, whatever the evidence says.", of_one=True)
 drop = _verb("drop", "Take one of several challengers out of the running; the others go on.", of_one=True)
 complete = _verb("complete", "End the watch after a promotion: the old champion gives up its holdback.")

@@ -6,11 +6,12 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.backends.prohibited import METADATA_NAMES, is_prohibited
 from gateway.config.scalars import shown
+from gateway.listeners import Address
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
@@ -23,44 +24,21 @@ NETWORK = r"(unix|[0-9a-fA-F:.]+(/[0-9]{1,3})?)"
 STORE = r"sqlite:///[^?#]+"
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?")
 _NUMERIC = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)\.?")  # what the C library reads as an IPv4 address
-_WILDCARDS = frozenset({"0.0.0.0", "::"})
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network | Literal["unix"]
 
 
-class Listen(NamedTuple):
-    """A port of ours, or with `path` a socket file. Port 0 lets the system choose one."""
-
-    host: str
-    port: int
-    path: str = ""
-
-    def __str__(self) -> str:
-        if self.path:
-            return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    def overlaps(self, other: Listen) -> bool:
-        """Whether the two cannot be open at once."""
-        if self.path or other.path:
-            return self.path == other.path
-        if self.port != other.port or not self.port:
-            return False
-        hosts = {"127.0.0.1" if host == "localhost" else host for host in (self.host, other.host)}
-        return len(hosts) == 1 or bool(hosts & _WILDCARDS) or "localhost" in (self.host, other.host)
-
-
-def parse_listen(value: Any) -> Listen:
+def parse_listen(value: Any) -> Address:
     match = re.fullmatch(LISTEN, value) if isinstance(value, str) else None
     if match is not None and match[1]:
-        return Listen("", 0, os.path.normpath(match[1]))
+        return Address("", 0, os.path.normpath(match[1]))
     if match is None or int(match[3]) > 65535:
         forms = 'host:port such as 127.0.0.1:8080 or "[::1]:8080", or unix:/path of a socket file'
         raise ValueError(f"expected {forms}, found {shown(value)}")
     host = match[2].strip("[]").lower()
     if match[2].startswith("[") or _NUMERIC.fullmatch(host):
         host = str(_address(host, value))
-    return Listen(host, int(match[3]))
+    return Address(host, int(match[3]))
 
 
 def parse_network(value: Any) -> Network:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from gateway.config import addresses, places, scalars
+from gateway.listeners import Address
 
 _DURATION = PlainSerializer(scalars.duration_text)
 Duration = Annotated[float, scalars.duration("0s"), _DURATION]  # seconds
@@ -46,7 +47,7 @@ ModelName = Annotated[str, scalars.spelled(scalars.parse_model, scalars.LABEL)]
 Reading = Annotated[places.Reading, scalars.spelled(places.parse_reading, places.READING), PlainSerializer(str)]
 Label = Annotated[str, scalars.spelled(scalars.parse_label, scalars.LABEL)]
 
-Listen = Annotated[addresses.Listen, scalars.spelled(addresses.parse_listen, addresses.LISTEN), PlainSerializer(str)]
+Listen = Annotated[Address, scalars.spelled(addresses.parse_listen, addresses.LISTEN), PlainSerializer(str)]
 UrlText = Annotated[str, Field(pattern=f"^{addresses.URL}$")]
 UrlList = Annotated[list[UrlText], Field(min_length=1, max_length=addresses.MOST_URLS)]
 Urls = Annotated[

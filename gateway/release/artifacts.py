@@ -14,7 +14,9 @@ from typing import NamedTuple
 from gateway.backends.onnx import Signature, digest, inspect, keep, prune
 from gateway.config.schema import Config, Variant
 from gateway.plan import Plan, models
-from gateway.release.attempts import attempt
+from gateway.release.attempts import attempt, forget
+
+MODELS = "models"  # where copies are kept, in the data directory
 
 
 class Artifact(NamedTuple):
@@ -97,6 +99,7 @@ class Artifacts:
         if self._folder is not None:
             mine = {artifact.digest for _, artifact in self._pinned.values()}
             prune(self._folder, mine.union(needed))
+            forget(self._folder, mine.union(needed))
             self._read = {key: one for key, one in self._read.items() if one.digest in mine or one.digest in needed}
 
     def _of(self, path: Path) -> Artifact:

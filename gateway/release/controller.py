@@ -4,7 +4,8 @@ The controller owns what may change a split. It never answers traffic; when it i
 While the store fails, nothing is decided and the last plan serves on, too. One limit follows from that: a plan is only
 published with its row, so the kill rule cannot stop a challenger during an outage of the store. The breakers in
 the workers do (the champion answers), and the rollback comes with the first tick that finds the store again. For models
-that crash their workers there is no breaker: until then the supervisor starts these ever more slowly.
+that crash their workers there is no breaker. Their crashes are noted all the same, but workers load and run them until
+the store is back; meanwhile the supervisor starts these ever more slowly.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from gateway.errors import StoreError, UnknownEndpoint
 from gateway.evidence.engine import Engine
 from gateway.plan import Plan, models
 from gateway.release import compile as compiled
-from gateway.release.artifacts import Artifacts
+from gateway.release.artifacts import MODELS, Artifacts
 from gateway.release.health import Health
 from gateway.release.journal import Basis, Journal
 from gateway.release.keys import Keys
@@ -32,13 +33,12 @@ from gateway.release.policy import decide, permitted, would_be
 from gateway.release.publish import Publisher
 from gateway.release.reconcile import reconcile
 from gateway.release.runs import Run
+from gateway.release.sparing import crashing, models_of
 from gateway.release.stages import IllegalMove, move, restarted
 from gateway.release.state import Decision, Kind, ReleaseState
 from gateway.release.view import Rules, View
 from gateway.release.words import stays
 from gateway.store.base import LedgerRow, Store
-from gateway.telemetry.native import mark_of
-from gateway.telemetry.status_page import Model
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Controller:
         self._store = store
         self._spool = data_dir / "spool"
         self._clock = clock
-        self._artifacts = Artifacts(folder=data_dir / "models")
+        self._artifacts = Artifacts(folder=data_dir / MODELS)
         self._publisher = Publisher(data_dir / "plan.json", store, keys, clock)
         self._prune_due = True
         self._runs: dict[str, Run] = {}
@@ -138,7 +138,8 @@ class Controller:
             self._fail(error)  # the engine's memory may be ahead of the store
             raise
         self.loaded, self._artifacts = loaded, artifacts
-        self.health.crashes.keep([one for name in loaded.config.endpoints for one in self._models(name)])
+        endpoints = loaded.config.endpoints.items()
+        self.health.crashes.keep({model for name, one in endpoints for model in models_of(name, one, artifacts)})
         for row in rows:
             self.run(row.about.experiment).ledger_has_grown()
         self._publisher.due = True
@@ -147,8 +148,14 @@ class Controller:
     def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str = "") -> None:
         """What a person asks for: hold, resume, drop, promote, complete, rollback; `variant` where there are several.
 
-        Raises IllegalMove, UnknownEndpoint, StoreError.
+        A resume also tries the models again that are stopped here, whether or not anything is held. Raises IllegalMove,
+        UnknownEndpoint, StoreError.
         """
+        if kind == "resume" and self.health.crashes.concern(endpoint) and not self.states[endpoint].hold:
+            log.warning("%s: %s has its models tried again that crashed: %s", endpoint, actor, text)
+            self.health.crashes.forgive(endpoint)
+            self._publish_or_fail()
+            return
         if endpoint not in self.loaded.config.endpoints or not self.states[endpoint].experiment:
             raise UnknownEndpoint(f"there is no experiment at {endpoint!r}")
         if kind == "promote" and self.engine.evidence[self.states[endpoint].experiment].definition.aa:
@@ -171,9 +178,10 @@ class Controller:
         state = self.states[name]
         run = self.run(state.experiment)
         kills = run.kills(self.health, state) if state.status == "running" else {}
-        crashes = self._crashes(name) if state.open else {}
-        news = state, self.loaded.digest, self.engine.progress(state.experiment), self._facts_lost, self._loading(name)
-        if not kills and not crashes and not run.due(news, self._clock.monotonic()):
+        stopped = self.health.crashes.stopped if state.open else {}
+        crashes = crashing(name, self.loaded.config.endpoints[name], self._artifacts, stopped)
+        known = self.engine.progress(state.experiment), self._facts_lost, self._loading(name), crashes
+        if not kills and not run.due((state, self.loaded.digest, known), self._clock.monotonic()):
             return
         view = msgspec.structs.replace(self._view(name), kills=kills, crashes=crashes)
         if not state.open:
@@ -201,17 +209,6 @@ class Controller:
     @property
     def _facts_lost(self) -> bool:
         return self.health.facts_lost or self.engine.damaged
-
-    def _models(self, name: str) -> dict[Model, str]:
-        """The models of an endpoint, as status pages name them, and their variants."""
-        variants = self.loaded.config.endpoints[name].variants
-        digests = {variant: self._artifacts.digest(one) for variant, one in variants.items()}
-        return {Model(name, variant, mark_of(digest)): variant for variant, digest in digests.items() if digest}
-
-    def _crashes(self, name: str) -> dict[str, str]:
-        """By variant: why its model is stopped."""
-        stopped = self.health.crashes.stopped
-        return {variant: stopped[model] for model, variant in self._models(name).items() if model in stopped}
 
     def _loading(self, name: str) -> bool:
         return name in self._publisher.held
@@ -247,6 +244,9 @@ class Controller:
             moves.quarantine(before, decision, actor, home, lambda variant: self._artifacts.name(variants[variant]))
         self._publisher.due = True
         self.run(before.experiment).ledger_has_grown()
+        if decision.kind == "promote":
+            # Whatever it was blamed for: without it nobody is left to compare the winner with.
+            self.health.crashes.forgive(name, before.champion)
         about = {"endpoint": name, "experiment": before.experiment, "reason": decision.reason}
         log.warning("%s: %s", decision.kind, decision.text, extra=about)
 

@@ -45,7 +45,7 @@ class Health:
 
     def look(self) -> None:
         self.living = self.pages.read()
-        for fallen in self.pages.fallen():
+        for fallen in sorted(self.pages.fallen(), key=lambda one: self._died_at(one.reading)):
             self._note(fallen)
         if self._lost_before is None:
             self._lost_before = self._lost
@@ -103,8 +103,13 @@ class Health:
         names = ", ".join(sorted(map(str, running))) or "no model"
         log.error("worker %d ended (%s) while it ran %s", page.word(Word.SPOOL), how, names)
         if how in ends.NATIVE:
-            for model in self.crashes.note(self._clock.monotonic(), running, how):
+            for model in self.crashes.note(self._died_at(page), running, how):
                 log.error("%s is stopped on this node: %s", model, self.crashes.stopped[model])
+
+    def _died_at(self, page: PageReading) -> float:
+        """Seconds of the wall clock. Who has never beaten died just now, as far as anybody knows."""
+        now = self._clock.wall_us()
+        return min(page.word(Word.HEARTBEAT_US) or now, now) / 1e6
 
     @property
     def _staying(self) -> list[PageReading]:

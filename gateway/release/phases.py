@@ -30,8 +30,9 @@ def staged(
 ) -> Staged:
     """The plan to publish after `current`, given what is `ready` in every worker of what that one prepares.
 
-    What is `stopped` is prepared by nobody: it brings down who loads it. Without a current plan nobody serves: a
-    worker loads all that it needs before it is ready.
+    What is `stopped` is prepared by nobody, for it brings down who loads it; unless it serves already, as a champion
+    does that crashes, and is only to be loaded in another way. Without a current plan nobody serves: a worker loads all
+    that it needs before it is ready.
     """
     if current is None:
         return Staged(wanted, frozenset(), ready)
@@ -42,7 +43,8 @@ def staged(
         for endpoint in wanted.endpoints
         if (found := _servable(before.get(endpoint.name), endpoint, here)) is not None
     ]
-    plan = replace(wanted, endpoints=tuple(served), prepare=_to_prepare(served, wanted, stopped))
+    shunned = set(stopped) - {model_of(one.endpoint, one.variant) for one in models(current.endpoints)}
+    plan = replace(wanted, endpoints=tuple(served), prepare=_to_prepare(served, wanted, shunned))
     return Staged(plan, _differing(plan, wanted), ready)
 
 
@@ -54,13 +56,13 @@ def arriving(current: Plan | None, following: Staged) -> frozenset[str]:
     return frozenset(waited & _differing(current, following.plan))
 
 
-def _to_prepare(served: Iterable[EndpointPlan], wanted: Plan, stopped: Collection[Model]) -> tuple[PreparedPlan, ...]:
+def _to_prepare(served: Iterable[EndpointPlan], wanted: Plan, shunned: Collection[Model]) -> tuple[PreparedPlan, ...]:
     """The models that are not served yet, whole endpoints at a time: one that lacks a model can use none."""
     used = {one.key for one in models(served)}
     prepare: list[PreparedPlan] = []
     for endpoint in wanted.endpoints:
         new = [one for one in models((endpoint,)) if one.key not in used]
-        if stopped and any(model_of(one.endpoint, one.variant) in stopped for one in new):
+        if shunned and any(model_of(one.endpoint, one.variant) in shunned for one in new):
             continue
         if len(prepare) + len(new) <= PREPARED_AT_ONCE:
             prepare += new

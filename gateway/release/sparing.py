@@ -5,12 +5,14 @@ The champion itself stays whatever it does: somebody must answer, and the superv
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from msgspec.structs import replace
 
 from gateway.assignment.ranges import joined
+from gateway.config.schema import Endpoint
 from gateway.plan import EndpointPlan, Plan, Slot, VariantPlan
+from gateway.release.artifacts import Artifacts
 from gateway.telemetry.native import mark_of
 from gateway.telemetry.status_page import Model
 
@@ -18,6 +20,20 @@ from gateway.telemetry.status_page import Model
 def model_of(endpoint: str, variant: VariantPlan) -> Model:
     """As a status page names it."""
     return Model(endpoint, variant.name, mark_of(variant.digest))
+
+
+def models_of(name: str, endpoint: Endpoint, artifacts: Artifacts) -> dict[Model, str]:
+    """The variants of an endpoint that are models in the process, by the names that status pages give them."""
+    digests = {variant: artifacts.digest(one) for variant, one in endpoint.variants.items()}
+    return {Model(name, variant, mark_of(digest)): variant for variant, digest in digests.items() if digest}
+
+
+def crashing(name: str, endpoint: Endpoint, artifacts: Artifacts, stopped: Mapping[Model, str]) -> dict[str, str]:
+    """By variant of an endpoint: why its model is stopped."""
+    if not stopped:
+        return {}
+    models = models_of(name, endpoint, artifacts).items()
+    return {variant: stopped[model] for model, variant in models if model in stopped}
 
 
 def sparing(plan: Plan, stopped: Collection[Model]) -> Plan:

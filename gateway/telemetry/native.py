@@ -7,9 +7,9 @@ the process; where the words of a page of the dead still name models, those were
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from contextlib import suppress
 from types import TracebackType
+from weakref import WeakValueDictionary
 
 from gateway.telemetry.status_page import IN_NATIVE_CODE, StatusPage, Word
 
@@ -43,16 +43,23 @@ class Marks:
 
     def __init__(self, page: StatusPage) -> None:
         self._page = page
-        self._loads: Counter[tuple[str, str]] = Counter()
+        self._running: WeakValueDictionary[tuple[str, str, int], Mark] = WeakValueDictionary()  # of who lives, by turn
+        self._newest: dict[tuple[str, str], int] = {}  # turns
 
     def of(self, endpoint: str, variant: str, digest: str) -> tuple[Mark, Mark]:
         """For the load of a model, and for its runs. Without room on the page they mark nothing."""
         about = endpoint, variant
-        self._loads[about] += 1
         start = self._page.slot(IN_NATIVE_CODE, about, 1 + _RUNS)
         words = None if start == Word.OVERFLOW else self._page.words
-        turn = 1 + self._loads[about] % _RUNS
-        return Mark(words, start + _LOAD, mark_of(digest)), Mark(words, start + turn, mark_of(digest))
+        turn = self._newest[about] = self._turn(about)
+        running = self._running[*about, turn] = Mark(words, start + 1 + turn, mark_of(digest))
+        return Mark(words, start + _LOAD, mark_of(digest)), running
+
+    def _turn(self, about: tuple[str, str]) -> int:
+        """One that no living model has, or else that of the older: models that could not be loaded have none."""
+        newest = self._newest.get(about, 0)
+        turns = [(newest + 1 + step) % _RUNS for step in range(_RUNS)]
+        return next((turn for turn in turns if (*about, turn) not in self._running), turns[0])
 
 
 def mark_of(digest: str) -> int:

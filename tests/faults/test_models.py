@@ -207,11 +207,12 @@ def test_m7_a_worker_that_grows_too_large_gives_way_to_another_without_a_lost_re
         before = node.child("gateway.worker")
         tiny_onnx.heavy(tmp_path / "one.onnx", 256 << 20)
         node.client.post(node.url("admin", "/-/reload"), timeout=60).raise_for_status()
-        wait_for(lambda: node.metrics().get("gateway_workers_recycled_total") == 1, "one has given way", 60)
-        wait_for(lambda: len(node.status()["workers"]) == 2 and node.converged(), "another is there", 60)
+        wait_for(lambda: node.metrics().get("gateway_workers_recycled_total", 0) >= 1, "one has given way", 60)
+        after = node.child("gateway.worker")
+        assert len(after) == 2, "another was there before it left"
+        assert len(set(before) & set(after)) == 1, "one at a time"
         load.more(50)
         assert load.failures() == {}
-        assert len(set(before) & set(node.child("gateway.worker"))) == 1, "one at a time"
         assert node.total("gateway_worker_deaths_total") == 0
         assert "holds more than" in node.log
 
@@ -222,10 +223,11 @@ def test_m8_a_model_has_the_threads_that_it_was_given_and_they_sleep(tmp_path: P
     before = threads()
     models = [load(path, "", threads=number) for number in (1, 3)]
     try:
-        assert len(threads() - before) == (1 + 0) + (1 + 2)  # the caller of a run is one of them
-        began = time.process_time()
+        own = threads() - before
+        assert len(own) == (1 + 0) + (1 + 2)  # the caller of a run is one of them
+        began = spent(own)
         time.sleep(0.2)
-        assert time.process_time() - began < 0.1
+        assert spent(own) - began < 0.1
     finally:
         for model in models:
             unload(model)
@@ -233,3 +235,9 @@ def test_m8_a_model_has_the_threads_that_it_was_given_and_they_sleep(tmp_path: P
 
 def threads() -> set[str]:
     return set(os.listdir("/proc/self/task"))
+
+
+def spent(of: set[str]) -> float:
+    """Seconds of CPU that these threads of ours have had."""
+    times = (Path(f"/proc/self/task/{thread}/stat").read_text().rsplit(")", 1)[1].split() for thread in of)
+    return sum(int(fields[11]) + int(fields[12]) for fields in times) / os.sysconf("SC_CLK_TCK")

@@ -172,3 +172,29 @@ def test_what_outlives_the_grace_is_cut_but_written_down(process: Process, tmp_p
         assert process.popen.wait(PROMPT) == 0
     ends = [fact.end for fact in process.facts() if isinstance(fact, Completion)]
     assert ends == ["client_closed"]
+
+
+BROKEN = """
+import atexit
+
+from gateway import worker
+
+
+async def broken(settings):
+    raise RuntimeError("ours")
+
+
+atexit.register(print, "the interpreter has ended")
+worker._run = broken
+worker.main()
+"""
+
+
+def test_a_fault_of_ours_is_an_exit_code_and_no_end_of_the_interpreter_under_a_model(tmp_path: Path) -> None:
+    """With a thread in native code that would be an abort, and the model's."""
+    settings = WorkerSettings(data_dir=str(tmp_path), spool=1, socket=0, lifeline=0, shutdown_delay=0, drain=0, grace=0)
+    command = [sys.executable, "-c", BROKEN, msgspec.json.encode(settings).decode()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "RuntimeError: ours" in done.stderr
+    assert "has ended" not in done.stdout

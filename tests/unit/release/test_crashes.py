@@ -42,6 +42,13 @@ def test_crashes_that_lie_far_apart_are_accidents() -> None:
     assert blamed((A,), (A,), every=WITHIN) == {A}
 
 
+def test_a_clock_that_was_set_back_keeps_no_crash_of_its_future() -> None:
+    known = Crashes()
+    for at in (7200.0, 10.0, 11.0):
+        known.note(at, (A,), "SIGSEGV")
+    assert set(known.stopped) == {A}
+
+
 def test_what_is_forgiven_or_replaced_is_tried_again() -> None:
     known = Crashes()
     for at in (0.0, 1.0):

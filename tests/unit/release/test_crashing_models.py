@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,19 @@ import pytest
 
 from gateway import ends
 from gateway.backends.onnx import ModelError, digest
-from gateway.release.attempts import attempt
+from gateway.errors import GatewayError
+from gateway.release import controller
+from gateway.release.attempts import attempt, forget, settle
 from gateway.release.health import Preparation
+from gateway.release.policy import decide
+from gateway.release.state import Decision
+from gateway.release.view import View
 from gateway.telemetry.native import Marks
-from gateway.telemetry.status_page import StatusPage, Word
+from gateway.telemetry.status_page import StatusPage, Word, progress
 from tests.unit.release.configs import copied, experiment, fixed
 from tests.unit.release.rig import Rig, Rigs
 
-Crash = Callable[[Rig, str], None]
+Crash = Callable[..., None]
 
 
 @pytest.fixture(autouse=True)
@@ -36,18 +41,24 @@ def with_files(folder: Path, endpoint: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def crash(tmp_path: Path) -> Crash:
-    """A worker dies in native code while the model of a variant runs; nothing else happens within a second."""
+    """A worker dies in native code while the models of these variants run; nothing else happens within a second.
+
+    Or it did so some time `ago`, and nobody looks yet.
+    """
     spool = 10
 
-    def crash(rig: Rig, variant: str, how: str = "SIGSEGV") -> None:
+    def crash(rig: Rig, variants: str, how: str = "SIGSEGV", ago: float | None = None) -> None:
         nonlocal spool
         spool += 1
         page = StatusPage(rig.data / "status" / f"{spool:08d}-ff.page")
         page.words[Word.SPOOL] = spool
-        Marks(page).of("rank", variant, digest(tmp_path / f"{variant}.onnx"))[1].__enter__()
+        page.words[Word.HEARTBEAT_US] = rig.clock.wall_us() - round((ago or 0) * 1e6)
+        for variant in variants:  # a letter each
+            Marks(page).of("rank", variant, digest(tmp_path / f"{variant}.onnx"))[1].__enter__()
         page.close()
         ends.tell(rig.data / "status", spool, how)
-        rig.tick(1.0)
+        if ago is None:
+            rig.tick(1.0)
 
     return crash
 
@@ -114,6 +125,44 @@ def test_the_champion_stays_and_a_kill_blames_nobody(rigs: Rigs, tmp_path: Path,
     assert why(rig) == []
 
 
+def test_crashes_count_from_when_they_were_and_not_from_when_they_are_seen(
+    rigs: Rigs, tmp_path: Path, crash: Crash
+) -> None:
+    """Nobody was there to look, and the pages of the dead lie where they were."""
+    far, near = running(rigs, tmp_path), running(rigs, tmp_path)
+    crash(far, "b", ago=1.0)
+    crash(far, "b", ago=3600.0)
+    far.tick(1.0)
+    assert far.status == "running"
+    crash(near, "b", ago=3600.0)
+    crash(near, "b", ago=3650.0)
+    near.tick(1.0)
+    assert near.status == "rolled_back"
+
+
+def test_a_champion_that_crashes_can_be_edited(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
+    """It serves on, so whoever looks for a cure must be able to try one."""
+    rig = rigs(endpoint=with_files(tmp_path, fixed(a="60%", b="40%")))
+    for _ in range(2):
+        crash(rig, "a")
+    rig.endpoint["variants"]["a"]["threads"] = 2
+    copied(tmp_path, "b", "twin")
+    rig.control.take(rig.load())
+    assert [(one.variant.name, one.variant.threads) for one in rig.plan.prepare] == [("a", 2), ("b", 1)]
+    assert [one.variant for one in why(rig)] == ["a", "b"]
+
+
+def test_a_new_champion_that_crashes_who_loads_it_is_told(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
+    rig = rigs(endpoint=with_files(tmp_path, fixed(a="60%", b="40%")))
+    copied(tmp_path, "a", "twin")
+    rig.control.take(rig.load())
+    for _ in range(2):
+        crash(rig, "a")
+    assert rig.plan.prepare == ()
+    (told,) = why(rig)
+    assert "2 workers crashed within 60 s" in told.errors[0]
+
+
 def test_a_winner_that_crashes_while_it_is_watched_goes_back(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
     endpoint = with_files(tmp_path, experiment())
     endpoint["experiment"]["holdback"] = {"traffic": "10%", "watch": "1d"}
@@ -124,6 +173,59 @@ def test_a_winner_that_crashes_while_it_is_watched_goes_back(rigs: Rigs, tmp_pat
         crash(rig, "b")
     assert rig.status == "rolled_back"
     assert rig.split == {"a": 1.0}
+
+
+def test_who_was_champion_beside_a_challenger_that_crashed_is_there_to_compare_the_next_with(
+    rigs: Rigs, tmp_path: Path, crash: Crash
+) -> None:
+    rig = running(rigs, tmp_path)
+    for _ in range(2):
+        crash(rig, "ab")
+    assert rig.status == "rolled_back"
+    copied(tmp_path, "b", "twin")
+    rig.endpoint["experiment"] |= {"id": "two", "holdback": {"traffic": "10%", "watch": "1d"}}
+    rig.control.take(rig.load())
+    spool = rig.page.words
+    spool[Word.PREPARED] = progress(rig.control.plan_revision, [True])
+    rig.tick(1.0)
+    rig.control._apply("rank", Decision(kind="promote", reason="better", text="better"), "gateway")
+    rig.tick(1.0)
+    assert rig.state.watching
+    assert rig.split == pytest.approx({"a": 0.1, "b": 0.9})
+
+
+def test_a_resume_tries_again_whatever_state_a_crash_has_left(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
+    """Rolled back, a fixed split, or neither held nor moved."""
+    one = running(rigs, tmp_path)
+    two = running(rigs, tmp_path, "recommend")
+    three = rigs(endpoint=with_files(tmp_path, fixed(a="60%", b="40%")))
+    for rig in (one, two, three):
+        for _ in range(2):
+            crash(rig, "b")
+        assert why(rig)[0].errors
+        rig.control.command("rank", "resume", "ada", "")
+        assert [one.errors for one in why(rig)] == [()]
+        assert [one.variant.name for one in rig.plan.prepare] == ["b"]
+        with pytest.raises(GatewayError, match=r"resume|is no experiment"):
+            rig.control.command("rank", "resume", "ada", "")
+
+
+def test_a_stopped_challenger_that_nobody_moves_is_not_looked_at_all_the_time(
+    rigs: Rigs, tmp_path: Path, crash: Crash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = running(rigs, tmp_path, "recommend")
+    for _ in range(2):
+        crash(rig, "b")
+    looks: list[View] = []
+
+    def counted(view: View) -> Decision:
+        looks.append(view)
+        return decide(view)
+
+    monkeypatch.setattr(controller, "decide", counted)
+    for _ in range(20):
+        rig.tick(0.1)
+    assert 1 <= len(looks) <= 3
 
 
 def test_a_fixed_split_takes_the_challenger_back_with_another_file(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
@@ -139,15 +241,48 @@ def test_a_fixed_split_takes_the_challenger_back_with_another_file(rigs: Rigs, t
     assert [one.variant.name for one in rig.plan.prepare] == ["b"]
 
 
-def test_a_file_that_nobody_survives_is_read_twice(tmp_path: Path) -> None:
-    under_way = [attempt(tmp_path, "ab") for _ in range(2)]
-    for one in under_way:
-        one.__enter__()  # and the process is gone
-    with pytest.raises(ModelError, match="brought down the control process 2 times"), attempt(tmp_path, "ab"):
-        pass
-    for one in under_way:
-        one.__exit__(None, None, None)
-    for _ in range(3):
-        with attempt(tmp_path, "ab"):
+Die = Callable[[bool], None]
+
+
+@pytest.fixture
+def die(tmp_path: Path) -> Iterator[Die]:
+    """A control process ends while it reads, by a crash or not, and another starts."""
+    under_way = []
+
+    def die(crashed: bool) -> None:
+        under_way.append(attempt(tmp_path, "ab"))
+        under_way[-1].__enter__()
+        settle(tmp_path, crashed)
+
+    yield die
+    under_way.clear()
+
+
+def test_a_file_that_nobody_survives_is_read_twice(tmp_path: Path, die: Die) -> None:
+    for _ in range(2):
+        die(True)
+    for _ in range(2):
+        with pytest.raises(ModelError, match="brought down the control process 2 times"), attempt(tmp_path, "ab"):
             pass
+        settle(tmp_path, True)  # it died of something else
+    forget(tmp_path, {"cd"})
+    assert len(list(tmp_path.iterdir())) == 1, "or whoever looks at the file again would read it"
+
+
+def test_a_file_that_was_being_read_when_somebody_stopped_the_node_is_read_again(tmp_path: Path, die: Die) -> None:
+    for _ in range(5):
+        die(False)
+    assert list(tmp_path.iterdir()) == []
+    die(True)
+    die(False)
+    with attempt(tmp_path, "ab"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_crash_while_a_file_was_read_is_forgotten_with_the_file(tmp_path: Path, die: Die) -> None:
+    die(True)
+    forget(tmp_path, {"ab"})
+    assert len(list(tmp_path.iterdir())) == 1
+    forget(tmp_path, {"cd"})
     assert list(tmp_path.iterdir()) == []

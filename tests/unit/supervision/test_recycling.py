@@ -13,6 +13,7 @@ from gateway.children import FIRST_BACKOFF, LONGEST_BACKOFF, STEADY, Child, term
 from gateway.recycling import LOOK, PAUSE, Recycling
 
 LEAVES = "import signal, sys; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(0)); print(flush=True); signal.pause()"
+HEARS_NOTHING = "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN); print(flush=True); signal.pause()"
 STAYS = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
 
 
@@ -40,8 +41,9 @@ def test_the_largest_beyond_the_limit_leaves_and_a_minute_passes_before_the_next
     grown = recycling.due(workers, limit, LOOK)
     assert grown is workers[1]
     process = grown.process
-    recycling.dismiss(grown, LOOK)
+    recycling.replace(grown, LOOK)
     assert grown.process is None
+    recycling.dismiss(lambda _: True, 30.0, LOOK)
     assert recycling.due(workers, limit, LOOK + PAUSE - 1) is None
     assert process is not None
     assert process.wait(10) == 0
@@ -50,15 +52,28 @@ def test_the_largest_beyond_the_limit_leaves_and_a_minute_passes_before_the_next
     assert recycling.due(workers, limit, LOOK + PAUSE) is workers[0]
 
 
-def test_who_crashes_on_the_way_out_has_died(workers: list[Child]) -> None:
-    recycling = Recycling()
-    process = workers[0].process
+def test_who_crashes_on_the_way_out_has_died() -> None:
+    worker, recycling = child(HEARS_NOTHING, 1), Recycling()
+    process = worker.process
     assert process is not None
-    recycling.dismiss(workers[0], 0.0)
+    recycling.replace(worker, 0.0)
+    recycling.dismiss(lambda _: True, 30.0, 0.0)
     process.kill()
     process.wait(10)
-    (how,) = recycling.ended().values()
-    assert how in (ends.MEMORY, "SIGKILL"), "whichever signal came first"
+    assert recycling.ended() == {1: "SIGKILL"}
+
+
+def test_who_serves_on_until_another_does_and_then_does_not_leave_is_killed() -> None:
+    worker, recycling = child(HEARS_NOTHING, 1), Recycling()
+    process = worker.process
+    assert process is not None
+    recycling.replace(worker, 0.0)
+    recycling.dismiss(lambda _: False, 30.0, 1000.0)
+    recycling.dismiss(lambda _: True, 30.0, 1001.0)
+    recycling.dismiss(lambda _: True, 30.0, 1030.0)
+    assert process.poll() is None
+    recycling.dismiss(lambda _: True, 30.0, 1031.0)
+    assert process.wait(10) == -9
 
 
 def test_who_keeps_ending_rests_longer_each_time_and_who_lived_does_not() -> None:

@@ -412,6 +412,20 @@ def test_marks_outlive_their_page_and_want_no_room(tmp_path: Path) -> None:
         mine.close()
 
 
+def test_loads_that_fail_do_not_lead_to_a_mark_that_somebody_has(tmp_path: Path) -> None:
+    mine = page(tmp_path)
+    marks = Marks(mine)
+    _, serving = marks.of("rank", "a", "00")
+    for digest in ("11", "22", "33", "44"):
+        with serving:
+            with marks.of("rank", "a", digest)[1]:
+                pass
+            reading = read_page(tmp_path / "1.page")
+            assert reading is not None
+            assert {model.mark for model in reading.in_native_code} == {mark_of("00")}
+    mine.close()
+
+
 def test_a_model_and_the_one_that_follows_it_have_marks_of_their_own(tmp_path: Path) -> None:
     mine = page(tmp_path)
     marks = Marks(mine)
