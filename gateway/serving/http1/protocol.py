@@ -204,7 +204,7 @@ class Http1Protocol(asyncio.Protocol):
         except GatewayError as error:
             self._reject(error)
             return
-        if self._current is None and not self._in_head:
+        if self._current is None and not self._in_head and reader.begun:
             self._in_head = True
             self._receiving.set(self._limits.head_timeout)
 
@@ -279,7 +279,7 @@ class Http1Protocol(asyncio.Protocol):
             self.throttle()
         elif self._fault is not None:
             self._refuse(self._fault)
-        elif self._reader.received:
+        elif self._reader.begun:
             self._in_head = True
             self._receiving.set(self._limits.head_timeout)
         else:
@@ -350,7 +350,7 @@ class Http1Protocol(asyncio.Protocol):
             if current.asking:
                 self._reader.done = True
                 current.fail(RequestTimeout("the body did not come in time"))
-        elif self._reader.received:
+        elif self._reader.begun:
             self._refuse(RequestTimeout("the head of the request did not come in time"))
         else:
             self._close()
