@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     import uvicorn
     from uvicorn.server import ServerState
 
+Idle = dict["Http1Protocol", None]  # connections between two requests, the one that has waited longest first
+
 _RESET = struct.pack("ii", 1, 0)
 
 
 class Http1Protocol(asyncio.Protocol):
     """The first four arguments are uvicorn's. `refused` is called with the reason of every refusal before the app;
-    of a `crowded` connection, one request is read, and the application is told."""
+    of a `crowded` connection, one request is read, and the application is told. It is in `idle` while it is."""
 
     __slots__ = (
         "_app",
@@ -50,6 +52,7 @@ class Http1Protocol(asyncio.Protocol):
         "_defaults",
         "_departure",
         "_fault",
+        "_idle",
         "_in_head",
         "_keep_alive",
         "_limits",
@@ -82,6 +85,7 @@ class Http1Protocol(asyncio.Protocol):
         limits: Limits = DEFAULTS,
         refused: Callable[[str], None] | None = None,
         crowded: bool = False,
+        idle: Idle | None = None,
     ) -> None:
         if not config.loaded:
             config.load()
@@ -91,6 +95,7 @@ class Http1Protocol(asyncio.Protocol):
         self._limits = limits
         self._refused = refused
         self._crowded = crowded
+        self._idle: Idle = {} if idle is None else idle
         self._loop = _loop or asyncio.get_running_loop()
         self._backlog = b""  # arrived, not read yet
         self._current: HttpExchange | None = None  # being answered
@@ -205,8 +210,7 @@ class Http1Protocol(asyncio.Protocol):
             self._reject(error)
             return
         if self._current is None and not self._in_head and reader.begun:
-            self._in_head = True
-            self._receiving.set(self._limits.head_timeout)
+            self._await_head()
 
     def _work_off(self) -> None:
         """Read what has arrived, as far as there is room."""
@@ -263,6 +267,7 @@ class Http1Protocol(asyncio.Protocol):
     def _begin(self, exchange: HttpExchange) -> None:
         self._current = exchange
         self._in_head = False
+        self._idle.pop(self, None)
         self._receiving.clear()
         # Not by the loop's own method, which would number it: formatting the name costs more than it says. A
         # runner of our own that begins at once would save a tenth of 2.4 us at most: asyncio's is in C.
@@ -280,10 +285,16 @@ class Http1Protocol(asyncio.Protocol):
         elif self._fault is not None:
             self._refuse(self._fault)
         elif self._reader.begun:
-            self._in_head = True
-            self._receiving.set(self._limits.head_timeout)
+            self._await_head()
         else:
+            self._idle[self] = None
             self._receiving.set(self._keep_alive)
+
+    def _await_head(self) -> None:
+        """It has begun to arrive."""
+        self._in_head = True
+        self._idle.pop(self, None)
+        self._receiving.set(self._limits.head_timeout)
 
     def refuse(self, error: GatewayError, exchange: HttpExchange) -> None:
         self._state.total_requests += 1
@@ -303,6 +314,7 @@ class Http1Protocol(asyncio.Protocol):
     def _abandon(self) -> None:
         """Nobody is left to be answered."""
         self._reader.done = True
+        self._idle.pop(self, None)
         self._backlog = b""
         self._waiting.clear()
         exchange, self._current = self._current, None
@@ -326,8 +338,17 @@ class Http1Protocol(asyncio.Protocol):
             self.transport.write_eof()
             self._receiving.set(self._limits.linger)
 
+    def give_way(self) -> bool:
+        """Close an idle connection for the sake of a new one, unless its client has just been answered: that may be
+        sending the next request."""
+        if self._keep_alive - self._receiving.left() < self._limits.spared:
+            return False
+        self._close()
+        return True
+
     def _close(self) -> None:
         self._closing = True
+        self._idle.pop(self, None)
         self._reader.done = True
         self.transport.close()
         self._receiving.clear()
