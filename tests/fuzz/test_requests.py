@@ -44,13 +44,17 @@ class Seen:
     fields: dict[bytes, bytes]
     expects: bool
     persistent: bool
-    body: bytes = b""
+    text: bytes = b""
     whole: bool = False
     size: int = 0
 
+    @property
+    def body(self) -> Seen:
+        return self
+
     def add(self, piece: bytes) -> None:
         assert not self.whole
-        self.body += piece
+        self.text += piece
         self.size += len(piece)
 
     def complete(self) -> None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import uvicorn
     from uvicorn.server import ServerState
 
+    from gateway.serving.http1.body import RequestBody
+
 Idle = dict["Http1Protocol", None]  # connections between two requests, the one that has waited longest first
 
 _RESET = struct.pack("ii", 1, 0)
@@ -152,7 +154,7 @@ class Http1Protocol(asyncio.Protocol):
         current = self._current
         if current is None or self._closing:
             return False  # the transport closes itself
-        if not current.whole:
+        if not current.body.whole:
             self.cut(reset=False)
             return False
         self._take_no_more(current)
@@ -225,7 +227,7 @@ class Http1Protocol(asyncio.Protocol):
         """What has arrived last is no request. Whoever waits for its body is told; else it is answered in turn."""
         self._reader.done = True
         if self._reader.reading is not None:
-            self._reader.reading.fail(error)
+            self._reader.reading.body.fail(error)
         elif self._current is None:
             self._refuse(error)
         else:
@@ -234,7 +236,7 @@ class Http1Protocol(asyncio.Protocol):
     def _full(self) -> bool:
         """Not more than one request waits, and of its body no more than is allowed."""
         reading = self._reader.reading
-        return len(self._waiting) > 1 or (reading is not None and reading.buffered > self._limits.buffer)
+        return len(self._waiting) > 1 or (reading is not None and reading.body.buffered > self._limits.buffer)
 
     def throttle(self) -> None:
         if self._backlog and not self._full():
@@ -248,8 +250,8 @@ class Http1Protocol(asyncio.Protocol):
         else:
             self.transport.resume_reading()
 
-    def await_body(self, exchange: HttpExchange) -> None:
-        self._receiving.set(exchange.patience(self._limits.body_timeout, self._limits.body_rate))
+    def await_body(self, body: RequestBody) -> None:
+        self._receiving.set(body.patience(self._limits.body_timeout, self._limits.body_rate))
 
     # -- who is answered
 
@@ -327,7 +329,7 @@ class Http1Protocol(asyncio.Protocol):
     def _end(self, exchange: HttpExchange | None) -> None:
         """After the last answer. Where more may come, closing would reset the connection before the client could
         read it: only our side is closed, and what comes is thrown away for a moment."""
-        all_read = exchange is not None and exchange.whole and not (self._waiting or self._backlog)
+        all_read = exchange is not None and exchange.body.whole and not (self._waiting or self._backlog)
         self._abandon()
         if all_read or self._departure is not None or not self.transport.can_write_eof():
             self._close()
@@ -368,9 +370,9 @@ class Http1Protocol(asyncio.Protocol):
         if self._closing:
             self.cut(reset=False)  # the client has had the time to read its last answer
         elif current is not None:
-            if current.asking:
+            if current.body.is_awaited:
                 self._reader.done = True
-                current.fail(RequestTimeout("the body did not come in time"))
+                current.body.fail(RequestTimeout("the body did not come in time"))
         elif self._reader.begun:
             self._refuse(RequestTimeout("the head of the request did not come in time"))
         else:

@@ -106,7 +106,7 @@ class RequestReader:
         if reading is None:
             if self.received > limit:
                 raise HeadTooLarge(f"the head of the request exceeds {limit} bytes")
-        elif self.received > 2 * limit + CHUNKING * reading.size:
+        elif self.received > 2 * limit + CHUNKING * reading.body.size:
             raise HeadTooLarge(f"more than {limit} bytes of trailers or chunk extensions")
 
     def _ignore_upgrade(self, rest: int) -> None:
@@ -165,14 +165,14 @@ class RequestReader:
         if b"upgrade" in fields:
             self._upgrading = parser.should_upgrade()
 
-    def on_body(self, body: bytes) -> None:
-        self.reading.add(body)  # type: ignore[union-attr]
+    def on_body(self, piece: bytes) -> None:
+        self.reading.body.add(piece)  # type: ignore[union-attr]
 
     def on_message_complete(self) -> None:
         if self._upgrading:
             return
         reading, self.reading = self.reading, None
-        reading.complete()  # type: ignore[union-attr]
+        reading.body.complete()  # type: ignore[union-attr]
         self.begun = False
         self.received = 0
         if self._headers:
