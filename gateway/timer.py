@@ -68,6 +68,10 @@ class Deadline(LazyTimer):
     def clear(self) -> None:
         self._end = inf
 
+    def left(self) -> float:
+        """Seconds until it expires."""
+        return self._end - self._loop.time()
+
     def close(self) -> None:
         super().close()
         self._expired = _nothing

@@ -53,7 +53,7 @@ class Data(Section):
     """Largest request body, such as 64KiB, 16MiB or a number of bytes; a larger one is answered 413."""
     max_connections: kinds.Connections = "auto"
     """How many client connections each worker holds, never more than its file descriptors allow, which is what auto
-    takes; one too many is answered 503, unless it asks for health."""
+    takes; one too many takes the place of one that is idle, or else is answered 503, unless it asks for health."""
     max_requests: kinds.Requests = 1024
     """How many requests each worker answers at a time; one too many is answered 503 before anything is assigned, unless
     it asks for health."""

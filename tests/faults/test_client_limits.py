@@ -28,6 +28,8 @@ from tests.integration.serving.local_worker import champion, endpoint, plan
 pytestmark = pytest.mark.anyio
 HEALTH = get("/v2/health/live")
 DESCRIPTORS = 64
+BUSY = Limits(spared=60.0)  # however slow the machine, whoever was answered was so just now
+IDLE = Limits(spared=0.0)
 PROMPT = 10.0  # seconds in which a process that does not hang has long done what it should
 
 
@@ -92,8 +94,8 @@ async def test_c27_it_is_refused_in_the_form_of_its_protocol(gateway: Gateway, p
         assert heard.headers["content-type"] == "application/json"
 
 
-async def test_c27_one_connection_too_many_is_refused_but_told_of_health(gateway: Gateway) -> None:
-    async with Upstream(recording) as upstream:
+async def test_c27_one_connection_too_many_is_refused_but_told_of_health(tmp_path: Path) -> None:
+    async with open_gateway(tmp_path, BUSY) as gateway, Upstream(recording) as upstream:
         await gateway.publish(plain(f"http://{upstream.authority}"), max_connections=2)
         held = [await gateway.connect() for _ in range(2)]
         for client in held:
@@ -119,6 +121,56 @@ async def test_c27_one_connection_too_many_is_refused_but_told_of_health(gateway
         await settled(lambda: gateway.connections == 1)
         assert (await gateway.ask(get())).status == 200
         assert len(await gateway.exposures(5)) == len(upstream.requests) == 5
+
+
+async def test_c27_whoever_has_been_idle_longest_gives_way_to_a_new_connection(tmp_path: Path) -> None:
+    async with open_gateway(tmp_path, IDLE) as gateway, Upstream(recording) as upstream:
+        await gateway.publish(plain(f"http://{upstream.authority}"), max_connections=4)
+        silent, head, *idle = [await gateway.connect() for _ in range(4)]
+        for client in (head, *idle, idle[0]):  # the second was used last
+            await client.send(get())
+            assert (await client.answer()).status == 200
+        await head.send(get()[:10])
+        await settled(lambda: gateway.connections == 4)
+        new = []
+        for closed in (idle[1], idle[0]):
+            new.append(await gateway.connect())
+            assert await closed.closed()
+        late = await gateway.connect()
+        await late.send(get())
+        assert overloaded(await late.answer())  # nobody else is idle: not who says nothing, nor who has begun to
+        await head.send(get()[10:])
+        for client in (*new, silent):
+            await client.send(get())
+        for client in (head, *new, silent):
+            assert (await client.answer()).status == 200
+        assert gateway.rejected("overloaded") == 1
+
+
+async def test_c27_a_burst_of_new_connections_finds_the_places_of_idle_ones(tmp_path: Path) -> None:
+    async with open_gateway(tmp_path, IDLE) as gateway, Upstream(recording) as upstream:
+        await gateway.publish(plain(f"http://{upstream.authority}"), max_connections=100)
+        idle = [await gateway.connect() for _ in range(100)]
+        for client in idle:
+            await client.send(get())
+            assert (await client.answer()).status == 200
+        new = await asyncio.gather(*[gateway.connect() for _ in range(SPARE)])
+        for client in new:
+            await client.send(get())
+            assert (await client.answer()).status == 200
+        await settled(lambda: gateway.connections == 100)
+        assert gateway.rejected("overloaded") == 0
+
+
+async def test_c27_whoever_was_just_answered_does_not_give_way(tmp_path: Path) -> None:
+    async with open_gateway(tmp_path, BUSY) as gateway, Upstream(recording) as upstream:
+        await gateway.publish(plain(f"http://{upstream.authority}"), max_connections=1)
+        first = await gateway.connect()
+        await first.send(get())
+        assert (await first.answer()).status == 200
+        assert overloaded(await gateway.ask(get()))
+        await first.send(get())
+        assert (await first.answer()).status == 200
 
 
 async def test_c27_a_crowd_is_refused_without_being_heard(tmp_path: Path) -> None:
@@ -221,8 +273,8 @@ def process(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Process]
 def test_c27_a_worker_without_descriptors_serves_whom_it_has(process: Process) -> None:
     infer = get("/v2/models/flight")
     first = process.connect()
-    assert asked(first, infer) == 200
     crowd = [process.connect() for _ in range(3 * DESCRIPTORS)]
+    assert asked(first, infer) == 200
     heard = [asked(client, infer) for client in crowd]
     assert 200 in heard
     assert set(heard) <= {200, 503, 0}

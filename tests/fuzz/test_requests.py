@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
-from gateway.serving.asgi import Scope
+from gateway.serving.asgi import PEER, Scope
 from gateway.serving.http1.head import DEFAULTS, Limits
 from gateway.serving.http1.reader import SLICE, RequestReader
 from tests.fuzz.mutations import CUTS, cut, edited
@@ -44,13 +44,17 @@ class Seen:
     fields: dict[bytes, bytes]
     expects: bool
     persistent: bool
-    body: bytes = b""
+    text: bytes = b""
     whole: bool = False
     size: int = 0
 
+    @property
+    def body(self) -> Seen:
+        return self
+
     def add(self, piece: bytes) -> None:
         assert not self.whole
-        self.body += piece
+        self.text += piece
         self.size += len(piece)
 
     def complete(self) -> None:
@@ -74,6 +78,7 @@ def heard(pieces: list[bytes], limits: Limits = DEFAULTS) -> Heard:
     found = Heard()
 
     def begin(scope: Scope, fields: dict[bytes, bytes], expects: bool, persistent: bool) -> Any:
+        del scope[PEER]  # of the connection, and each has its own
         found.requests.append(Seen(scope, fields, expects, persistent))
         return found.requests[-1]
 

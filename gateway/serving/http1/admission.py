@@ -12,7 +12,7 @@ from gateway.errors import Overloaded
 from gateway.serving.http1 import refusal
 from gateway.serving.http1.answer import Defaults
 from gateway.serving.http1.head import DEFAULTS, Limits
-from gateway.serving.http1.protocol import Http1Protocol
+from gateway.serving.http1.protocol import Http1Protocol, Idle
 
 if TYPE_CHECKING:
     import uvicorn
@@ -25,7 +25,7 @@ class Admission(Enum):
     FULL = "full"  # refused before it has said anything
 
 
-class Host(Protocol):
+class Doorkeeper(Protocol):
     """Who decides."""
 
     def admit(self, connections: int) -> Admission:
@@ -38,9 +38,10 @@ class Host(Protocol):
 class Door:
     """Makes what speaks on a new connection, with the arguments that uvicorn gives to its own protocols."""
 
-    def __init__(self, host: Host, limits: Limits = DEFAULTS) -> None:
-        self._host = host
+    def __init__(self, doorkeeper: Doorkeeper, limits: Limits = DEFAULTS) -> None:
+        self._doorkeeper = doorkeeper
         self._limits = limits
+        self._idle: Idle = {}
 
     def __call__(
         self,
@@ -58,17 +59,32 @@ class Door:
         app_state: dict[str, Any],
         loop: asyncio.AbstractEventLoop | None,
     ) -> asyncio.Protocol:
-        host, limits = self._host, self._limits
-        admission = host.admit(len(server_state.connections) + 1)
+        doorkeeper, limits = self._doorkeeper, self._limits
+        admission = doorkeeper.admit(len(server_state.connections) + 1)
+        if admission is Admission.CROWDED and self._room_is_made():
+            admission = Admission.FREE
         if admission is Admission.FULL:
-            host.refused(Overloaded.reason)
+            doorkeeper.refused(Overloaded.reason)
             return _TurnedAway(Defaults(server_state.default_headers))
         crowded = admission is Admission.CROWDED
         if crowded:
             limits = limits._replace(head_timeout=limits.crowded_timeout)
         return Http1Protocol(
-            config, server_state, app_state, loop, limits=limits, refused=host.refused, crowded=crowded
+            config,
+            server_state,
+            app_state,
+            loop,
+            limits=limits,
+            refused=doorkeeper.refused,
+            crowded=crowded,
+            idle=self._idle,
         )
+
+    def _room_is_made(self) -> bool:
+        """The connection that has been idle longest is closed. Until the loop's next turn it counts, and has its
+        descriptor: of more new ones at a time than the doorkeeper lets crowd, the last are refused."""
+        longest = next(iter(self._idle), None)
+        return longest is not None and longest.give_way()
 
 
 class _Arrival(asyncio.Protocol):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from gateway.errors import GatewayError
     from gateway.serving.http1.answer import Defaults
+    from gateway.serving.http1.body import RequestBody
     from gateway.serving.http1.exchange import HttpExchange
 
 
@@ -22,8 +23,8 @@ class Carrier(Protocol):
     @property
     def defaults(self) -> Defaults: ...
 
-    def await_body(self, exchange: HttpExchange) -> None:
-        """Somebody waits for more of the body: not for ever."""
+    def await_body(self, body: RequestBody) -> None:
+        """Somebody waits for more of it: not for ever."""
 
     def throttle(self) -> None:
         """Read on, or do not, as there is room."""

@@ -1,7 +1,7 @@
 """One request being answered over HTTP/1.1: the `receive` and `send` that its ASGI application is given.
 
-It keeps what has arrived of the body until it is asked for, and frames the answer. Whether the connection lives on,
-and who is next on it, is the connection's business.
+It frames the answer; `body` is the request's. Whether the connection lives on, and who is next on it, is the
+connection's business.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway.errors import GatewayError
 from gateway.serving.asgi import DIRECT
 from gateway.serving.http1 import answer as answers
 from gateway.serving.http1.answer import BODILESS, CHUNKED, UNTIL_CLOSE
-from gateway.serving.http1.departure import CONTINUE
+from gateway.serving.http1.body import RequestBody
 
 if TYPE_CHECKING:
     from gateway.serving.asgi import Headers, Message, Scope
@@ -27,54 +27,34 @@ COALESCED = 65_536  # a body up to this size is copied behind its head, to leave
 
 class HttpExchange:
     __slots__ = (
-        "_arrived",
-        "_asking",
         "_begun",
         "_carrier",
-        "_ended",
-        "_expects",
-        "_fault",
         "_head",
         "_left",
-        "_parts",
         "_running",
         "_unsent",
-        "_waited",
         "answered",
-        "buffered",
+        "body",
         "fields",
         "gone",
         "persistent",
         "scope",
-        "size",
         "task",
-        "whole",
     )
 
     def __init__(
         self, carrier: Carrier, scope: Scope, fields: dict[bytes, bytes], expects: bool, persistent: bool
     ) -> None:
         self.scope = scope
+        self.body = RequestBody(carrier, expects)
         self.fields = fields
         self.persistent = persistent  # another request may follow; the answer may still decide otherwise
         self.task: asyncio.Task[None] | None = None
-        self.whole = False  # the request has arrived
-        self.size = 0  # bytes of its body so far
-        self.buffered = 0  # how many of them nobody has taken yet
         self.gone = False  # nobody is left to be answered
         self.answered = False
         self._carrier = carrier
         self._running = False
-        # the body of the request
-        self._expects = expects  # the client waits for a 100 before it sends the body
-        self._parts: list[bytes] = []
-        self._ended = False  # the application has been given the last of it
-        self._fault: GatewayError | None = None  # why the rest will not come
-        self._asking = 0  # calls of `receive` that wait
-        self._arrived: asyncio.Event | None = None
-        self._waited = 0.0  # seconds in which somebody waited for the client
-        # the answer
-        self._begun = False  # its head is known
+        self._begun = False  # the head of the answer is known
         self._head = b""  # it waits for the first of the body, to leave with it
         self._unsent = True
         self._left = 0  # bytes of the body that content-length still promises, or how it ends
@@ -84,41 +64,9 @@ class HttpExchange:
         return f"<HttpExchange {self.scope['method']} {self.scope['path']}, {answer}>"
 
     @property
-    def asking(self) -> bool:
-        """Somebody waits for more of the body."""
-        return self._asking > 0 and not self.whole
-
-    @property
     def silent(self) -> bool:
         """Nothing of its answer has left."""
         return self._unsent
-
-    def patience(self, idle: float, rate: float) -> float:
-        """Seconds for the next piece of the body: not more than `idle`, and beyond the first `idle` seconds of waiting
-        the client has to keep to `rate`, in bytes a second."""
-        return max(0.0, min(idle, idle + self.size / rate - self._waited))
-
-    # -- what the connection tells it
-
-    def add(self, body: bytes) -> None:
-        self._parts.append(body)
-        self._expects = False
-        self.size += len(body)
-        self.buffered += len(body)
-        if self._asking:
-            self._wake()
-
-    def complete(self) -> None:
-        """The request has arrived."""
-        self.whole = True
-        if self._asking:
-            self._wake()
-
-    def fail(self, fault: GatewayError) -> None:
-        """The rest of the body will not come: whoever asks for it is told why."""
-        self._fault = fault
-        if self._asking:
-            self._wake()
 
     def disconnect(self, loop: asyncio.AbstractEventLoop) -> None:
         """The client is gone: an application that waits in `receive` hears it first, any other is cancelled."""
@@ -126,17 +74,12 @@ class HttpExchange:
         task = self.task
         if task is None:
             return
-        if self._asking:
-            self._wake()
+        if self.body.wake():
             loop.call_soon(task.cancel)  # in the same tick, unless it has ended by itself
         else:
             task.cancel()
             if not self._running:  # it will never run, so it cannot take itself off
                 self._carrier.tasks.discard(task)
-
-    def _wake(self) -> None:
-        if self._arrived is not None:
-            self._arrived.set()
 
     # -- the application and its two ways
 
@@ -163,18 +106,13 @@ class HttpExchange:
             self.task = None
 
     async def receive(self) -> Message:
-        while True:
-            if self.gone or self.answered:
-                return {"type": "http.disconnect"}
-            if self._fault is not None:
-                raise self._fault
-            if self._parts or (self.whole and not self._ended):
-                body = self._take()
-                self._ended = ended = self.whole
-                if self._carrier.read_paused:
-                    self._carrier.throttle()  # more may arrive in here
-                return {"type": "http.request", "body": body, "more_body": not ended}
-            await self._more()
+        body = self.body
+        while not (self.gone or self.answered):
+            piece = body.piece()
+            if piece is not None:
+                return {"type": "http.request", "body": piece, "more_body": not body.ended}
+            await body.more()
+        return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         """OSError once the client is gone; RuntimeError if the application does not keep to its own head."""
@@ -194,16 +132,13 @@ class HttpExchange:
     # -- the common case, at once (`asgi.Direct`)
 
     def taken(self) -> bytes | None:
-        if not self.whole or self._ended or self.gone or self.answered or self._carrier.read_paused:
-            return None
-        self._ended = True
-        return self._take()
+        return None if self.gone or self.answered else self.body.rest()
 
     def reply(self, status: int, headers: Headers, body: bytes) -> bool:
         carrier = self._carrier
-        if self._begun or self.gone or carrier.write_paused or carrier.ending or not (self.persistent and self.whole):
+        if self._begun or self.gone or not (self.persistent and self.body.whole):
             return False
-        if len(body) > COALESCED or self.scope["method"] == "HEAD":
+        if carrier.write_paused or carrier.ending or len(body) > COALESCED or self.scope["method"] == "HEAD":
             return False
         answer = answers.whole(status, headers, carrier.defaults, body)
         if answer is None:
@@ -213,41 +148,6 @@ class HttpExchange:
         carrier.transport.write(answer)
         carrier.answered(self)
         return True
-
-    # -- the body of the request
-
-    def _take(self) -> bytes:
-        parts = self._parts
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        parts.clear()
-        self.buffered = 0
-        return body
-
-    async def _more(self) -> None:
-        """Wait until something has arrived, or until it is known that nothing will."""
-        if self._arrived is None:
-            self._arrived = asyncio.Event()
-        self._arrived.clear()
-        self._asking += 1
-        try:
-            if self.whole:
-                await self._arrived.wait()
-            else:
-                await self._await_client(self._arrived)
-        finally:
-            self._asking -= 1
-
-    async def _await_client(self, arrived: asyncio.Event) -> None:
-        if self._expects:
-            self._expects = False
-            self._carrier.transport.write(CONTINUE)
-        self._carrier.await_body(self)
-        loop = asyncio.get_running_loop()
-        since = loop.time()
-        try:
-            await arrived.wait()
-        finally:
-            self._waited += loop.time() - since
 
     # -- the answer
 
@@ -261,9 +161,9 @@ class HttpExchange:
             scope["method"] == "HEAD",
             scope["http_version"] == "1.1",
             # An answer that overtakes its request ends the connection: the rest of the body is not worth reading.
-            self.persistent and self.whole and not carrier.ending,
+            self.persistent and self.body.whole and not carrier.ending,
         )
-        self._expects = False
+        self.body.expects = False
 
     def _write(self, body: bytes, more: bool) -> None:
         left = self._left

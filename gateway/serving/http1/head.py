@@ -37,6 +37,7 @@ class Limits(NamedTuple):
     body_timeout: float = 30.0  # between two pieces of a body that somebody waits for
     body_rate: float = 1024.0  # bytes a second that such a body must come at, after the first `body_timeout` seconds
     send_timeout: float = 30.0  # without a byte taken by the client
+    spared: float = 1.0  # after an answer, in which its client does not have to give way to a new one
     linger: float = 2.0  # to read the last answer, after which the connection is closed
 
 

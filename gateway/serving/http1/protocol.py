@@ -34,12 +34,16 @@ if TYPE_CHECKING:
     import uvicorn
     from uvicorn.server import ServerState
 
+    from gateway.serving.http1.body import RequestBody
+
+Idle = dict["Http1Protocol", None]  # connections between two requests, the one that has waited longest first
+
 _RESET = struct.pack("ii", 1, 0)
 
 
 class Http1Protocol(asyncio.Protocol):
     """The first four arguments are uvicorn's. `refused` is called with the reason of every refusal before the app;
-    of a `crowded` connection, one request is read, and the application is told."""
+    of a `crowded` connection, one request is read, and the application is told. It is in `idle` while it is."""
 
     __slots__ = (
         "_app",
@@ -50,6 +54,7 @@ class Http1Protocol(asyncio.Protocol):
         "_defaults",
         "_departure",
         "_fault",
+        "_idle",
         "_in_head",
         "_keep_alive",
         "_limits",
@@ -82,6 +87,7 @@ class Http1Protocol(asyncio.Protocol):
         limits: Limits = DEFAULTS,
         refused: Callable[[str], None] | None = None,
         crowded: bool = False,
+        idle: Idle | None = None,
     ) -> None:
         if not config.loaded:
             config.load()
@@ -91,6 +97,7 @@ class Http1Protocol(asyncio.Protocol):
         self._limits = limits
         self._refused = refused
         self._crowded = crowded
+        self._idle: Idle = {} if idle is None else idle
         self._loop = _loop or asyncio.get_running_loop()
         self._backlog = b""  # arrived, not read yet
         self._current: HttpExchange | None = None  # being answered
@@ -147,7 +154,7 @@ class Http1Protocol(asyncio.Protocol):
         current = self._current
         if current is None or self._closing:
             return False  # the transport closes itself
-        if not current.whole:
+        if not current.body.whole:
             self.cut(reset=False)
             return False
         self._take_no_more(current)
@@ -204,9 +211,8 @@ class Http1Protocol(asyncio.Protocol):
         except GatewayError as error:
             self._reject(error)
             return
-        if self._current is None and not self._in_head:
-            self._in_head = True
-            self._receiving.set(self._limits.head_timeout)
+        if self._current is None and not self._in_head and reader.begun:
+            self._await_head()
 
     def _work_off(self) -> None:
         """Read what has arrived, as far as there is room."""
@@ -221,7 +227,7 @@ class Http1Protocol(asyncio.Protocol):
         """What has arrived last is no request. Whoever waits for its body is told; else it is answered in turn."""
         self._reader.done = True
         if self._reader.reading is not None:
-            self._reader.reading.fail(error)
+            self._reader.reading.body.fail(error)
         elif self._current is None:
             self._refuse(error)
         else:
@@ -230,7 +236,7 @@ class Http1Protocol(asyncio.Protocol):
     def _full(self) -> bool:
         """Not more than one request waits, and of its body no more than is allowed."""
         reading = self._reader.reading
-        return len(self._waiting) > 1 or (reading is not None and reading.buffered > self._limits.buffer)
+        return len(self._waiting) > 1 or (reading is not None and reading.body.buffered > self._limits.buffer)
 
     def throttle(self) -> None:
         if self._backlog and not self._full():
@@ -244,8 +250,8 @@ class Http1Protocol(asyncio.Protocol):
         else:
             self.transport.resume_reading()
 
-    def await_body(self, exchange: HttpExchange) -> None:
-        self._receiving.set(exchange.patience(self._limits.body_timeout, self._limits.body_rate))
+    def await_body(self, body: RequestBody) -> None:
+        self._receiving.set(body.patience(self._limits.body_timeout, self._limits.body_rate))
 
     # -- who is answered
 
@@ -263,6 +269,7 @@ class Http1Protocol(asyncio.Protocol):
     def _begin(self, exchange: HttpExchange) -> None:
         self._current = exchange
         self._in_head = False
+        self._idle.pop(self, None)
         self._receiving.clear()
         # Not by the loop's own method, which would number it: formatting the name costs more than it says. A
         # runner of our own that begins at once would save a tenth of 2.4 us at most: asyncio's is in C.
@@ -279,11 +286,17 @@ class Http1Protocol(asyncio.Protocol):
             self.throttle()
         elif self._fault is not None:
             self._refuse(self._fault)
-        elif self._reader.received:
-            self._in_head = True
-            self._receiving.set(self._limits.head_timeout)
+        elif self._reader.begun:
+            self._await_head()
         else:
+            self._idle[self] = None
             self._receiving.set(self._keep_alive)
+
+    def _await_head(self) -> None:
+        """It has begun to arrive."""
+        self._in_head = True
+        self._idle.pop(self, None)
+        self._receiving.set(self._limits.head_timeout)
 
     def refuse(self, error: GatewayError, exchange: HttpExchange) -> None:
         self._state.total_requests += 1
@@ -303,6 +316,7 @@ class Http1Protocol(asyncio.Protocol):
     def _abandon(self) -> None:
         """Nobody is left to be answered."""
         self._reader.done = True
+        self._idle.pop(self, None)
         self._backlog = b""
         self._waiting.clear()
         exchange, self._current = self._current, None
@@ -315,7 +329,7 @@ class Http1Protocol(asyncio.Protocol):
     def _end(self, exchange: HttpExchange | None) -> None:
         """After the last answer. Where more may come, closing would reset the connection before the client could
         read it: only our side is closed, and what comes is thrown away for a moment."""
-        all_read = exchange is not None and exchange.whole and not (self._waiting or self._backlog)
+        all_read = exchange is not None and exchange.body.whole and not (self._waiting or self._backlog)
         self._abandon()
         if all_read or self._departure is not None or not self.transport.can_write_eof():
             self._close()
@@ -326,8 +340,17 @@ class Http1Protocol(asyncio.Protocol):
             self.transport.write_eof()
             self._receiving.set(self._limits.linger)
 
+    def give_way(self) -> bool:
+        """Close an idle connection for the sake of a new one, unless its client has just been answered: that may be
+        sending the next request."""
+        if self._keep_alive - self._receiving.left() < self._limits.spared:
+            return False
+        self._close()
+        return True
+
     def _close(self) -> None:
         self._closing = True
+        self._idle.pop(self, None)
         self._reader.done = True
         self.transport.close()
         self._receiving.clear()
@@ -347,10 +370,10 @@ class Http1Protocol(asyncio.Protocol):
         if self._closing:
             self.cut(reset=False)  # the client has had the time to read its last answer
         elif current is not None:
-            if current.asking:
+            if current.body.is_awaited:
                 self._reader.done = True
-                current.fail(RequestTimeout("the body did not come in time"))
-        elif self._reader.received:
+                current.body.fail(RequestTimeout("the body did not come in time"))
+        elif self._reader.begun:
             self._refuse(RequestTimeout("the head of the request did not come in time"))
         else:
             self._close()

@@ -52,6 +52,7 @@ class RequestReader:
         "_scope",
         "_target",
         "_upgrading",
+        "begun",
         "done",
         "reading",
         "received",
@@ -72,7 +73,8 @@ class RequestReader:
         self._authority = b""  # in the target, where it is one at all
         self._scope: dict[str, Any] = {}
         self.reading: HttpExchange | None = None  # whose body is arriving
-        self.received = 0  # bytes of a request that is not whole yet; not those that came with the end of the last one
+        self.begun = False  # a request that is not whole yet; empty lines before one are skipped (RFC 9112 2.2)
+        self.received = 0  # bytes since the last one was whole; not those that came with its end
         self.done = False  # nothing that comes is read any more
 
     def feed(self, data: bytes) -> None:
@@ -98,13 +100,13 @@ class RequestReader:
         del self._parser, self._begin
 
     def _check_progress(self) -> None:
-        """Of a request that has begun to arrive and is not whole."""
+        """Of what has arrived and is no whole request."""
         limit = self._limits.head
         reading = self.reading
         if reading is None:
             if self.received > limit:
                 raise HeadTooLarge(f"the head of the request exceeds {limit} bytes")
-        elif self.received > 2 * limit + CHUNKING * reading.size:
+        elif self.received > 2 * limit + CHUNKING * reading.body.size:
             raise HeadTooLarge(f"more than {limit} bytes of trailers or chunk extensions")
 
     def _ignore_upgrade(self, rest: int) -> None:
@@ -117,6 +119,9 @@ class RequestReader:
         self.received = max(self.received, rest)
 
     # -- callbacks of httptools.HttpRequestParser; an exception in one stops the parser
+
+    def on_message_begin(self) -> None:
+        self.begun = True
 
     def on_url(self, url: bytes) -> None:
         self._target = target = self._target + url
@@ -160,14 +165,15 @@ class RequestReader:
         if b"upgrade" in fields:
             self._upgrading = parser.should_upgrade()
 
-    def on_body(self, body: bytes) -> None:
-        self.reading.add(body)  # type: ignore[union-attr]
+    def on_body(self, piece: bytes) -> None:
+        self.reading.body.add(piece)  # type: ignore[union-attr]
 
     def on_message_complete(self) -> None:
         if self._upgrading:
             return
         reading, self.reading = self.reading, None
-        reading.complete()  # type: ignore[union-attr]
+        reading.body.complete()  # type: ignore[union-attr]
+        self.begun = False
         self.received = 0
         if self._headers:
             self._headers = []  # trailers

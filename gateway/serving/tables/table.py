@@ -20,7 +20,7 @@ from gateway.serving import oip
 from gateway.serving.answers.capture import Capture
 from gateway.serving.answers.readings import Readings
 from gateway.serving.counters import EndpointCounters, VariantCounters
-from gateway.serving.wire.headers import Verdicts
+from gateway.serving.wire.verdicts import Verdicts
 
 Backend = OnnxModel | Upstream
 

@@ -10,12 +10,22 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from gateway.backends.base import Headers
+from gateway.serving.wire.verdicts import Verdicts
 
 FOR, HOST, PROTO = b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"
 UNIX = "unix"
 SCHEME = b"http"  # the data port speaks no TLS
-_FURTHER = frozenset((b"x-forwarded-port", b"x-real-ip", b"forwarded"))  # passed on as a trusted proxy says it
-FORWARDING = _FURTHER | {FOR, HOST, PROTO}
+_LISTS = (FOR, b"forwarded", b"x-original-forwarded-for")  # each proxy adds to these, be it in a field of its own
+_OTHER = frozenset((*_LISTS, b"x-real-ip", b"x-client-ip"))
+
+
+def is_forwarding(name: bytes) -> bool:
+    """Whether a header says for whom, or by what way, its sender asks."""
+    return name.startswith(b"x-forwarded-") or name in _OTHER
+
+
+_further = Verdicts(lambda name: is_forwarding(name) and name not in (FOR, HOST, PROTO))
+"""Passed on as a trusted proxy says it."""
 
 
 class Proxies:
@@ -60,9 +70,7 @@ class Peer:
             self._own = self._fields_for(host)
         if not self._trusted:
             return self._own
-        if len(named) != len(headers) and FOR in named:
-            named = {**named, FOR: b", ".join([value for name, value in headers if name == FOR])}
-        return self._relayed(named)
+        return self._relayed(named if len(named) == len(headers) else _joined(headers, named))
 
     def _fields_for(self, host: bytes | None) -> Headers:
         fields = [(PROTO, SCHEME)]
@@ -83,6 +91,11 @@ class Peer:
         host = named.get(HOST, self._host)
         if host is not None:
             fields.append((HOST, host))
-        if not _FURTHER.isdisjoint(named):
-            fields += [(name, named[name]) for name in _FURTHER if name in named]
+        fields += [field for field in named.items() if _further[field[0]]]
         return fields
+
+
+def _joined(headers: Headers, named: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+    """`named`, with the whole of each list."""
+    lists = {name: b", ".join([value for known, value in headers if known == name]) for name in _LISTS if name in named}
+    return {**named, **lists}

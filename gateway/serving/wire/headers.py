@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from gateway.backends import hop
 from gateway.backends.base import Headers
 from gateway.serving.asgi import REQUEST_ID
-from gateway.serving.wire.forwarding import FORWARDING
+from gateway.serving.wire.forwarding import is_forwarding
+from gateway.serving.wire.verdicts import Verdicts
 
 OURS = b"x-gateway-"
-MOST = 1024  # names to remember: clients choose them
-# Never taken over from a client: they are ours to set, or would let a client speak for the gateway.
-_NOT_FORWARDED = hop.OWN_FIELDS | FORWARDING | {REQUEST_ID}
+_NOT_FORWARDED = hop.OWN_FIELDS | {REQUEST_ID}
 # Never taken over from an upstream: the answer gets its own, and two of them would contradict each other.
 _NOT_PASSED_BACK = frozenset((b"date", REQUEST_ID))
 
@@ -32,39 +31,27 @@ def is_event_stream(headers: Headers) -> bool:
     return field(headers, b"content-type").split(b";")[0].rstrip() == b"text/event-stream"
 
 
-class Verdicts(dict[bytes, bool]):
-    """Whether a header travels, decided once for each name."""
-
-    def __init__(self, decide: Callable[[bytes], bool]) -> None:
-        super().__init__()
-        self._decide = decide
-
-    def __missing__(self, name: bytes) -> bool:
-        verdict = self._decide(name)
-        if len(self) < MOST:
-            self[name] = verdict
-        return verdict
-
-
 def travelling(unit_header: bytes, own: Iterable[bytes] = (), *, masked: bool) -> Verdicts:
     """To an upstream; `own` are the headers that some variant sets itself; `masked`: its answer must be readable, so
     it is offered no coding.
 
     CGI-like upstreams read `x_user_id` as `x-user-id`: what we drew by, or set, must not have a second value there.
     """
-    kept_back = _NOT_FORWARDED | ({b"accept-encoding"} if masked else set())
     spelled = frozenset((unit_header, *own))
     twins = frozenset([_dashed(name) for name in spelled])
 
     def decide(name: bytes) -> bool:
         twin = _dashed(name)
-        if name in kept_back or twin.startswith(OURS):
+        if _is_kept_back(twin) or (masked and name == b"accept-encoding"):
             return False
-        if twin in twins and name not in spelled:
-            return False
-        return twin == name or twin not in _NOT_FORWARDED
+        return twin not in twins or name in spelled
 
     return Verdicts(decide)
+
+
+def _is_kept_back(name: bytes) -> bool:
+    """Never taken over from a client: it is ours to set, or would let a client speak for the gateway."""
+    return name in _NOT_FORWARDED or is_forwarding(name) or name.startswith(OURS)
 
 
 def _dashed(name: bytes) -> bytes:

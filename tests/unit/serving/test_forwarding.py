@@ -60,3 +60,19 @@ def test_each_request_has_its_own_host() -> None:
 def test_a_chain_of_several_fields_is_one() -> None:
     chain = [(b"x-forwarded-for", b"1.1.1.1, 2.2.2.2"), (b"accept", b"*/*"), (b"x-forwarded-for", b"3.3.3.3")]
     assert told(Peer("10.0.0.1"), HOST, *chain)[b"x-forwarded-for"] == b"1.1.1.1, 2.2.2.2, 3.3.3.3, 10.0.0.1"
+
+
+def test_every_field_that_proxies_write_is_passed_on_and_lists_are_joined() -> None:
+    said = {
+        b"x-forwarded-prefix": b"/api",
+        b"x-forwarded-whatever": b"comes next",
+        b"x-client-ip": b"1.1.1.1",
+        b"x-original-forwarded-for": b"1.1.1.1",
+        b"forwarded": b"for=1.1.1.1, for=2.2.2.2;proto=https",
+    }
+    sent = [*said.items(), (b"accept", b"*/*")]
+    sent[4:5] = [(b"forwarded", b"for=1.1.1.1"), (b"forwarded", b"for=2.2.2.2;proto=https")]
+    heard = told(Peer("10.0.0.1"), HOST, *sent)
+    assert {name: heard[name] for name in said} == said
+    assert b"accept" not in heard
+    assert not said.keys() & told(Peer("11.0.0.1"), HOST, *sent)

@@ -69,6 +69,51 @@ async def test_an_idle_connection_is_kept_for_the_keep_alive_time() -> None:
     assert await peer.read() == b""
 
 
+async def test_an_empty_line_behind_a_request_is_no_beginning_of_another() -> None:
+    for first in (GET, GET + b"\r\n"):
+        peer = Peer(answering())
+        assert status(await peer.send(first)) == 200
+        assert await peer.send(b"\r\n") == b""
+        await advance(60)
+        assert await peer.send(b"\r\n\n") == b""  # nor does it put the end off
+        await advance(14.9)
+        assert not peer.wire.closed
+        await advance(0.1)
+        assert peer.wire.closed
+        assert await peer.read() == b""
+
+
+async def test_an_empty_line_while_the_answer_is_made_is_no_beginning_either() -> None:
+    app = Script()
+    peer = Peer(app)
+    await peer.send(GET)
+    await peer.send(b"\r\n")
+    await app.answer()
+    assert status(await peer.read()) == 200
+    await advance(74.9)
+    assert not peer.wire.closed
+    assert await peer.send(b"\r\nG") == b""
+    await advance(10)
+    assert status(await peer.read()) == 408
+
+
+async def test_half_a_head_that_came_with_a_whole_request_has_its_time_from_the_answer() -> None:
+    peer = Peer(answering())
+    assert status(await peer.send(GET + b"GET")) == 200
+    await advance(9.9)
+    assert await peer.read() == b""
+    await advance(0.1)
+    assert status(await peer.read()) == 408
+
+
+async def test_a_new_connection_with_nothing_but_empty_lines_is_closed_without_a_word() -> None:
+    peer = Peer(Script())
+    assert await peer.send(b"\r\n") == b""
+    await advance(10)
+    assert peer.wire.closed
+    assert await peer.read() == b""
+
+
 async def test_an_application_may_take_its_time() -> None:
     app = Script()
     peer = Peer(app)
