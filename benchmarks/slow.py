@@ -47,7 +47,7 @@ class Kind:
 
     flags: tuple[str, ...]
     path: str
-    deadline: int | None  # seconds until all are closed; None: no time is promised
+    deadline: int  # seconds until all are closed
     watched: int  # seconds that the run without the usual client takes at most
     judged: str = "all_closed_s"  # what the deadline is of
     beside: bool = True  # whether the usual client is measured beside these
@@ -57,8 +57,9 @@ KINDS = {
     "heads": Kind(("-H", "-i", "4", "-x", "24", "-t", "GET"), "/score/rank", 10, 40),
     # A piece, and then nothing for longer than the deadline.
     "bodies": Kind(("-B", "-i", "60", "-x", "24", "-s", "8192"), "/score/rank", 30, 60),
-    # Something within every deadline, for ever: what a bound on the rate would end.
-    "dripping bodies": Kind(("-B", "-i", "5", "-x", "8", "-s", "8192"), "/score/rank", None, 60, beside=False),
+    # Something every five seconds, until the least rate ends it: 1 KiB/s after the first 30 seconds of waiting. Twenty
+    # bytes each time earn less than the second that is added here.
+    "dripping bodies": Kind(("-B", "-i", "5", "-x", "8", "-s", "8192"), "/score/rank", 31, 60, beside=False),
     # The kernel goes on sending what it has taken, so slowhttptest sees no end for as long as that takes.
     "readers": Kind(
         ("-X", "-n", "5", "-z", "32", "-w", "512", "-y", "1024"), "/score/large", 30, 50, judged="none_in_flight_s"
@@ -195,10 +196,9 @@ def goals(cases: dict[str, Case], rounds: int) -> Iterator[Measured]:
     for kind, slow in KINDS.items():
         if slow.beside:
             yield from _beside(kind, cases, rounds)
-        if slow.deadline is not None:
-            gone = cases[f"{kind}/watched"][slow.judged]
-            what = f"seconds until all slow {kind} are {'closed' if slow.judged == 'all_closed_s' else 'given up'}"
-            yield Measured(NAME, what, float("inf") if gone is None else gone, slow.deadline + LATE, 1)
+        gone = cases[f"{kind}/watched"][slow.judged]
+        what = f"seconds until all slow {kind} are {'closed' if slow.judged == 'all_closed_s' else 'given up'}"
+        yield Measured(NAME, what, float("inf") if gone is None else gone, slow.deadline + LATE, 1)
         left = cases[f"{kind}/watched"]["held_at_the_end"]["descriptors"]
         before = cases[f"{kind}/watched"]["held_before"]["descriptors"]
         yield Measured(NAME, f"descriptors of the worker after slow {kind} (before {before})", left, before + 5, 1)
