@@ -81,14 +81,14 @@ def running(
     folder: Path,
     ready: Callable[[], bool],
     *,
-    core: int = SERVER_CORE,
+    cores: str = str(SERVER_CORE),
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Tree]:
     """The server in its folder, from its first good answer on; raises BenchmarkError if none comes."""
     log = folder / f"{name}.log"
     with log.open("wb") as output:
         root = subprocess.Popen(
-            ["taskset", "-c", str(core), *command],
+            ["taskset", "-c", cores, *command],
             cwd=folder,
             env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,

@@ -53,6 +53,11 @@ def processes(tree: Tree) -> list[Process]:
     return found
 
 
+def worker_of(tree: Tree) -> int:
+    """The process id of the only worker, or the first."""
+    return next(one.pid for one in processes(tree) if one.name == "worker 1")
+
+
 def sample(at: float, known: list[Process], data_dir: Path) -> Sample:
     """Raises FileNotFoundError if one of the processes has ended."""
     return {

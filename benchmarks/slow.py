@@ -26,8 +26,8 @@ from pathlib import Path
 from benchmarks.gateway_server import Gateway, experiment, gateway
 from benchmarks.processes import LOAD_CORE, BenchmarkError, answers, free_port, running
 from benchmarks.results_file import ROOT, Case
-from benchmarks.sampling import held, in_flight, processes
-from benchmarks.slow_client import Seen, send_steadily
+from benchmarks.sampling import held, in_flight, worker_of
+from benchmarks.slow_client import Seen, post, send_steadily
 from benchmarks.stats_common import Measured
 
 NAME = "slow"
@@ -36,6 +36,7 @@ SLOW = 1_000  # clients
 SECONDS = 14  # of a measurement: the thousand come within two seconds
 STANDING = 3.0, 9.0  # when all of them are there, and none is closed yet
 RATE = 150.0  # usual requests per second
+USUAL = [post("/score/rank", f"user-{user}", b'{"q": 1}') for user in range(1_000)]
 AFTER = 8.0  # seconds that idle connections to upstreams take to go
 FACTOR = 2.0  # p99 with the slow clients over p99 without
 LATE = 5  # seconds: coming takes two, slowhttptest looks once a second, and closing takes the gateway two
@@ -91,7 +92,7 @@ def bench() -> Iterator[Callable[[str], Case]]:
         up = answers(f"http://127.0.0.1:{ports[1]}/")
         os.environ["PYTHONPATH"] = str(ROOT)  # what is measured is this tree, wherever its environment lies
         with (
-            running("upstream", upstream, folder, up, core=LOAD_CORE),
+            running("upstream", upstream, folder, up, cores=str(LOAD_CORE)),
             gateway(folder, {"score": experiment("http", a, b)}, "/score/rank", b"{}") as own,
         ):
             yield lambda key: _measure(own, folder, key)
@@ -103,9 +104,9 @@ def _measure(own: Gateway, folder: Path, key: str) -> Case:
     if side == "watched":
         return _watched(own, folder, slow)
     if side.endswith("without"):
-        return _figures(own, send_steadily(own.url, RATE, SECONDS))
+        return _figures(own, send_steadily(own.url, USUAL, RATE, SECONDS))
     with _slow_clients(own, folder, slow, SECONDS + 20) as running_one:
-        seen = send_steadily(own.url, RATE, SECONDS)
+        seen = send_steadily(own.url, USUAL, RATE, SECONDS)
         figures = _figures(own, seen)
         running_one.terminate()
     return {**figures, "connected": max(row["Connected"] for row in _rows(folder))}
@@ -120,17 +121,13 @@ def _figures(own: Gateway, seen: Seen) -> Case:
         "p99_ms": statistics.quantiles(every, n=100)[98],
         "p99_standing_ms": statistics.quantiles(seen.between(*STANDING), n=100)[98],
         "max_ms": max(every),
-        "worker": held(_worker(own)),
+        "worker": held(worker_of(own.tree)),
     }
-
-
-def _worker(own: Gateway) -> int:
-    return next(one.pid for one in processes(own.tree) if one.name == "worker 1")
 
 
 def _watched(own: Gateway, folder: Path, slow: Kind) -> Case:
     """Slow clients alone until all are closed, or the time is over; what the worker holds meanwhile."""
-    worker = _worker(own)
+    worker = worker_of(own.tree)
     before, meanwhile = held(worker), []
     with _slow_clients(own, folder, slow, slow.watched) as running_one:
         while running_one.poll() is None:
