@@ -59,7 +59,9 @@ def provider(folder: Path) -> Iterator[Upstreams]:
     command += [f"--port={port}" for port in ports]
     up = Upstreams(*[f"http://127.0.0.1:{port}" for port in ports])
     environment = {"PYTHONPATH": str(ROOT)}
-    with running("provider", command, folder, answers(up.b + PATH, b"{}"), core=LOAD_CORE, environment=environment):
+    with running(
+        "provider", command, folder, answers(up.b + PATH, b"{}"), cores=str(LOAD_CORE), environment=environment
+    ):
         yield up
 
 

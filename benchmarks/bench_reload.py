@@ -14,7 +14,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ CALM = 0.5  # seconds between two changes, in which there is no doubt
 TICK = 0.01  # seconds by which time stamps of files may lag
 _LENGTH = re.compile(rb"content-length: (\d+)")
 _ANSWER = re.compile(rb'"data":\[([^\]]+)\]')
+Connected = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Split(NamedTuple):
@@ -75,17 +76,22 @@ class Load:
         await asyncio.gather(*(self._connection(began) for _ in range(CONNECTIONS)))
 
     async def _connection(self, began: float) -> None:
-        while True:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            try:
-                while True:
-                    number = next(self._numbers)
-                    await asyncio.sleep(began + number / self.rate - asyncio.get_running_loop().time())
-                    await self._ask(reader, writer, number % USERS)
-            except (OSError, EOFError) as error:
-                self.failed.append(repr(error))
-            finally:
-                writer.close()
+        connected: Connected | None = None
+        try:
+            while True:
+                number = next(self._numbers)
+                await asyncio.sleep(began + number / self.rate - asyncio.get_running_loop().time())
+                try:
+                    connected = connected or await asyncio.open_connection("127.0.0.1", self.port)
+                    await self._ask(*connected, number % USERS)
+                except (OSError, EOFError) as error:
+                    self.failed.append(repr(error))
+                    if connected is not None:
+                        connected[1].close()
+                    connected = None
+        finally:
+            if connected is not None:
+                connected[1].close()
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, user: int) -> None:
         sent = time.monotonic()
@@ -108,6 +114,7 @@ class Node:
     config: Path
     document: dict[str, Any]
     splits: list[Split] = field(default_factory=list)
+    changes: int = 0  # that are in force
     _admin: Admin | None = None
 
     @property
@@ -134,6 +141,7 @@ class Node:
         else:
             self._extra()
         self.edit(concerns=bool(number % 2))
+        self.changes += 1
 
     def edit(self, *, concerns: bool) -> None:
         digest = self.write()
@@ -178,20 +186,28 @@ def measure(folder: Path, changes: int, rate: int) -> Case:
         began = time.monotonic()
         node.edit(concerns=True)  # as it is: the first split
         load = uvloop.run(_under_load(node, changes, rate))
-        return {"rate": rate, "changes": changes, "seconds": round(time.monotonic() - began), **_judged(node, load)}
+        seconds = round(time.monotonic() - began)
+        return {"rate": rate, "changes": node.changes, "seconds": seconds, **_judged(node, load)}
 
 
 async def _under_load(node: Node, changes: int, rate: int) -> Load:
     port = int(json.loads((node.config.parent / "data" / "node.json").read_bytes())["data"].rsplit(":", 1)[1])
     load = Load(port, rate, {await _answers(name): name for name in ("logistic", "boosted")})
-    traffic = asyncio.create_task(load.run())
+    await beside(load.run(), node.change, changes)
+    return load
+
+
+async def beside(load: Coroutine[Any, Any, None], change: Callable[[int], None], changes: int) -> None:
+    """So many changes while the load, which has no end, goes on. Raises BenchmarkError if it has one."""
+    traffic = asyncio.create_task(load)
     for number in range(changes):
-        await asyncio.to_thread(node.change, number)
+        await asyncio.to_thread(change, number)
         if traffic.done():
             break
     traffic.cancel()
     await asyncio.wait([traffic])
-    return load
+    if not traffic.cancelled():
+        raise BenchmarkError(f"the load has ended: {traffic.exception()!r}") from traffic.exception()
 
 
 def _judged(node: Node, load: Load) -> Case:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.results_file import RESULTS, ROOT
-from benchmarks.tables import number
+from benchmarks.tables import goal, number
 
 Summary = Mapping[str, Any]
 
@@ -133,7 +133,7 @@ def bench_table(name: str) -> str:
     if not path.exists():
         return f"Not measured yet: `make bench ONLY={name}` does it.\n"
     stored = json.loads(path.read_text())
-    goals = ["| goal | value | limit |", "|---|--:|--:|", *map(_goal, stored["goals"])]
+    goals = ["| goal | value | limit |", "|---|--:|--:|", *map(goal, stored["goals"])]
     versions = ", ".join(f"{peer} {version}" for peer, version in stored["versions"].items())
     machine = stored["machine"]
     source = (
@@ -141,8 +141,3 @@ def bench_table(name: str) -> str:
         f"Python {machine['python']}; {versions or 'no peers'}."
     )
     return "\n".join([_TABLES[name](stored["summary"]), *goals, "", source, ""])
-
-
-def _goal(record: Mapping[str, Any]) -> str:
-    value = number(record["value"]) if record["pass"] else f"**{number(record['value'])}, missed**"
-    return f"| {record['what']} | {value} | {'≥' if record['at_least'] else '≤'} {number(record['limit'])} |"

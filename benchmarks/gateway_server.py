@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import Load, loaded
-from benchmarks.processes import Tree, answers, free_port, running, wait_until
+from benchmarks.processes import SERVER_CORE, Tree, answers, free_port, running, wait_until
 from benchmarks.rounds import Figures
 from benchmarks.servers import address
 
@@ -76,8 +76,10 @@ def experiment(
 
 
 @contextmanager
-def gateway(folder: Path, endpoints: Mapping[str, Any], path: str, body: bytes, **more: Any) -> Iterator[Gateway]:
-    """One worker and the control process on the server's core; `more` keys go into the config beside the endpoints."""
+def gateway(
+    folder: Path, endpoints: Mapping[str, Any], path: str, body: bytes, *, cores: str = str(SERVER_CORE), **more: Any
+) -> Iterator[Gateway]:
+    """One worker and the control process; `more` keys go into the config beside the endpoints."""
     home = folder / "gateway"
     home.mkdir(parents=True, exist_ok=True)
     url, port = address()
@@ -94,7 +96,7 @@ def gateway(folder: Path, endpoints: Mapping[str, Any], path: str, body: bytes, 
     shutil.rmtree(home / "data", ignore_errors=True)
     config.write_text(json.dumps(document, indent=1))
     command = [sys.executable, "-m", "gateway.cli", "serve", "--config", str(config), "--shutdown-delay", "0"]
-    with running("gateway", command, home, answers(url + path, body)) as tree:
+    with running("gateway", command, home, answers(url + path, body), cores=cores) as tree:
         yield Gateway(tree, url, home / "data" / "gateway.db")
 
 

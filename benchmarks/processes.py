@@ -17,11 +17,12 @@ from pathlib import Path
 import click
 import httpx
 
+from gateway.memory import resident
+
 SERVER_CORE, LOAD_CORE = 0, 1  # what is measured never shares a core with what measures
 START = 120.0  # seconds until a server must answer; LiteLLM needs half a minute
 STOP = 20.0  # seconds to leave after SIGTERM
 _TICK_US = 1e6 / os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _PARTS = {"gateway.worker": "workers", "gateway.control": "control", "gateway.cli": "supervisor"}
 
 
@@ -60,7 +61,7 @@ class Tree:
 
     def rss_mb(self) -> dict[str, float]:
         """Resident memory by part, in MB."""
-        return self._by_part(lambda pid: int(_stat(pid)[21]) * _PAGE / 1e6)
+        return self._by_part(lambda pid: resident(pid) / 1e6)
 
     def _by_part(self, read: Callable[[int], float]) -> dict[str, float]:
         parts: dict[str, float] = defaultdict(float)
@@ -80,14 +81,14 @@ def running(
     folder: Path,
     ready: Callable[[], bool],
     *,
-    core: int = SERVER_CORE,
+    cores: str = str(SERVER_CORE),
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Tree]:
     """The server in its folder, from its first good answer on; raises BenchmarkError if none comes."""
     log = folder / f"{name}.log"
     with log.open("wb") as output:
         root = subprocess.Popen(
-            ["taskset", "-c", str(core), *command],
+            ["taskset", "-c", cores, *command],
             cwd=folder,
             env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,

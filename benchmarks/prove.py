@@ -7,6 +7,7 @@ reload       edits and promotions under load: no failed request, no unit moved (
 fuzz         what reads bytes of strangers, under random damage for a set time (`fuzz`)
 soak         a node under mixed load and faults for minutes: memory, descriptors and requests stay flat (`soak`)
 slow         a usual client beside a thousand slow ones (`slow`)
+crowded      the champion beside a challenger that takes a core, the metrics of fifty experiments (`crowded`)
 statistics   the goals of `gateway.stats` by simulation (`stats_plan`), kept as long as its code stays the same
 """
 
@@ -15,7 +16,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,11 +28,21 @@ from benchmarks import fuzz, slow, soak, stats_plan
 from benchmarks.bench_tables import bench_table
 from benchmarks.processes import prepare
 from benchmarks.results_file import ROOT, Case, ResultsFile
-from benchmarks.tables import SCENARIOS, endings_table, reload_table, statistics_table, traps_table
+from benchmarks.stats_common import Measured
+from benchmarks.tables import (
+    SCENARIOS,
+    endings_table,
+    fuzz_table,
+    goals_table,
+    reload_table,
+    statistics_table,
+    traps_table,
+)
 
 BENCHES = ("proxy", "onnx", "openai", "flat")
-PROOFS = ("statistics", "traps", "reload", "demo-clock", "demo-http", "fuzz", "soak", "slow")
+PROOFS = ("statistics", "traps", "reload", "demo-clock", "demo-http", "fuzz", "soak", "slow", "crowded")
 README = ROOT / "README.md"
+TESTS = ROOT / "tests" / "README.md"
 TRAPS = ROOT / "tests" / "statistical" / "README.md"
 TRAPS_CODE = ("gateway/stats/*.py", "gateway/evidence/*.py", "gateway/release/*.py", "tests/statistical/*.py")
 STATISTICS_CODE = ("gateway/stats/*.py", "benchmarks/stats_*.py")
@@ -79,11 +91,15 @@ def main(
             prove_rest(soak_minutes)
         if only in (None, "slow"):
             prove_patience(slow_rounds)
+        if only in (None, "crowded"):
+            prove_crowd()
     tables: list[tuple[str, Path, Callable[[], str]]] = [
         ("prove", README, endings_table),
         ("statistics", README, statistics_table),
         ("traps", TRAPS, traps_table),
         ("reload", README, reload_table),
+        ("fuzz", TESTS, fuzz_table),
+        *((name, TESTS, partial(goals_table, name)) for name in ("soak", "slow", "crowded")),
         *((name, README, partial(bench_table, name)) for name in BENCHES),  # `make bench` measures them
     ]
     for mark, page, table in tables:
@@ -140,16 +156,34 @@ def prove_rest(minutes: float) -> None:
 
 
 def prove_patience(rounds: int) -> None:
-    prepare()
     results = ResultsFile[Case]("slow", code=slow.CODE)
+    _against_goals(
+        results, slow.keys(rounds), slow.bench, partial(slow.goals, rounds=rounds), f"goals of {rounds} rounds"
+    )
+
+
+def prove_crowd() -> None:
+    from benchmarks import crowded  # drags the tests in
+
+    results = ResultsFile[Case]("crowded", code=crowded.CODE)
+    _against_goals(results, crowded.keys(), crowded.bench, crowded.goals, "goals")
+
+
+def _against_goals(
+    results: ResultsFile[Case],
+    keys: list[str],
+    bench: Callable[[], AbstractContextManager[Callable[[str], Case]]],
+    goals: Callable[[dict[str, Case]], Iterable[Measured]],
+    name: str,
+) -> None:
+    """Cases that share a bench, and a last one that holds them against the goals."""
+    prepare()
     results.load()
-    keys = slow.keys(rounds)
     if not set(keys) <= results.cases.keys():
-        with slow.bench() as measure:
+        with bench() as measure:
             results.run(keys, measure, _say)
-    goals = f"goals of {rounds} rounds"
-    results.run([goals], lambda _: {"goals": [one.record() for one in slow.goals(results.cases, rounds)]}, _say)
-    _tell(results.cases[goals]["goals"])
+    results.run([name], lambda _: {"goals": [one.record() for one in goals(results.cases)]}, _say)
+    _tell(results.cases[name]["goals"])
 
 
 def _tell(goals: list[Case]) -> None:

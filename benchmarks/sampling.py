@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
 from benchmarks.processes import Tree
+from gateway.memory import resident
 from gateway.telemetry.status_page import Word, read_page
 
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_ANONYMOUS = re.compile(r"^RssAnon:\s+(\d+) kB$", re.MULTILINE)
 _PARTS = {"gateway.worker": "worker", "gateway.control": "control", "gateway.cli": "supervisor"}
 
 
@@ -51,6 +53,11 @@ def processes(tree: Tree) -> list[Process]:
     return found
 
 
+def worker_of(tree: Tree) -> int:
+    """The process id of the only worker, or the first."""
+    return next(one.pid for one in processes(tree) if one.name == "worker 1")
+
+
 def sample(at: float, known: list[Process], data_dir: Path) -> Sample:
     """Raises FileNotFoundError if one of the processes has ended."""
     return {
@@ -63,11 +70,10 @@ def sample(at: float, known: list[Process], data_dir: Path) -> Sample:
 
 
 def held(pid: int) -> Held:
-    resident, shared = map(int, Path(f"/proc/{pid}/statm").read_text().split()[1:3])
     opened = list(_targets(pid))
     return {
-        "rss_mib": round(resident * _PAGE_BYTES / 2**20, 2),
-        "anonymous_mib": round((resident - shared) * _PAGE_BYTES / 2**20, 2),
+        "rss_mib": round(resident(pid) / 2**20, 2),
+        "anonymous_mib": round(_anonymous_kib(pid) / 2**10, 2),
         "descriptors": len(opened),
         "sockets": sum(target.startswith("socket:") for target in opened),
     }
@@ -77,6 +83,11 @@ def in_flight(data_dir: Path) -> int:
     """Requests being answered, by the status pages of all workers."""
     pages = (read_page(path) for path in (data_dir / "status").glob("*.page"))
     return sum(page.word(Word.IN_FLIGHT) for page in pages if page is not None)
+
+
+def _anonymous_kib(pid: int) -> int:
+    found = _ANONYMOUS.search(Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) if found else 0  # of a process that has ended, which nobody has waited for
 
 
 def _targets(pid: int) -> Iterator[str]:

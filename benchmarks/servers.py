@@ -40,7 +40,7 @@ def upstreams(folder: Path, answer_a: str, answer_b: str) -> Iterator[Upstreams]
     values = {**ports, "answer_a": answer_a, "answer_b": answer_b}
     home = _filled(PEERS / "nginx" / "upstream.conf", folder / "upstream", values)
     up = Upstreams(f"http://127.0.0.1:{ports['a']}", f"http://127.0.0.1:{ports['b']}")
-    with running("upstream", _nginx(home), home.parent, answers(up.b), core=LOAD_CORE):
+    with running("upstream", _nginx(home), home.parent, answers(up.b), cores=str(LOAD_CORE)):
         yield up
 
 

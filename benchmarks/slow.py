@@ -26,8 +26,8 @@ from pathlib import Path
 from benchmarks.gateway_server import Gateway, experiment, gateway
 from benchmarks.processes import LOAD_CORE, BenchmarkError, answers, free_port, running
 from benchmarks.results_file import ROOT, Case
-from benchmarks.sampling import held, in_flight, processes
-from benchmarks.slow_client import Seen, send_steadily
+from benchmarks.sampling import held, in_flight, worker_of
+from benchmarks.slow_client import Seen, post, send_steadily
 from benchmarks.stats_common import Measured
 
 NAME = "slow"
@@ -36,6 +36,7 @@ SLOW = 1_000  # clients
 SECONDS = 14  # of a measurement: the thousand come within two seconds
 STANDING = 3.0, 9.0  # when all of them are there, and none is closed yet
 RATE = 150.0  # usual requests per second
+USUAL = [post("/score/rank", f"user-{user}", b'{"q": 1}') for user in range(1_000)]
 AFTER = 8.0  # seconds that idle connections to upstreams take to go
 FACTOR = 2.0  # p99 with the slow clients over p99 without
 LATE = 5  # seconds: coming takes two, slowhttptest looks once a second, and closing takes the gateway two
@@ -47,7 +48,7 @@ class Kind:
 
     flags: tuple[str, ...]
     path: str
-    deadline: int | None  # seconds until all are closed; None: no time is promised
+    deadline: int  # seconds until all are closed
     watched: int  # seconds that the run without the usual client takes at most
     judged: str = "all_closed_s"  # what the deadline is of
     beside: bool = True  # whether the usual client is measured beside these
@@ -57,8 +58,9 @@ KINDS = {
     "heads": Kind(("-H", "-i", "4", "-x", "24", "-t", "GET"), "/score/rank", 10, 40),
     # A piece, and then nothing for longer than the deadline.
     "bodies": Kind(("-B", "-i", "60", "-x", "24", "-s", "8192"), "/score/rank", 30, 60),
-    # Something within every deadline, for ever: what a bound on the rate would end.
-    "dripping bodies": Kind(("-B", "-i", "5", "-x", "8", "-s", "8192"), "/score/rank", None, 60, beside=False),
+    # Something every five seconds, until the least rate ends it: 1 KiB/s after the first 30 seconds of waiting. Twenty
+    # bytes each time earn less than the second that is added here.
+    "dripping bodies": Kind(("-B", "-i", "5", "-x", "8", "-s", "8192"), "/score/rank", 31, 60, beside=False),
     # The kernel goes on sending what it has taken, so slowhttptest sees no end for as long as that takes.
     "readers": Kind(
         ("-X", "-n", "5", "-z", "32", "-w", "512", "-y", "1024"), "/score/large", 30, 50, judged="none_in_flight_s"
@@ -90,7 +92,7 @@ def bench() -> Iterator[Callable[[str], Case]]:
         up = answers(f"http://127.0.0.1:{ports[1]}/")
         os.environ["PYTHONPATH"] = str(ROOT)  # what is measured is this tree, wherever its environment lies
         with (
-            running("upstream", upstream, folder, up, core=LOAD_CORE),
+            running("upstream", upstream, folder, up, cores=str(LOAD_CORE)),
             gateway(folder, {"score": experiment("http", a, b)}, "/score/rank", b"{}") as own,
         ):
             yield lambda key: _measure(own, folder, key)
@@ -102,9 +104,9 @@ def _measure(own: Gateway, folder: Path, key: str) -> Case:
     if side == "watched":
         return _watched(own, folder, slow)
     if side.endswith("without"):
-        return _figures(own, send_steadily(own.url, RATE, SECONDS))
+        return _figures(own, send_steadily(own.url, USUAL, RATE, SECONDS))
     with _slow_clients(own, folder, slow, SECONDS + 20) as running_one:
-        seen = send_steadily(own.url, RATE, SECONDS)
+        seen = send_steadily(own.url, USUAL, RATE, SECONDS)
         figures = _figures(own, seen)
         running_one.terminate()
     return {**figures, "connected": max(row["Connected"] for row in _rows(folder))}
@@ -119,17 +121,13 @@ def _figures(own: Gateway, seen: Seen) -> Case:
         "p99_ms": statistics.quantiles(every, n=100)[98],
         "p99_standing_ms": statistics.quantiles(seen.between(*STANDING), n=100)[98],
         "max_ms": max(every),
-        "worker": held(_worker(own)),
+        "worker": held(worker_of(own.tree)),
     }
-
-
-def _worker(own: Gateway) -> int:
-    return next(one.pid for one in processes(own.tree) if one.name == "worker 1")
 
 
 def _watched(own: Gateway, folder: Path, slow: Kind) -> Case:
     """Slow clients alone until all are closed, or the time is over; what the worker holds meanwhile."""
-    worker = _worker(own)
+    worker = worker_of(own.tree)
     before, meanwhile = held(worker), []
     with _slow_clients(own, folder, slow, slow.watched) as running_one:
         while running_one.poll() is None:
@@ -195,10 +193,9 @@ def goals(cases: dict[str, Case], rounds: int) -> Iterator[Measured]:
     for kind, slow in KINDS.items():
         if slow.beside:
             yield from _beside(kind, cases, rounds)
-        if slow.deadline is not None:
-            gone = cases[f"{kind}/watched"][slow.judged]
-            what = f"seconds until all slow {kind} are {'closed' if slow.judged == 'all_closed_s' else 'given up'}"
-            yield Measured(NAME, what, float("inf") if gone is None else gone, slow.deadline + LATE, 1)
+        gone = cases[f"{kind}/watched"][slow.judged]
+        what = f"seconds until all slow {kind} are {'closed' if slow.judged == 'all_closed_s' else 'given up'}"
+        yield Measured(NAME, what, float("inf") if gone is None else gone, slow.deadline + LATE, 1)
         left = cases[f"{kind}/watched"]["held_at_the_end"]["descriptors"]
         before = cases[f"{kind}/watched"]["held_before"]["descriptors"]
         yield Measured(NAME, f"descriptors of the worker after slow {kind} (before {before})", left, before + 5, 1)

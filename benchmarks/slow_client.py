@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -15,8 +16,6 @@ from benchmarks.processes import LOAD_CORE
 
 PATIENCE = 10.0  # seconds
 Idle = deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]]  # connections that wait for a request
-BODY = b'{"q": 1}'
-HEAD = "POST /score/rank HTTP/1.1\r\nhost: slow\r\nx-user-id: user-{user}\r\ncontent-length: 8\r\n\r\n"
 
 
 @dataclass(slots=True)
@@ -31,17 +30,23 @@ class Seen:
         return [took for due, took in self.latencies if start <= due < end]
 
 
-def send_steadily(url: str, rate: float, seconds: float) -> Seen:
-    """On the load's core, in this process."""
+def post(path: str, user: str, body: bytes) -> bytes:
+    """A request as it is sent."""
+    fields = f"host: gateway\r\nx-user-id: {user}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    return f"POST {path} HTTP/1.1\r\n{fields}\r\n\r\n".encode() + body
+
+
+def send_steadily(url: str, requests: Sequence[bytes], rate: float, seconds: float) -> Seen:
+    """The requests in turn, on the load's core, in this process."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {LOAD_CORE})
     try:
-        return uvloop.run(_send(url, rate, seconds))
+        return uvloop.run(_send(url, requests, rate, seconds))
     finally:
         os.sched_setaffinity(0, before)
 
 
-async def _send(url: str, rate: float, seconds: float) -> Seen:
+async def _send(url: str, requests: Sequence[bytes], rate: float, seconds: float) -> Seen:
     parts = urlsplit(url)
     assert parts.port
     seen = Seen()
@@ -51,19 +56,20 @@ async def _send(url: str, rate: float, seconds: float) -> Seen:
     for number in range(int(rate * seconds)):
         due = began + number / rate
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        asked.append(asyncio.create_task(_ask(seen, idle, parts.port, number, due - began, due)))
+        request = requests[number % len(requests)]
+        asked.append(asyncio.create_task(_ask(seen, idle, parts.port, request, due - began, due)))
     await asyncio.gather(*asked)
     for _, writer in idle:
         writer.close()
     return seen
 
 
-async def _ask(seen: Seen, idle: Idle, port: int, number: int, at: float, due: float) -> None:
+async def _ask(seen: Seen, idle: Idle, port: int, request: bytes, at: float, due: float) -> None:
     ok = False
     try:
         async with asyncio.timeout(PATIENCE):
             reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
-            writer.write(HEAD.format(user=number % 1_000).encode() + BODY)
+            writer.write(request)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = head.partition(b"\r\ncontent-length: ")[2].split(b"\r\n")[0]
             await reader.readexactly(int(length or b"0"))

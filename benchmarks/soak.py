@@ -109,7 +109,7 @@ def serving(folder: Path) -> Iterator[tuple[Node, Tree]]:
     os.environ["PYTHONPATH"] = str(ROOT)  # what is measured is this tree, wherever its environment lies
     up = answers(f"http://127.0.0.1:{ports[1]}/")
     with (
-        running("upstream", upstream, folder, up, core=LOAD_CORE),
+        running("upstream", upstream, folder, up, cores=str(LOAD_CORE)),
         running("gateway", command, node.home, answers(f"{node.url}/score/rank")) as tree,
     ):
         yield node, tree
@@ -120,7 +120,7 @@ def loaded(folder: Path, url: str, seed: int) -> Iterator[dict[str, int]]:
     """Mixed clients; what became of their requests is there at the end."""
     ends: dict[str, int] = {}
     command = [sys.executable, "-m", "benchmarks.soak_clients", "--url", url, "--seed", str(seed)]
-    with running("clients", command, folder, lambda: True, core=LOAD_CORE) as one:
+    with running("clients", command, folder, lambda: True, cores=str(LOAD_CORE)) as one:
         time.sleep(1.0)
         yield ends
         if one.root.poll() is not None:

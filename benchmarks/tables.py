@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,40 @@ def reload_table() -> str:
         for one in document["cases"].values()
     ]
     return "\n".join([*lines, "", f"From `{path.relative_to(ROOT)}` at {document['revision']}.", ""])
+
+
+def fuzz_table() -> str:
+    """How many cases the decoders got, and what was found, from the result file."""
+    path = RESULTS / "fuzz.json"
+    if not path.exists():
+        return _NOT_YET
+    stored = json.loads(path.read_text())
+    lines = ["| read | tests | examples | seconds | found |", "|---|--:|--:|--:|---|"]
+    lines += [
+        f"| {module.removeprefix('test_').replace('_', ' ')} | {len(case['tests'])} | {case['examples']:,} "
+        f"| {case['seconds']:.0f} | {'nothing' if case['pass'] else '**a failure**'} |"
+        for module, case in stored["cases"].items()
+    ]
+    return "\n".join([*lines, "", f"From `{path.relative_to(ROOT)}` at {stored['revision']}.", ""])
+
+
+def goals_table(name: str) -> str:
+    """A proof's goals against their limits, from its result file."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return _NOT_YET
+    stored = json.loads(path.read_text())
+    goals = [case["goals"] for case in stored["cases"].values() if "goals" in case]
+    if not goals:
+        return _NOT_YET
+    lines = ["| goal | value | limit |", "|---|--:|--:|", *map(goal, goals[-1])]
+    return "\n".join([*lines, "", f"From `{path.relative_to(ROOT)}` at {stored['revision']}.", ""])
+
+
+def goal(record: Mapping[str, Any]) -> str:
+    """A row: what was measured, its value, its limit."""
+    value = number(record["value"]) if record["pass"] else f"**{number(record['value'])}, missed**"
+    return f"| {record['what']} | {value} | {'≥' if record['at_least'] else '≤'} {number(record['limit'])} |"
 
 
 def _by_scenario(name: str) -> dict[str, list[Case]]:

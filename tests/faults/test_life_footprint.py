@@ -10,21 +10,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
-from gateway.clock import SystemClock
-from gateway.config.load import load
-from gateway.control import ControlPlane
-from gateway.evidence.report import Estimate
-from gateway.release.runs import Run
 from gateway.telemetry.status_page import Word
-from gateway.worker import Worker
+from tests.faults.fifty import estimate_all, fifty_experiments
 from tests.integration.process.conftest import FIXED, HEAD
 from tests.integration.process.node import Load, Node, running, wait_for
-from tests.unit.release.configs import experiment, write
 
 pytestmark = pytest.mark.process
 ROOT = Path(__file__).parents[2]
@@ -105,50 +97,9 @@ def _held(pid: int) -> tuple[int, int]:
 @pytest.mark.anyio
 async def test_l7_metrics_of_fifty_experiments_fit_into_five_mebibytes(tmp_path: Path) -> None:
     """4 variants, 3 metrics and 20 segments each, of every one an estimate; and every counter of a worker."""
-    path = write(tmp_path, **{f"rank-{number}": _large(number) for number in range(50)})
-    plane, worker = ControlPlane(load(path), SystemClock()), None
-    try:
-        worker = Worker(load(path).config.data_dir, 1, SystemClock())
-        await worker.poll()
-        plane.poll()
-        for name in plane.controller.loaded.config.endpoints:
-            _estimate_all(plane.controller.run(plane.controller.states[name].experiment))
+    async with fifty_experiments(tmp_path) as (plane, worker):
+        estimate_all(plane)
         text, _ = plane.exposition("")
         assert worker.page.words[Word.OVERFLOW] == 0
         assert text.count(b"\ngateway_experiment_effect{") == 50 * 3 * 3 * 21 * 3
         assert len(text) < 5 << 20
-    finally:
-        plane.close()
-        if worker is not None:
-            await worker.close()
-
-
-def _large(number: int) -> dict[str, Any]:
-    endpoint = experiment(f"experiment-{number}", "a", "b", "c", "d")
-    endpoint["segments"] = {"market": {"from": "header:x-market", "values": [f"market-{n}" for n in range(20)]}}
-    endpoint["metrics"]["latency"] = {"type": "latency", "limit": "250ms", "direction": "decrease", "source": "gateway"}
-    endpoint["experiment"]["guardrails"].append({"metric": "latency", "margin": 0.05})
-    return endpoint
-
-
-def _estimate_all(run: Run) -> None:
-    """As if everything had been seen."""
-    assert run.report is not None
-    segments = ["", *(f"market=market-{number}" for number in range(20))]
-    estimates = tuple(
-        Estimate(
-            challenger=challenger,
-            metric=metric,
-            segment=segment,
-            increase=True,
-            units=(10**6, 10**6),
-            lower=-0.01234567890123,
-            estimate=0.001234567890123,
-            upper=0.02345678901234,
-            better=False,
-        )
-        for challenger in "bcd"
-        for metric in ("score", "errors", "latency")
-        for segment in segments
-    )
-    run.report = msgspec.structs.replace(run.report, estimates=estimates)

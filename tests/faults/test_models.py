@@ -17,13 +17,14 @@ import pytest
 
 from gateway.backends.onnx import digest, load
 from gateway.backends.onnx.batching import LARGE
+from gateway.memory import resident
 from tests.faults import crashing_node
 from tests.faults.crashing_worker import CRASHES
 from tests.integration.process.conftest import EXPERIMENT, FIXED, HEAD
 from tests.integration.process.node import MODELS, Load, Node, running, wait_for
 from tests.integration.process.test_model_swap import SECOND
 from tests.unit.backends import tiny_onnx
-from tests.unit.backends.models import resident, unload, within
+from tests.unit.backends.models import unload, within
 
 FLIGHT = "flight-delay"
 BOOSTED, LOGISTIC, TWIN = (digest(MODELS / f"{name}.onnx") for name in ("boosted", "logistic", "twin"))

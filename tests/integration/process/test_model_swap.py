@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from gateway.backends.onnx import digest
+from gateway.memory import resident
 from gateway.plan import Plan, decode
 from tests.integration.process.conftest import EXPERIMENT, HEAD
 from tests.integration.process.node import MODELS, Load, Node, infer_body, running, wait_for
@@ -67,10 +68,6 @@ def serves(node: Node, sha256: str) -> bool:
     status = node.status()
     (served,) = (one.variants[0].digest for one in plan(node).endpoints if one.name == "second")
     return served == sha256 and not status["endpoints"]["second"]["preparing"] and node.converged()
-
-
-def resident(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
 def test_a_model_is_swapped_under_load_while_a_rollback_elsewhere_waits_for_nothing(node: Node, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from gateway.backends.onnx import ModelError, digest
 from gateway.backends.onnx import load as onnx_load
 from gateway.backends.upstream import Upstream
 from gateway.events import Assignment, Heartbeat
+from gateway.memory import resident
 from gateway.plan import KeptPlan, Plan, PreparedPlan, Slot, VariantPlan
 from gateway.serving.tables import loading
 from gateway.serving.tables.table import Table
@@ -143,10 +144,6 @@ async def test_old_tables_do_not_wait_for_each_other(worker: LocalWorker, tmp_pa
     under_way.cancel()
     with pytest.raises(asyncio.CancelledError):
         await under_way
-
-
-def resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 async def test_twenty_swaps_under_load_leave_one_model_its_memory_and_no_descriptor(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,12 +30,6 @@ async def begun(model: OnnxModel, value: float) -> asyncio.Future[object]:
     while model.waiting:
         await asyncio.sleep(0)
     return call
-
-
-def resident() -> int:
-    """Bytes of this process that are in memory."""
-    pages = Path("/proc/self/statm").read_text().split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def unload(model: OnnxModel) -> None:

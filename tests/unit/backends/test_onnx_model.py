@@ -16,8 +16,9 @@ import pytest
 from gateway.backends.onnx import ModelError, artifacts, digest, inspect, load, runner, too_large, warm_up
 from gateway.backends.onnx import model as onnx_model
 from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, BadOutput
+from gateway.memory import resident
 from tests.unit.backends import tiny_onnx
-from tests.unit.backends.models import FLIGHT_DELAY, Build, begun, resident, row, unload, within
+from tests.unit.backends.models import FLIGHT_DELAY, Build, begun, row, unload, within
 
 
 @pytest.mark.anyio

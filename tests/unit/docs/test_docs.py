@@ -52,7 +52,9 @@ def test_every_make_target_used_in_the_readme_exists() -> None:
     assert {"demo", "test", "prove"} <= used <= targets
 
 
-@pytest.mark.parametrize("document", ["README.md", "gateway/README.md", "gateway/stats/README.md", "models/README.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "gateway/README.md", "gateway/stats/README.md", "models/README.md", "tests/README.md"]
+)
 def test_every_relative_link_leads_somewhere(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
@@ -93,9 +95,33 @@ def test_the_table_of_the_traps_is_the_one_that_the_results_give() -> None:
     assert shown == tables.traps_table()
 
 
+@pytest.mark.parametrize("name", ["fuzz", "soak", "slow", "crowded"])
+def test_the_table_of_a_long_proof_is_the_one_that_the_results_give(name: str) -> None:
+    page = (ROOT / "tests" / "README.md").read_text()
+    shown = page.split(f"<!-- {name}:start -->\n")[1].split(f"<!-- {name}:end -->")[0]
+    assert shown == (tables.fuzz_table() if name == "fuzz" else tables.goals_table(name))
+
+
 def test_without_results_the_table_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     assert tables.statistics_table() == "Not measured yet: `make prove` does it.\n"
+    assert tables.fuzz_table() == tables.goals_table("slow") == tables.statistics_table()
+
+
+def test_the_tables_of_long_proofs_show_the_last_goals_what_was_missed_and_what_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met, missed = (Measured("slow", what, value, 2.0, 3).record() for what, value in (("early", 1.0), ("late", 2.5)))
+    slow = {"heads/1/with": {"p99_ms": 1.0}, "goals of 2 rounds": {"goals": [met]}, "goals": {"goals": [met, missed]}}
+    found = {"tests": {"test_a": 1, "test_b": 1_200}, "examples": 1_201, "seconds": 9.6, "pass": False}
+    for name, cases in (("slow", slow), ("fuzz", {"test_config_file": found})):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"revision": "abc", "cases": cases}))
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    assert "| early | 1 | ≤ 2 |\n| late | **2.5, missed** | ≤ 2 |\n\nFrom `slow.json` at abc." in tables.goals_table(
+        "slow"
+    )
+    assert "| config file | 2 | 1,201 | 10 | **a failure** |" in tables.fuzz_table()
 
 
 def test_the_table_shows_the_worst_cell_what_missed_its_limit_and_what_is_not_measured(
