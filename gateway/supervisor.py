@@ -84,10 +84,9 @@ class Supervisor:
         self._lock = _lock(self.settings.data_dir)
         self._untold = dict.fromkeys(_left_behind(self.settings.status), ends.UNKNOWN)
         self._listen()
-        self._lifeline = os.pipe()
         addresses = {name: str(one.address) for name, one in self._listeners.items()}
-        node = self.settings.data_dir / "node.json"
-        node.write_bytes(msgspec.json.encode({"pid": os.getpid(), **addresses}))
+        self._announce({"pid": os.getpid(), **addresses})
+        self._lifeline = os.pipe()
         self._children = [Child("control")] + [Child(f"worker-{index}") for index in range(self.settings.workers)]
         log.info("listening on %(data)s, admin %(admin)s, metrics %(metrics)s", addresses)
 
@@ -96,9 +95,23 @@ class Supervisor:
             for name in ("data", "admin", "metrics"):
                 self._listeners[name] = listen(getattr(self.settings, name))
         except ListenError:
-            for listener in self._listeners.values():
-                listener.close()
+            self._stop_listening()
             raise
+
+    def _stop_listening(self) -> None:
+        for listener in self._listeners.values():
+            listener.close()
+
+    def _announce(self, node: dict[str, int | str]) -> None:
+        """Where it listens, for whoever looks; visible whole."""
+        path = self.settings.data_dir / "node.json"
+        temporary = path.with_suffix(".new")
+        try:
+            temporary.write_bytes(msgspec.json.encode(node))
+            temporary.replace(path)
+        except OSError as error:
+            self._stop_listening()
+            raise SupervisorError(f"{path}: cannot be written: {error.strerror}") from error
 
     def run(self) -> int:
         """Keep the children alive until told to stop; returns the exit code: 0, 78 if the control process refuses the
@@ -130,8 +143,7 @@ class Supervisor:
             self._hurried,
         )
         terminate([control.process], SHIPPING, lambda: False)
-        for listener in self._listeners.values():
-            listener.close()
+        self._stop_listening()
         for descriptor in (self._lifeline[1], self._lifeline[0], self._lock):
             os.close(descriptor)
 

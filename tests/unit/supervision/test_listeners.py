@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.listeners import Address, ListenError, listen
-from gateway.supervisor import NodeSettings, Supervisor
+from gateway.supervisor import NodeSettings, Supervisor, SupervisorError
 
 
 def test_a_free_port_is_told_in_the_form_of_its_family() -> None:
@@ -50,6 +50,14 @@ def test_who_cannot_have_all_ports_leaves_no_socket_file(tmp_path: Path) -> None
         with pytest.raises(ListenError):
             Supervisor(node).start()
     assert not list(tmp_path.glob("*.sock"))
+
+
+def test_who_cannot_say_where_it_listens_does_not_start(tmp_path: Path) -> None:
+    port = Address("127.0.0.1", 0)
+    node = NodeSettings(tmp_path / "gateway.yaml", tmp_path, data=port, admin=port, metrics=port, workers=1)
+    (tmp_path / "node.new").mkdir()
+    with pytest.raises(SupervisorError, match=r"node.json: cannot be written: Is a directory"):
+        Supervisor(node).start()
 
 
 def test_what_is_no_socket_stays(tmp_path: Path) -> None:
