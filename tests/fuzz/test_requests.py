@@ -44,17 +44,13 @@ class Seen:
     fields: dict[bytes, bytes]
     expects: bool
     persistent: bool
-    text: bytes = b""
+    body: bytes = b""
     whole: bool = False
     size: int = 0
 
-    @property
-    def body(self) -> Seen:
-        return self
-
     def add(self, piece: bytes) -> None:
         assert not self.whole
-        self.text += piece
+        self.body += piece
         self.size += len(piece)
 
     def complete(self) -> None:

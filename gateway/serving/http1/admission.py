@@ -12,7 +12,8 @@ from gateway.errors import Overloaded
 from gateway.serving.http1 import refusal
 from gateway.serving.http1.answer import Defaults
 from gateway.serving.http1.head import DEFAULTS, Limits
-from gateway.serving.http1.protocol import Http1Protocol, Idle
+from gateway.serving.http1.patience import Idle
+from gateway.serving.http1.protocol import Http1Protocol
 
 if TYPE_CHECKING:
     import uvicorn

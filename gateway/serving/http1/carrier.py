@@ -8,26 +8,22 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from gateway.errors import GatewayError
     from gateway.serving.http1.answer import Defaults
-    from gateway.serving.http1.body import RequestBody
     from gateway.serving.http1.exchange import HttpExchange
+    from gateway.serving.http1.intake import Intake
+    from gateway.serving.http1.patience import Patience
+    from gateway.serving.http1.sending import Sending
 
 
 class Carrier(Protocol):
     transport: asyncio.Transport
+    intake: Intake
+    patience: Patience
+    sending: Sending
     tasks: set[asyncio.Task[None]]
     ending: bool  # the answer that begins now is the last one
-    read_paused: bool
-    write_paused: bool
-    writable: asyncio.Event
 
     @property
     def defaults(self) -> Defaults: ...
-
-    def await_body(self, body: RequestBody) -> None:
-        """Somebody waits for more of it: not for ever."""
-
-    def throttle(self) -> None:
-        """Read on, or do not, as there is room."""
 
     def answered(self, exchange: HttpExchange) -> None:
         """The answer is out."""

@@ -106,7 +106,7 @@ class RequestReader:
         if reading is None:
             if self.received > limit:
                 raise HeadTooLarge(f"the head of the request exceeds {limit} bytes")
-        elif self.received > 2 * limit + CHUNKING * reading.body.size:
+        elif self.received > 2 * limit + CHUNKING * reading.size:
             raise HeadTooLarge(f"more than {limit} bytes of trailers or chunk extensions")
 
     def _ignore_upgrade(self, rest: int) -> None:
@@ -166,13 +166,13 @@ class RequestReader:
             self._upgrading = parser.should_upgrade()
 
     def on_body(self, piece: bytes) -> None:
-        self.reading.body.add(piece)  # type: ignore[union-attr]
+        self.reading.add(piece)  # type: ignore[union-attr]
 
     def on_message_complete(self) -> None:
         if self._upgrading:
             return
         reading, self.reading = self.reading, None
-        reading.body.complete()  # type: ignore[union-attr]
+        reading.complete()  # type: ignore[union-attr]
         self.begun = False
         self.received = 0
         if self._headers:

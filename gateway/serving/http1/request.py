@@ -1,4 +1,4 @@
-"""The body of a request: what has arrived of it is kept until the application asks for it, which waits for the rest."""
+"""A request as it arrives: what is here of its body is kept until the application asks, which waits for the rest."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from gateway.serving.http1.departure import CONTINUE
 
 if TYPE_CHECKING:
     from gateway.errors import GatewayError
+    from gateway.serving.asgi import Scope
     from gateway.serving.http1.carrier import Carrier
 
 
-class RequestBody:
+class Request:
     __slots__ = (
         "_arrived",
         "_carrier",
@@ -23,15 +24,19 @@ class RequestBody:
         "buffered",
         "ended",
         "expects",
+        "fields",
+        "scope",
         "size",
         "whole",
     )
 
-    def __init__(self, carrier: Carrier, expects: bool) -> None:
+    def __init__(self, carrier: Carrier, scope: Scope, fields: dict[bytes, bytes], expects: bool) -> None:
+        self.scope = scope
+        self.fields = fields  # the headers by name
         self.expects = expects  # the client waits for a 100 before it sends the body
         self.whole = False  # it has arrived
         self.ended = False  # the application has been given the last of it
-        self.size = 0  # bytes so far
+        self.size = 0  # bytes of its body so far
         self.buffered = 0  # how many of them nobody has taken yet
         self._carrier = carrier
         self._parts: list[bytes] = []
@@ -42,11 +47,11 @@ class RequestBody:
 
     @property
     def is_awaited(self) -> bool:
-        """Somebody waits for more of it from the client."""
+        """Somebody waits for more of its body from the client."""
         return self._waiting > 0 and not self.whole
 
     def patience(self, idle: float, rate: float) -> float:
-        """Seconds for its next piece: not more than `idle`, and beyond the first `idle` seconds of waiting the client
+        """Seconds for the next piece: not more than `idle`, and beyond the first `idle` seconds of waiting the client
         has to keep to `rate`, in bytes a second."""
         return max(0.0, min(idle, idle + self.size / rate - self._waited))
 
@@ -66,7 +71,7 @@ class RequestBody:
             self.wake()
 
     def fail(self, fault: GatewayError) -> None:
-        """The rest will not come: whoever asks for it is told why."""
+        """The rest of the body will not come: whoever asks for it is told why."""
         self._fault = fault
         self.wake()
 
@@ -76,14 +81,7 @@ class RequestBody:
             self._arrived.set()
         return self._waiting > 0
 
-    # -- what the application asks for
-
-    def rest(self) -> bytes | None:
-        """All that has not been taken yet, at once; None if not all of it is here, or it has been taken."""
-        if not self.whole or self.ended or self._carrier.read_paused:
-            return None
-        self.ended = True
-        return self._take()
+    # -- what the application asks for: the body
 
     def piece(self) -> bytes | None:
         """What is here; None if nothing is. Raises what is wrong with the rest."""
@@ -93,8 +91,8 @@ class RequestBody:
             return None
         piece = self._take()
         self.ended = self.whole
-        if self._carrier.read_paused:
-            self._carrier.throttle()  # more may arrive in here
+        if self._carrier.intake.paused:
+            self._carrier.intake.throttle()  # more may arrive in here
         return piece
 
     async def more(self) -> None:
@@ -122,7 +120,7 @@ class RequestBody:
         if self.expects:
             self.expects = False
             self._carrier.transport.write(CONTINUE)
-        self._carrier.await_body(self)
+        self._carrier.patience.await_body(self)
         loop = asyncio.get_running_loop()
         since = loop.time()
         try:
