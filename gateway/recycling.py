@@ -7,18 +7,15 @@ serves, the old one is told to leave: it stops accepting at once, and what it ha
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from gateway import ends
+from gateway import ends, memory
 from gateway.children import Child, Process
 from gateway.node import LEAVE_AT_ONCE
 
 LOOK = 1.0  # seconds between two looks at the memory
 PAUSE = 60.0  # seconds in which no second worker of a node is replaced, or one that is full at once would never serve
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(slots=True)
@@ -75,6 +72,6 @@ def _resident(worker: Child) -> int:
     if worker.process is None:
         return 0
     try:
-        return int(Path(f"/proc/{worker.process.pid}/statm").read_text().split()[1]) * _PAGE
+        return memory.resident(worker.process.pid)
     except (OSError, IndexError):
         return 0
