@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from gateway.backends.onnx import Signature, Tensors
 from gateway.errors import BodyTooLarge, RequestError
+from gateway.serving.oip import pieces
 from gateway.serving.oip.datatypes import DATATYPES
 from gateway.serving.oip.tensors import InputReader
 from gateway.serving.wire import coding
 
 HEADER_LENGTH = b"inference-header-content-length"
-LARGE = 1 << 20  # bytes of JSON whose parsing would hold up every other request
-# One call of the parser stops all threads. These bounds keep it below 50 ms, and larger tensors are better off as
-# binary data, which is not parsed at all.
+LARGE = 1 << 19  # bytes of JSON whose parsing would hold up every other request: of short numbers for 15 ms
+# On another thread each call of the parser stops all threads as well. Long lists are parsed in `pieces`; these bounds
+# keep a call for all else below 50 ms. Larger tensors are better off as binary data, which is not parsed at all.
 LARGEST = 4 << 20  # bytes of JSON
 MOST = 1 << 16  # lists and objects
 _NOT_SERVED = ("shared_memory_region", "classification")  # to ignore these would be to answer something else
@@ -172,7 +173,7 @@ def _parsed(text: bytes) -> dict[str, Any]:
     if len(text) > MOST:
         _bounded(text)
     try:
-        document = orjson.loads(text)
+        document = orjson.loads(text) if len(text) <= LARGE else pieces.loads(text)
     except orjson.JSONDecodeError as error:
         raise RequestError(f"the body is not valid JSON: {error}") from error
     if type(document) is not dict:
@@ -251,6 +252,9 @@ def _no_key_twice(text: bytes) -> None:
         return found
 
     try:
-        json.loads(text, object_pairs_hook=pairs)
+        try:
+            json.loads(pieces.without_lists(text), object_pairs_hook=pairs)
+        except json.JSONDecodeError:
+            json.loads(text, object_pairs_hook=pairs)
     except RecursionError as error:
         raise RequestError("the body is nested too deeply") from error

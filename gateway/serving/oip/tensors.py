@@ -19,6 +19,7 @@ from gateway.backends.onnx import MAX_ELEMENTS, TensorSpec, too_large
 from gateway.errors import RequestError, ValueRejected
 from gateway.serving.oip.datatypes import DATATYPES
 
+PIECE = 1 << 15  # elements that are looked at or packed in one call: it stops all threads
 LENGTH = struct.Struct("<I")  # before each element of a BYTES tensor
 
 
@@ -46,7 +47,7 @@ class InputReader:
         if type(data) is not list:
             raise self._refusal("`data` must be a list")
         looked = booleans or not self._numbers or not data or type(data[0]) is list
-        if looked and not set(map(type, data)) <= self._leaves:
+        if looked and not self._are_leaves(data):
             data = self._flat(data, shape)
         if len(data) != math.prod(shape):
             self._check_leaves(data)
@@ -107,19 +108,29 @@ class InputReader:
         return data
 
     def _check_leaves(self, data: list[Any]) -> None:
-        if not set(map(type, data)) <= self._leaves:
+        if not self._are_leaves(data):
             raise self._refusal(f"`data` must hold {self._noun} for datatype {self._datatype}")
+
+    def _are_leaves(self, data: list[Any]) -> bool:
+        if len(data) <= PIECE:
+            return set(map(type, data)) <= self._leaves
+        return all(self._are_leaves(data[at : at + PIECE]) for at in range(0, len(data), PIECE))
 
     def _packed(self, data: list[Any]) -> NDArray[Any]:
         if not self._code:
             return np.array(data, object)
         try:
             # Not numpy: it would parse strings, and make infinity of what is too large.
-            return np.frombuffer(struct.pack(f"<{len(data)}{self._code}", *data), self._dtype)
+            return np.frombuffer(b"".join(self._pieces(data)), self._dtype)
         except (struct.error, OverflowError) as error:
             self._check_leaves(data)
             place = next(place for place, value in enumerate(data) if not self._fits(value))
             raise self._refusal(f"element {place} does not fit {self._datatype}") from error
+
+    def _pieces(self, data: list[Any]) -> Iterator[bytes]:
+        for at in range(0, len(data), PIECE):
+            piece = data[at : at + PIECE]
+            yield struct.pack(f"<{len(piece)}{self._code}", *piece)
 
     def _fits(self, value: Any) -> bool:
         try:

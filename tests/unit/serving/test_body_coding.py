@@ -13,6 +13,7 @@ import pytest
 from gateway.backends.onnx import Signature, TensorSpec
 from gateway.errors import BodyTooLarge, RequestError, UnsupportedEncoding
 from gateway.serving.oip import HEADER_LENGTH, Codec, InferRequest, coded, worth_coding
+from gateway.serving.oip.request import LARGE
 from gateway.serving.wire.coding import FREE, MEMBERS, RATIO, WORTH, Decoder, acceptable, decoded, encoded
 
 LIMIT = 16 << 20
@@ -147,7 +148,7 @@ def test_an_answer_is_coded_only_where_it_was_asked_for_and_is_large() -> None:
 
 def test_long_json_and_what_may_become_long_is_heavy() -> None:
     heavy = codec(-1).heavy
-    large = bytes((1 << 20) + 1)
+    large = bytes(LARGE + 1)
     assert heavy(large, {})
     assert heavy(large, {HEADER_LENGTH: b"junk"})
     assert not heavy(large[1:], {})
