@@ -214,11 +214,12 @@ class Gateway:
         """No request was assigned."""
         self.local.nothing_happened()
 
-    def refused(self, heard: Heard, status: int, reason: str, token: str = "http_request_error") -> None:
+    def refused(self, heard: Heard, status: int, reason: str, token: str = "") -> None:
         """It was answered with an error of ours, counted once as the client's, and never assigned."""
         assert heard.status == status, heard
         assert heard.problem["type"] == f"urn:gateway:{reason}"
-        assert heard.proxy_error == token
+        # RFC 9209 has a token for what clients do wrong, which is answered with 4xx.
+        assert heard.proxy_error == (token or ("http_request_error" if status < 500 else "proxy_internal_response"))
         assert self.rejected(reason) == 1
         self.nothing_kept()
 
