@@ -162,6 +162,48 @@ async def test_c18_who_half_closes_is_answered(gateway: Gateway, data: bytes, ve
         assert gateway.counted("a") == (1, 0)
 
 
+async def test_c17_who_leaves_a_stream_that_is_silent_is_found_before_its_next_piece(gateway: Gateway) -> None:
+    left = asyncio.Event()
+
+    async def streaming(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED + b"5\r\nfirst\r\n")
+        await peer.gone()
+        left.set()
+
+    async with Upstream(streaming) as upstream:
+        await gateway.publish(plain(f"http://{upstream.authority}"))
+        client = await gateway.connect()
+        await client.send(get())
+        await client.until(b"first")
+        client.close()
+        async with asyncio.timeout(SOON):
+            await left.wait()
+        assert (await gateway.exposure()).completed.end == "client_closed"
+
+
+async def test_c18_who_half_closes_in_a_silent_stream_gets_it_unchanged(gateway: Gateway) -> None:
+    """Whether it is still there is asked with digits that count for nothing."""
+    go = asyncio.Event()
+
+    async def streaming(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED + b"5\r\nfirst\r\n")
+        await go.wait()
+        await peer.send(b"10\r\nsixteen of these\r\n")
+        await peer.send(b"0\r\n\r\n")
+
+    async with Upstream(streaming) as upstream:
+        await gateway.publish(plain(f"http://{upstream.authority}"))
+        client = await gateway.connect()
+        await client.send(get())
+        client.half_close()
+        asyncio.get_running_loop().call_later(0.7, go.set)
+        heard = await client.answer()
+        assert (heard.body, heard.whole) == (b"firstsixteen of these", True)
+        assert (await gateway.exposure()).completed.end == "answered"
+
+
 async def test_c18_who_half_closes_in_the_midst_of_a_stream_gets_the_rest(gateway: Gateway) -> None:
     go = asyncio.Event()
 

@@ -11,6 +11,7 @@ from http import HTTPStatus
 
 from gateway.serving.asgi import Headers
 
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CHUNKED = -1  # in the place of a length: a body of pieces, a body up to the end of the connection, and none
 UNTIL_CLOSE = -2
 BODILESS = -3

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.errors import GatewayError
 from gateway.serving.asgi import DIRECT
 from gateway.serving.http1 import answer as answers
-from gateway.serving.http1.answer import BODILESS, CHUNKED, UNTIL_CLOSE
+from gateway.serving.http1.answer import BODILESS, CHUNKED, CONTINUE, UNTIL_CLOSE
 from gateway.serving.http1.request import Request
 
 if TYPE_CHECKING:
@@ -57,9 +57,15 @@ class HttpExchange(Request):
         return f"<HttpExchange {self.scope['method']} {self.scope['path']}, {answer}>"
 
     @property
-    def silent(self) -> bool:
-        """Nothing of its answer has left."""
-        return self._unsent
+    def interjection(self) -> bytes:
+        """What may be written now and says nothing, to see whether anybody is there. Before the answer an interim one,
+        which a client has to skip even if it did not expect it (RFC 9110 15.2); between two chunks a first digit of the
+        size of the next, which may have leading zeros (RFC 9112 7.1)."""
+        if self.scope["http_version"] != "1.1":
+            return b""
+        if self._unsent:
+            return CONTINUE
+        return b"0" if self._left == CHUNKED and not self.answered else b""
 
     def disconnect(self, loop: asyncio.AbstractEventLoop) -> None:
         """The client is gone: an application that waits in `receive` hears it first, any other is cancelled."""

@@ -137,13 +137,11 @@ class Http1Protocol(asyncio.Protocol):
         self.intake.finish()
         if self._fault is None:
             (self._waiting[-1] if self._waiting else current).persistent = False
-        self._departure = Departure(self._loop, self.transport, partial(self.cut, reset=False), self._may_interject)
+        self._departure = Departure(self._loop, self.transport, partial(self.cut, reset=False), self._interjection)
         return True
 
-    def _may_interject(self) -> bool:
-        """Whether an interim answer is in place now, and is understood."""
-        current = self._current
-        return current is not None and current.silent and current.scope["http_version"] == "1.1"
+    def _interjection(self) -> bytes:
+        return b"" if self._current is None else self._current.interjection
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state.connections.discard(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from gateway.serving.http1.departure import CONTINUE
+from gateway.serving.http1.answer import CONTINUE
 
 if TYPE_CHECKING:
     from gateway.errors import GatewayError

