@@ -183,6 +183,7 @@ def main() -> None:
     settings = msgspec.json.decode(sys.argv[1], type=WorkerSettings)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the supervisor decides
     configure_logging(f"worker {settings.spool}")
+    memory.keep_large_blocks_apart()
     code = 0
     try:
         uvloop.run(_run(settings))

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from gateway import memory
 from tests.integration.serving.local_worker import LocalWorker, local_worker
+
+memory.keep_large_blocks_apart()  # as every worker does
 
 
 @pytest.fixture
