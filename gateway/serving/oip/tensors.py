@@ -142,6 +142,8 @@ class InputReader:
     def _binary(self, data: memoryview, shape: Sequence[int]) -> NDArray[Any]:
         count = math.prod(shape)
         if self._datatype == "BYTES":
+            if count * LENGTH.size > len(data):  # before there is room for so many
+                raise self._refusal(f"{count} elements take at least {count * LENGTH.size} bytes, got {len(data)}")
             return self._strings(self._elements(data, count), count)
         if len(data) != count * self._dtype.itemsize:
             expected = f"{count * self._dtype.itemsize} bytes of {self._datatype}"
@@ -155,8 +157,6 @@ class InputReader:
 
     def _elements(self, data: memoryview, count: int) -> Iterator[memoryview]:
         """The elements of a BYTES tensor, each after its length."""
-        if count * LENGTH.size > len(data):
-            raise self._refusal(f"{count} elements take at least {count * LENGTH.size} bytes, got {len(data)}")
         at = 0
         for place in range(count):
             start = at + LENGTH.size

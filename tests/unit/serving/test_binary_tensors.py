@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -167,8 +168,13 @@ def test_a_boolean_is_a_byte_of_zero_or_one() -> None:
     ],
 )
 def test_strings_that_do_not_add_up_are_refused(data: bytes, count: int, words: str) -> None:
-    with pytest.raises(RequestError, match=words):
-        read("BYTES", data, [count])
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match=words):
+            read("BYTES", data, [count])
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20  # no room is made for what is only declared
+    finally:
+        tracemalloc.stop()
 
 
 X = described("FP32", [2], 8)
