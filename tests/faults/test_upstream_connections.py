@@ -81,7 +81,7 @@ async def test_u3_packets_that_vanish_end_at_the_connect_timeout(gateway: Gatewa
         await gateway.publish(plain(url, timeout=30.0, connect_timeout=0.1, retries=0))
         start = time.monotonic()
         heard = await gateway.ask(get())
-        assert 0.1 <= time.monotonic() - start < 2
+        assert 0.09 <= time.monotonic() - start < 2
     assert (heard.status, heard.proxy_error) == (504, "connection_timeout")
     assert (await gateway.exposure()).completed.error == "connect"
     assert gateway.counted("a") == (1, 1)
