@@ -41,7 +41,6 @@ class Connection(asyncio.Protocol):
         "_deadlines",
         "_drained",
         "_ended",
-        "_full",
         "_future",
         "_limits",
         "_loop",
@@ -73,7 +72,6 @@ class Connection(asyncio.Protocol):
         self._body: StreamedBody | None = None  # then, if that is streamed, until it is whole
         self._timer = LazyTimer(loop, self._due)
         self._deadlines = Deadlines(timeouts)
-        self._full = False  # the transport's buffer
         self._drained: asyncio.Future[None] | None = None
         self._closed = False
         self.reusable = False  # only between a cleanly ended exchange and the next
@@ -125,7 +123,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self.gone:
             raise Unanswered("the upstream closed the connection before the request was whole")
         self._transport.writelines(parts)
-        if self._full:
+        if self._deadlines.full:
             self._drained = self._loop.create_future()
             await self._drained
 
@@ -270,11 +268,9 @@ class Connection(asyncio.Protocol):
         self._reader.dispose()
 
     def pause_writing(self) -> None:
-        self._full = True
         self._deadlines.blocked(self._loop.time())
 
     def resume_writing(self) -> None:
-        self._full = False
         self._deadlines.unblocked(self._loop.time())
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)

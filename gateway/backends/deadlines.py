@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 class Deadlines:
     """Of one exchange at a time, up to the head of an answer that is streamed, or to the end of another."""
 
-    __slots__ = ("_deadline", "_full", "_patience", "_since", "_timeouts", "_upload_ends", "uploading")
+    __slots__ = ("_deadline", "_patience", "_since", "_timeouts", "_upload_ends", "full", "uploading")
 
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
         self._deadline = 0.0
         self._patience = 0.0  # from the whole request to the deadline
         self._since = 0.0  # when the request was whole, or the upstream last did something about it
-        self._full = False  # the upstream takes nothing more at present
+        self.full = False  # the upstream takes nothing more at present
         self._upload_ends = 0.0
         self.uploading = False  # the request is not whole
 
@@ -45,12 +45,12 @@ class Deadlines:
 
     def blocked(self, now: float) -> None:
         """The upstream takes nothing more."""
-        self._full = True
+        self.full = True
         self._since = now
 
     def unblocked(self, now: float) -> None:
         """It has taken what there was."""
-        self._full = False
+        self.full = False
         self._since = now
 
     def heard(self, now: float) -> float:
@@ -73,7 +73,7 @@ class Deadlines:
     def _check_upload(self, now: float) -> float:
         if now >= self._upload_ends:
             raise RequestTimeout("the body was not whole in time")
-        if not self._full:
+        if not self.full:
             return min(self._upload_ends, now + self._patience)
         if now >= self._since + self._patience:
             raise BackendTimeout("the upstream did not take the body in time")

@@ -50,7 +50,6 @@ class Pool:
         self._max_connections = max_connections
         self._max_waiting = max_waiting
         self._max_idle = max_idle
-        self._keepalive = timeouts.keepalive
         self._idle: list[Connection] = []  # oldest first; those that closed meanwhile are skipped when met
         self._waiting: deque[asyncio.Future[bool]] = deque()  # True: here is a slot; False: the pool closed
         self._reaper: asyncio.TimerHandle | None = None
@@ -157,7 +156,7 @@ class Pool:
         """The idle connection used last, unless it is too old: then those beneath it are too."""
         while self._idle:
             connection = self._idle.pop()
-            if not connection.gone and now - connection.idle_since < self._keepalive:
+            if not connection.gone and now - connection.idle_since < self._timeouts.keepalive:
                 return connection
             connection.abort()
         return None
@@ -214,20 +213,20 @@ class Pool:
             self._resolver.refresh()  # a busy upstream may open no connection for hours
             self._idle.append(connection)
             if self._reaper is None:
-                self._reaper = loop.call_later(self._keepalive, self._reap)
+                self._reaper = loop.call_later(self._timeouts.keepalive, self._reap)
         self.release()
 
     def _reap(self) -> None:
         """Close what nobody came back for; without this a quiet upstream would keep dead sockets."""
         loop = asyncio.get_running_loop()
-        oldest = loop.time() - self._keepalive
+        oldest = loop.time() - self._timeouts.keepalive
         idle, self._idle = self._idle, []
         for connection in idle:
             if connection.idle_since <= oldest:
                 connection.abort()
             elif not connection.gone:
                 self._idle.append(connection)
-        self._reaper = loop.call_later(self._keepalive, self._reap) if self._idle else None
+        self._reaper = loop.call_later(self._timeouts.keepalive, self._reap) if self._idle else None
 
     def close(self) -> None:
         """Turn waiters away and drop what is idle; connections in use close when they are put back."""

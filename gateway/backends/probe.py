@@ -9,21 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
 
 from gateway.backends.base import Request
 from gateway.backends.http import HttpBackend
 from gateway.errors import BackendError, OutOfDescriptors
+from gateway.plan import CheckPlan
 
 UNHEALTHY, HEALTHY = 3, 2  # in a row
-
-
-class Check(NamedTuple):
-    """What is asked. Times in seconds."""
-
-    path: str
-    interval: float
-    timeout: float
 
 
 class Health:
@@ -49,7 +41,7 @@ class Health:
 class Probe:
     """The checks of one replica, from now on until it is closed. Needs a running loop."""
 
-    def __init__(self, backend: HttpBackend, check: Check, luck: Callable[[], float]) -> None:
+    def __init__(self, backend: HttpBackend, check: CheckPlan, luck: Callable[[], float]) -> None:
         self.health = Health()
         self._backend = backend
         self._check = check

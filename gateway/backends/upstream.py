@@ -22,8 +22,9 @@ from gateway.backends.base import Answer, Request
 from gateway.backends.faults import NoSlot
 from gateway.backends.http import HttpBackend
 from gateway.backends.outlier import Outlier
-from gateway.backends.probe import Check, Probe
+from gateway.backends.probe import Probe
 from gateway.errors import BackendError, BackendUnavailable
+from gateway.plan import CheckPlan
 
 LONGEST_REST = 60.0  # seconds that a replica is left alone at most because it has asked for it
 Came = Answer | BackendError  # what a try has come to
@@ -66,7 +67,7 @@ class Upstream:
         told: Told,
         *,
         most_retries: int = 1,
-        check: Check | None = None,
+        check: CheckPlan | None = None,
         luck: Callable[[], float] = random.random,
     ) -> None:
         """`luck` gives numbers in [0, 1). With a `check` it needs a running loop, and has tasks until it is closed."""
@@ -126,7 +127,6 @@ class Upstream:
         for replica in self.replicas:
             if replica.probe is not None:
                 replica.probe.close()
-            self._told.available(replica.name, False)
             await replica.backend.close()
 
     async def _try(self, replica: Replica, request: Request, deadline: float) -> Came:

@@ -49,6 +49,7 @@ class PageSet:
         self._fallen: list[Fallen] = []
         self._told: set[str] = set()  # incarnations in `fallen` whose pages are still there
         self._directories: dict[Path, Directory] = {}
+        self._unsaved = False  # the disk does not take the base, which has been said
 
     def read(self) -> list[PageReading]:
         """The living pages. Pages of the dead are folded into the base on the way."""
@@ -135,8 +136,11 @@ class PageSet:
                 os.fsync(file.fileno())
             temporary.replace(self._base_path)
         except OSError as error:
-            log.warning("%s: cannot be written, the pages of the dead stay: %s", self._base_path, error)
+            if not self._unsaved:  # it is tried ten times a second
+                log.warning("%s: cannot be written, the pages of the dead stay: %s", self._base_path, error)
+            self._unsaved = True
             return False
+        self._unsaved = False
         self._base, self._folded = base, folded
         return True
 

@@ -8,29 +8,26 @@ import resource
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from gateway import plan as plans
-from gateway.node import WorkerSettings
 from gateway.serving.app import SPARE
 from gateway.serving.http1.head import Limits
 from tests.faults.gateway import Gateway, Heard, get, open_gateway, plain, post, recording, request, settled
 from tests.integration.backends.upstream import Peer, Upstream, answer
 from tests.integration.serving.local_worker import champion, endpoint, plan
+from tests.integration.serving.worker_process import PROMPT, started
 
 pytestmark = pytest.mark.anyio
 HEALTH = get("/v2/health/live")
 DESCRIPTORS = 64
 BUSY = Limits(spared=60.0)  # however slow the machine, whoever was answered was so just now
 IDLE = Limits(spared=0.0)
-PROMPT = 10.0  # seconds in which a process that does not hang has long done what it should
 
 
 class Gate:
@@ -238,34 +235,10 @@ def asked(client: socket.socket, data: bytes) -> int:
 
 @pytest.fixture
 def process(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Process]:
-    soft, hard = request.param
-    for folder in ("spool", "status"):
-        (tmp_path / folder).mkdir()
     plans.write(tmp_path / "plan.json", plan(endpoint(champion())))
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    reading, lifeline = os.pipe()
-    settings = WorkerSettings(
-        data_dir=str(tmp_path),
-        spool=1,
-        socket=listener.fileno(),
-        lifeline=reading,
-        shutdown_delay=0.0,
-        drain=0.0,
-        grace=1.0,
-    )
-    popen = subprocess.Popen(
-        [sys.executable, "-m", "gateway.worker", msgspec.json.encode(settings).decode()],
-        pass_fds=(listener.fileno(), reading),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)),
-    )
-    running = Process(tmp_path, popen, listener.getsockname()[1])
-    listener.close()
-    os.close(reading)
-    yield running
-    popen.kill()
-    popen.communicate()
-    with suppress(OSError):
-        os.close(lifeline)
+    limited = partial(resource.setrlimit, resource.RLIMIT_NOFILE, request.param)
+    with started(tmp_path, backlog=1024, preexec_fn=limited) as worker:
+        yield Process(tmp_path, worker.popen, worker.port)
 
 
 @pytest.mark.process

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any
 
 from gateway.assignment.covariates import CovariateReader
 from gateway.assignment.hashing import salt_key, shadow_key
@@ -23,7 +22,6 @@ from gateway.backends.base import Timeouts
 from gateway.backends.breaker import Breaker
 from gateway.backends.http import HttpBackend, is_secure
 from gateway.backends.onnx import ModelError, OnnxModel, Signature
-from gateway.backends.probe import Check
 from gateway.backends.upstream import Upstream
 from gateway.plan import (
     HASH_SPACE,
@@ -133,7 +131,7 @@ class Registry:
     def _variant(self, endpoint: EndpointPlan, plan: VariantPlan, pi: float) -> Variant:
         key = backend_key(endpoint.name, plan)
         if plan.urls and key not in self._backends:
-            self._backends[key] = _upstream(plan, UpstreamCounters(self.page, endpoint.name, plan.name))
+            self._backends[key] = _upstream(endpoint.name, plan, UpstreamCounters(self.page, endpoint.name, plan.name))
         breaker = None
         if plan.role == "challenger":
             breaker = self._breakers.setdefault(key, Breaker())
@@ -141,21 +139,18 @@ class Registry:
         return Variant(plan, self._backends[key], breaker, counters, pi, faults(plan))
 
 
-def _upstream(plan: VariantPlan, counters: UpstreamCounters) -> Upstream:
+def _upstream(endpoint: str, plan: VariantPlan, counters: UpstreamCounters) -> Upstream:
     first_byte = inf if plan.first_byte_timeout is None else plan.first_byte_timeout
     timeouts = Timeouts(plan.connect_timeout, first_byte, plan.idle_timeout, plan.stream_timeout)
-    options: dict[str, Any] = {
-        "ca": _authorities(plan),
-        "headers": [(name.encode(), value.encode()) for name, value in plan.headers],
-        "idempotent": plan.idempotent,
-        "timeouts": timeouts,
-    }
+    own = [(name.encode(), value.encode()) for name, value in plan.headers]
     try:
-        replicas = [HttpBackend(url, **options) for url in plan.urls]
+        replicas = [
+            HttpBackend(url, ca=_authorities(plan), headers=own, idempotent=plan.idempotent, timeouts=timeouts)
+            for url in plan.urls
+        ]
     except OSError as error:
-        raise PlanError(f"{plan.name}: no authorities could be read from {plan.ca}: {error}") from error
-    check = None if plan.check is None else Check(plan.check.path, plan.check.interval, plan.check.timeout)
-    return Upstream(replicas, counters, most_retries=plan.retries, check=check)
+        raise PlanError(f"{endpoint}/{plan.name}: no authorities could be read from {plan.ca}: {error}") from error
+    return Upstream(replicas, counters, most_retries=plan.retries, check=plan.check)
 
 
 def _authorities(plan: VariantPlan) -> Path | None:

@@ -16,9 +16,9 @@ from gateway.backends import pool
 from gateway.backends.base import Request, Timeouts
 from gateway.backends.faults import ConnectFailed, NoSlotInTime, Unanswered
 from gateway.backends.http import HttpBackend
-from gateway.backends.probe import Check
 from gateway.backends.upstream import Upstream as Replicated
 from gateway.errors import BackendError, BackendTimeout, OutOfDescriptors
+from gateway.plan import CheckPlan
 from tests.integration.backends.upstream import (
     CHUNKED,
     GET,
@@ -78,7 +78,7 @@ class Pair:
 async def behind(
     *scripts: Script | str,
     most_retries: int = 1,
-    check: Check | None = None,
+    check: CheckPlan | None = None,
     timeouts: Timeouts = Timeouts(),  # noqa: B008 - a constant
     idempotent: bool = False,
 ) -> AsyncIterator[Pair]:
@@ -275,7 +275,7 @@ async def test_health_checks_take_a_replica_out_and_back() -> None:
             good = well.is_set() or not request.line.startswith(b"GET /health")
             await peer.send(answer(b"a") if good else FAILED)
 
-    check = Check("/health", interval=0.01, timeout=1.0)
+    check = CheckPlan(path="/health", interval=0.01, timeout=1.0)
     async with behind(moody, echoing(answer(b"b")), check=check) as pair:
         first = pair.backend.replicas[0]
         assert first.probe is not None
@@ -293,7 +293,7 @@ async def test_a_hanging_health_check_is_a_failed_one_and_the_last_replica_stays
             if not (await peer.request()).line.startswith(b"GET /health"):
                 await peer.send(answer(b"a"))
 
-    async with behind(mute, check=Check("/health", interval=0.01, timeout=0.02)) as pair:
+    async with behind(mute, check=CheckPlan(path="/health", interval=0.01, timeout=0.02)) as pair:
         await until(lambda: not pair.backend.replicas[0].usable(soon(0)))
         assert await pair.get(POST) == b"a"
 

@@ -510,3 +510,12 @@ async def test_closing_ends_every_thread(tmp_path: Path, worker: LocalWorker) ->
     assert digest(MODELS / "twin.onnx") != digest(MODELS / "logistic.onnx")
     await worker.worker._registry.close()
     await until(lambda: not models())
+
+
+async def test_authorities_that_cannot_be_read_are_told_with_their_place(
+    worker: LocalWorker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    missing = http("a", "champion", "https://127.0.0.1:1", ca=str(tmp_path / "missing.pem"))
+    await worker.publish(plan(endpoint(missing, protocol="http")))
+    assert worker.worker.app.table is None
+    assert f"flight/a: no authorities could be read from {tmp_path}/missing.pem" in caplog.text

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +20,10 @@ from gateway.node import WorkerSettings
 from gateway.spool.format import Position
 from gateway.spool.reader import StreamId, read
 from tests.integration.serving.local_worker import INFER, champion, endpoint, infer_body, onnx, plan
+from tests.integration.serving.worker_process import PROMPT, started
 from tests.unit.backends import tiny_onnx
 
 pytestmark = pytest.mark.process
-PROMPT = 10.0  # seconds in which a process that does not hang has long done what it should
 
 
 @dataclass
@@ -54,29 +53,8 @@ class Process:
 
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[Process]:
-    for folder in ("spool", "status"):
-        (tmp_path / folder).mkdir()
-    listener = socket.create_server(("127.0.0.1", 0))
-    reading, lifeline = os.pipe()
-    settings = WorkerSettings(
-        data_dir=str(tmp_path),
-        spool=1,
-        socket=listener.fileno(),
-        lifeline=reading,
-        shutdown_delay=0.3,
-        drain=0.5,
-        grace=1.0,
-    )
-    arguments = [sys.executable, "-m", "gateway.worker", msgspec.json.encode(settings).decode()]
-    popen = subprocess.Popen(arguments, pass_fds=(listener.fileno(), reading), stderr=subprocess.PIPE)
-    running = Process(tmp_path, popen, listener.getsockname()[1], lifeline)
-    listener.close()
-    os.close(reading)
-    yield running
-    popen.kill()
-    popen.communicate()
-    with suppress(OSError):
-        os.close(lifeline)
+    with started(tmp_path, shutdown_delay=0.3, drain=0.5, stderr=subprocess.PIPE) as worker:
+        yield Process(tmp_path, *worker)
 
 
 def http_request(body: bytes = b"", path: str = INFER) -> bytes:

@@ -10,14 +10,27 @@ from benchmarks.bench_reload import Load, beside
 from benchmarks.processes import BenchmarkError, free_port
 
 
+class Counted(list[str]):
+    """Failures, and whether there are fifty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enough = asyncio.Event()
+
+    def append(self, failure: str) -> None:
+        super().append(failure)
+        if len(self) >= 50:
+            self.enough.set()
+
+
 def test_requests_that_are_refused_have_failed_and_the_load_goes_on() -> None:
-    load = Load(free_port(), 2_000, {})
+    failed = Counted()
+    load = Load(free_port(), 2_000, {}, failed=failed)
 
     async def until_some_failed() -> None:
         traffic = asyncio.create_task(load.run())
         async with asyncio.timeout(10):
-            while len(load.failed) < 50 and not traffic.done():
-                await asyncio.sleep(0.001)
+            await failed.enough.wait()
         assert not traffic.done()
         traffic.cancel()
         await asyncio.wait([traffic])
@@ -34,14 +47,22 @@ def changes_beside(load: Coroutine[Any, Any, Any], planned: int) -> list[int]:
 
 
 def test_changes_are_made_while_the_load_goes_on() -> None:
-    assert changes_beside(asyncio.sleep(60), 3) == [0, 1, 2]
+    assert changes_beside(endless(), 3) == [0, 1, 2]
+
+
+async def endless() -> None:
+    await asyncio.Event().wait()
+
+
+async def short() -> None:
+    pass
 
 
 async def broken() -> None:
     raise ValueError("no such answer")
 
 
-@pytest.mark.parametrize(("load", "why"), [(broken, "no such answer"), (lambda: asyncio.sleep(0), "None")])
+@pytest.mark.parametrize(("load", "why"), [(broken, "no such answer"), (short, "None")])
 def test_a_load_that_has_ended_proves_nothing(load: Any, why: str) -> None:
     with pytest.raises(BenchmarkError, match=f"the load has ended: .*{why}"):
         changes_beside(load(), 3)

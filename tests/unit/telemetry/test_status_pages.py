@@ -400,6 +400,26 @@ def test_while_the_base_cannot_be_written_a_crash_is_told_once(tmp_path: Path, m
     assert pages.fallen() == []
 
 
+def test_that_the_base_cannot_be_written_is_said_once_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "no space left on device")
+
+    pages = PageSet(tmp_path)
+    for name in ("1", "2"):
+        mine = page(tmp_path, name)
+        add(mine, 1)
+        mine.close()
+        with monkeypatch.context() as patch:
+            patch.setattr("gateway.telemetry.page_set.os.fsync", full)
+            for _ in range(5):
+                pages.read()
+        pages.read()
+    assert ["cannot be written" in record.getMessage() for record in caplog.records] == [True, True]
+    assert total(pages) == 2
+
+
 def test_marks_outlive_their_page_and_want_no_room(tmp_path: Path) -> None:
     mine = page(tmp_path)
     _, running = Marks(mine).of("rank", "a", "00")
