@@ -221,6 +221,10 @@ class StoreError(GatewayError):
     reason = "store"
 
 
+class LeaseLost(StoreError):
+    """Another node leads by now; what was to be written as the leader was not."""
+
+
 class SpoolError(GatewayError):
     status = 503
     reason = "spool"

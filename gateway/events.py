@@ -13,8 +13,8 @@ from typing import Literal
 
 import msgspec
 
-SCHEMA = 3
-READABLE = frozenset((1, 2, 3))  # fields were only added since 1, at the end, with defaults
+SCHEMA = 4
+READABLE = frozenset((1, 2, 3, 4))  # fields were only added since 1, at the end, with defaults
 SEQUENCE_BITS = 40  # a decision id is (spool number << SEQUENCE_BITS) | sequence: 63 bits, ascending per spool
 FORCED = 1  # flag: the variant was named by an authorised caller, so the unit has no vote
 
@@ -55,6 +55,7 @@ class Completion(msgspec.Struct, frozen=True, array_like=True, tag="c", gc=False
     error: str = ""
     prediction: float | None = None  # what the variant in `served` predicted, where a metric scores it
     tries: int = 1  # of the assigned variant, the first among them; 0 where its breaker let none through
+    assigned_at: int = 0  # when its assignment was drawn: both are kept under that day
 
 
 class Shadow(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False):
@@ -66,6 +67,7 @@ class Shadow(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False):
     total_us: int
     error: str = ""
     prediction: float | None = None
+    assigned_at: int = 0
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, tag="o", gc=False):
@@ -78,6 +80,22 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, tag="o", gc=False):
     experiment: str
     metric: str
     value: float
+    assigned_at: int = 0  # as the token says
+    happened_at: int = 0  # as the client says, 0 if it says nothing; windows go by `at`
+
+
+class UnitOutcome(msgspec.Struct, frozen=True, array_like=True, tag="u", gc=False):
+    """An outcome of a unit, from a caller who has no token: it belongs to the unit's vote whose window holds `at`."""
+
+    id: str
+    at: int
+    endpoint: str
+    experiment: str
+    bucket: int  # the 64-bit assignment hash of the unit
+    unit: bytes  # keyed hash of the unit id, 16 bytes
+    metric: str
+    value: float
+    happened_at: int = 0
 
 
 class Rejection(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False):
@@ -96,7 +114,7 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="h", gc=False)
     at: int
 
 
-Fact = Assignment | Completion | Shadow | Outcome | Rejection | Heartbeat
+Fact = Assignment | Completion | Shadow | Outcome | UnitOutcome | Rejection | Heartbeat
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Fact] = msgspec.msgpack.Decoder(Fact)

@@ -54,9 +54,9 @@ def measured(
 ) -> Iterator[Measured]:
     """Votes of an experiment behind the cursor, open ones too, with their values as this definition has the metric."""
     if metric.source == "outcome":
-        return store.outcome_values(experiment, _parts(definition, metric), cursor, metric.within_us)
+        return store.outcome_values(experiment, metric.name, _parts(definition, metric), cursor, metric.within_us)
     read = store.request_latencies if metric.type == "latency" else store.request_errors
-    return read(experiment, cursor, definition.answer_within_us)
+    return read(experiment, metric.name, cursor, definition.answer_within_us)
 
 
 def values_of(metric: MetricDefinition, rows: Sequence[Measured]) -> Floats:

@@ -15,13 +15,12 @@ from itertools import takewhile
 from operator import attrgetter
 from typing import NamedTuple
 
-from gateway.events import FORCED, SEQUENCE_BITS, Assignment, decision_id, spool_of
+from gateway.events import FORCED, SEQUENCE_BITS, Assignment, Outcome, UnitOutcome, decision_id, spool_of
 from gateway.evidence.cells import Evidence
 from gateway.evidence.definition import Definition
 from gateway.evidence.splits import Splits, seen_too
 from gateway.evidence.units import Units
-from gateway.spool.reader import StreamId
-from gateway.store.base import KnownUnit, Store, StreamCursor, UnitKey, Vote
+from gateway.store.base import KnownUnit, Store, UnitKey, Vote
 
 _STRANGER = KnownUnit(0, -(1 << 62), "")  # no vote, hence no window that is open
 
@@ -36,14 +35,11 @@ class Admission:
     ordinals: dict[str, int] = field(default_factory=dict)  # votes so far, by experiment
 
     @classmethod
-    def restore(cls, store: Store, cursors: dict[StreamId, StreamCursor]) -> Admission:
+    def restore(cls, store: Store) -> Admission:
         """What a restarted control process finds: rows behind each spool's admitted mark."""
-        pending = [
-            assignment
-            for stream, cursor in cursors.items()
-            if stream.stream == "requests"
-            for assignment in _unadmitted(store, stream.spool, cursor.admitted)
-        ]
+        admitted = store.admitted()
+        spools = sorted({stream.spool for stream in store.streams() if stream.stream == "requests"})
+        pending = [fact for spool in spools for fact in unadmitted(store, spool, admitted.get(spool, 0))]
         return cls(Splits(store), pending)
 
     def units(self, store: Store, experiment: str) -> int:
@@ -59,16 +55,21 @@ class Admission:
         before: int,
         watermark: int,
         evidence: Mapping[str, Evidence],
-    ) -> dict[int, int]:
-        """Admit everything older than the watermark; returns the last decision admitted of each spool.
+    ) -> Admitted:
+        """Admit everything older than the watermark.
 
         Every stream is complete up to the watermark, so whatever comes later and is older than the one `before` was
-        written by a spool that had been declared dead: late, counted, no vote.
+        written by a spool that had been declared dead: late, counted, no vote. Outcomes that were given by unit find
+        their votes on the way, for which their time is compared with those of the coins.
         """
         due = self._due(fresh, watermark)
         _count(store, "late", takewhile(lambda fact: fact.at < before, due))
-        self._vote(store, due, before, evidence)
-        return {spool_of(decision): decision for decision in sorted([fact.decision for fact in due])}
+        parked = store.unit_outcomes(watermark)
+        attributed = self._vote(store, due, parked, before, evidence)
+        if parked:
+            store.drop_unit_outcomes(watermark)
+        marks = {spool_of(decision): decision for decision in sorted([fact.decision for fact in due])}
+        return Admitted(marks, attributed, bool(parked))
 
     def _due(self, fresh: list[Assignment], watermark: int) -> list[Assignment]:
         waiting = self.pending + fresh
@@ -76,18 +77,30 @@ class Admission:
         due = [fact for fact in waiting if fact.at < watermark] if self.pending else waiting
         return sorted(due, key=_coin_order)
 
-    def _vote(self, store: Store, facts: list[Assignment], before: int, evidence: Mapping[str, Evidence]) -> None:
+    def _vote(
+        self,
+        store: Store,
+        facts: list[Assignment],
+        parked: list[UnitOutcome],
+        before: int,
+        evidence: Mapping[str, Evidence],
+    ) -> list[Outcome]:
         drawn = [fact for fact in facts if fact.experiment in evidence and not fact.flags & FORCED]
-        if not drawn:
-            return
-        keys = [UnitKey(fact.experiment, fact.bucket, fact.unit) for fact in drawn]
+        parked = [fact for fact in parked if fact.experiment in evidence]
+        if not drawn and not parked:
+            return []
+        events: list[Assignment | UnitOutcome] = sorted([*drawn, *parked], key=attrgetter("at"))
+        keys = [UnitKey(fact.experiment, fact.bucket, fact.unit) for fact in events]
         ballot = _Ballot(self.known.recall(store, keys))
         terms = {
             id: _Terms(evidence[id].definition, self.splits, self.units(store, id))
             for id in {key.experiment for key in keys}
         }
-        for key, fact in zip(keys, drawn, strict=True):
-            ballot.cast(key, fact, terms[fact.experiment], late=fact.at < before)
+        for key, fact in zip(keys, events, strict=True):
+            if isinstance(fact, Assignment):
+                ballot.cast(key, fact, terms[fact.experiment], late=fact.at < before)
+            else:
+                ballot.attribute(key, fact, terms[fact.experiment])
         _count(store, "unexplained", ballot.unexplained)
         store.save_units(ballot.changed)
         store.add_revisits(ballot.revisits)
@@ -95,6 +108,17 @@ class Admission:
             self.ordinals[experiment] = votes[-1].ordinal
             store.add_votes(votes)
             evidence[experiment].fold_coins([vote.arm for vote in votes], [vote.odds for vote in votes])
+        for (experiment, name), number in sorted(ballot.lost.items()):
+            store.count(experiment, "", name, number)
+        return ballot.attributed
+
+
+class Admitted(NamedTuple):
+    """What admitting came to."""
+
+    marks: dict[int, int]  # the last decision admitted of each spool
+    attributed: list[Outcome]  # outcomes that were given by unit, with the votes that they belong to
+    unparked: bool  # whether any of these were due, attributed or not
 
 
 class _Coin(NamedTuple):
@@ -108,7 +132,7 @@ class _Coin(NamedTuple):
 class _Terms:
     """What the exposures of one experiment are judged by, in one step; and its last vote."""
 
-    __slots__ = ("_coins", "_splits", "arms", "number", "ordinal", "window_us")
+    __slots__ = ("_coins", "_splits", "arms", "number", "ordinal", "window_us", "windows")
 
     def __init__(self, definition: Definition, splits: Splits, ordinal: int) -> None:
         self._splits = splits
@@ -116,6 +140,7 @@ class _Terms:
         self.arms = definition.arms
         self.number = {name: arm for arm, name in enumerate(self.arms)}
         self.window_us = definition.longest_us
+        self.windows = {metric.name: metric.within_us for metric in definition.metrics if metric.source == "outcome"}
         self.ordinal = ordinal
 
     def coin(self, known: str | None, fact: Assignment) -> _Coin:
@@ -145,6 +170,8 @@ class _Ballot:
     votes: dict[str, list[Vote]] = field(default_factory=lambda: defaultdict(list))
     revisits: list[tuple[str, int, int]] = field(default_factory=list)
     unexplained: list[Assignment] = field(default_factory=list)  # that do not follow from the plan they name
+    attributed: list[Outcome] = field(default_factory=list)
+    lost: Counter[tuple[str, str]] = field(default_factory=Counter)  # outcomes by unit without a vote, or too late
 
     def cast(self, key: UnitKey, fact: Assignment, terms: _Terms, *, late: bool) -> None:
         """One exposure: a vote, a later request of a vote, or nothing."""
@@ -163,6 +190,20 @@ class _Ballot:
             voted = complete and not late
             at = (fact.decision, fact.at) if voted else (unit.decision, unit.at)
             self._remember(key, KnownUnit(*at, coin.known))
+
+    def attribute(self, key: UnitKey, fact: UnitOutcome, terms: _Terms) -> None:
+        """An outcome that was given by unit is the latest vote's, if its window holds the arrival."""
+        unit = self.units[key] or _STRANGER
+        window = terms.windows.get(fact.metric)
+        if window is None or not unit.decision:
+            self.lost[fact.experiment, "unmatched"] += 1
+        elif fact.at >= unit.at + window:
+            self.lost[fact.experiment, "late"] += 1
+        else:
+            about = unit.decision, fact.endpoint, fact.experiment
+            self.attributed.append(
+                Outcome(fact.id, fact.at, *about, fact.metric, fact.value, unit.at, fact.happened_at)
+            )
 
     def _add(self, fact: Assignment, terms: _Terms, odds: tuple[float, ...], complete: bool) -> None:
         terms.ordinal += 1
@@ -195,5 +236,6 @@ def _count(store: Store, name: str, facts: Iterable[Assignment]) -> None:
         store.count(experiment, variant, name, number)
 
 
-def _unadmitted(store: Store, spool: int, admitted: int) -> list[Assignment]:
+def unadmitted(store: Store, spool: int, admitted: int) -> list[Assignment]:
+    """What a spool has brought to the store behind a decision; 0 for all of it."""
     return store.assignments_after(admitted or decision_id(spool, 0), (spool + 1) << SEQUENCE_BITS)

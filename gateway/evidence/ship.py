@@ -16,7 +16,7 @@ import msgspec
 
 from gateway.clock import Clock
 from gateway.errors import SpoolError
-from gateway.events import Assignment, Completion, Fact, Heartbeat, Outcome, Rejection, Shadow
+from gateway.events import Assignment, Completion, Fact, Heartbeat, Outcome, Rejection, Shadow, UnitOutcome
 from gateway.spool import reader
 from gateway.spool.format import Stream
 from gateway.spool.reader import StreamId
@@ -35,6 +35,7 @@ class Facts:
         self.shadows: list[Shadow] = []
         self.outcomes: list[Outcome] = []  # posted by clients
         self.readings: list[Outcome] = []  # read from answers by the workers, who leave them among the requests
+        self.unit_outcomes: list[UnitOutcome] = []
         self.rejections: list[Rejection] = []
         self.heartbeats: list[Heartbeat] = []
         self._by_kind: dict[type[Fact], list[Any]] = {
@@ -42,6 +43,7 @@ class Facts:
             Completion: self.completions,
             Shadow: self.shadows,
             Outcome: self.outcomes,
+            UnitOutcome: self.unit_outcomes,
             Rejection: self.rejections,
             Heartbeat: self.heartbeats,
         }
@@ -54,6 +56,27 @@ class Facts:
         append = self._append_request if stream == "requests" else self._append
         for fact in facts:
             append[type(fact)](fact)
+
+    @property
+    def posted(self) -> list[Outcome | UnitOutcome]:
+        return [*self.outcomes, *self.unit_outcomes]
+
+    @property
+    def posted_or_read(self) -> list[Outcome | UnitOutcome]:
+        return [*self.posted, *self.readings]
+
+    def late(self, before: int) -> list[Fact]:
+        """Take out what is older than facts may be that are still counted; assignments stay, and are late by their
+        own rule: their coins must be known."""
+        late: list[Fact] = []
+        for kind, facts in self._by_kind.items():
+            if kind not in (Assignment, Heartbeat) and any(fact.at < before for fact in facts):
+                late += [fact for fact in facts if fact.at < before]
+                facts[:] = [fact for fact in facts if fact.at >= before]
+        if any(fact.at < before for fact in self.readings):
+            late += [fact for fact in self.readings if fact.at < before]
+            self.readings[:] = [fact for fact in self.readings if fact.at >= before]
+        return late
 
     @property
     def counts(self) -> dict[str, int]:
@@ -123,7 +146,7 @@ class Shipper:
     def _read(self, shipment: Shipment, stream: StreamId, cursor: StreamCursor, now: int) -> Iterable[int]:
         """Add what is new in one stream; returns the time up to which it is complete, if it counts."""
         try:
-            batch = reader.read(self._directory, stream, cursor.position)
+            batch = self._batch(stream, cursor)
         except SpoolError as error:
             # It may pass (too many open files), so until then nothing is complete beyond this stream.
             shipment.quarantined.append(str(error))
@@ -134,7 +157,7 @@ class Shipper:
         shipment.torn += batch.torn
         facts = _capped(batch.facts, now + SKEW_US)
         newest = facts[-1].at if facts else cursor.through
-        moved = StreamCursor(batch.position, newest, cursor.admitted, batch.finished)
+        moved = StreamCursor(batch.position, newest, batch.finished, batch.incarnation or cursor.incarnation)
         if moved != cursor:
             shipment.cursors[stream] = moved
             shipment.facts.extend(facts, stream.stream)
@@ -143,6 +166,15 @@ class Shipper:
         if batch.finished or batch.corrupt or now - self._heard[stream] > MAX_LAG_US:
             return []
         return [newest]
+
+    def _batch(self, stream: StreamId, cursor: StreamCursor) -> reader.Batch:
+        """What is behind the cursor; of a stream that this process meets for the first time only if it is the one that
+        the store knows."""
+        if stream not in self._heard and cursor.incarnation:
+            why = reader.recognise(self._directory, stream, cursor.position, cursor.incarnation)
+            if why:
+                return reader.Batch(cursor.position, corrupt=why)
+        return reader.read(self._directory, stream, cursor.position, cursor.incarnation)
 
 
 def _capped(facts: list[Fact], latest: int) -> list[Fact]:

@@ -87,9 +87,8 @@ class Publisher:
 
     def _announce(self, wanted: Plan, as_of: int) -> Plan:
         # The file counts too: a store that fell back, or was replaced, must not send the workers back in time.
-        row = self._store.last_plan()
-        last = max(row.revision if row else 0, self.current.revision if self.current else 0)
-        plan = replace(wanted, revision=last + 1, as_of=as_of)
+        revision = self._store.next_revision(self.current.revision if self.current else 0)
+        plan = replace(wanted, revision=revision, as_of=as_of)
         # Durable: what the plan draws is explained by its row, so no file may outlive it.
         with self._store.transaction(durable=True):
             self._store.add_plan(

@@ -80,7 +80,7 @@ class Inference:
             variant.counters.completed(course.error, total, course.served is not variant)
         # Only now, when the answer has left; and only for units with a vote, which what shadows say is about.
         if endpoint.plan.shadow and not assignment.flags & FORCED and endpoint.shadows(_unit(exchange, endpoint)):
-            self._shadows.offer(table, endpoint, call, assignment.decision, (variant, course.served))
+            self._shadows.offer(table, endpoint, call, assignment, (variant, course.served))
         return course.status
 
     def _begun(self, exchange: Exchange, endpoint: Endpoint, course: Course, answer: Answer) -> None:
@@ -219,6 +219,7 @@ class Inference:
             course.error,
             predicted(endpoint, course.served, course.answer) if endpoint.capture else None,
             course.tries,
+            assignment.at,
         )
         if course.reader is None:
             keep(completion, self._spool, self._page)

@@ -75,7 +75,8 @@ class Outcomes:
         except ValueRejected as error:
             rejection = Rejection(now, token.decision, token.endpoint, token.experiment, error.reason)
             raise _Refused(error, rejection, (token.endpoint, metric.name if metric else "", error.reason)) from error
-        outcome = Outcome(identifier, now, token.decision, token.endpoint, token.experiment, name, number)
+        named = token.decision, token.endpoint, token.experiment
+        outcome = Outcome(identifier, now, *named, name, number, token.assigned_at)
         return outcome, (token.endpoint, metric.name if metric else "", "accepted")
 
     def _keep(self, facts: list[Fact]) -> None:

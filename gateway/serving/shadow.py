@@ -18,7 +18,7 @@ from functools import partial
 from gateway.backends.onnx import OnnxModel
 from gateway.clock import Clock
 from gateway.errors import BackendError, OutOfDescriptors
-from gateway.events import Shadow
+from gateway.events import Assignment, Shadow
 from gateway.serving.calls.plain import Answer, Call, predicted
 from gateway.serving.facts import keep
 from gateway.serving.tables.table import Endpoint, Table, Variant
@@ -47,7 +47,9 @@ class Shadows:
         self._copies: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def offer(self, table: Table, endpoint: Endpoint, call: Call, decision: int, asked: Collection[Variant]) -> None:
+    def offer(
+        self, table: Table, endpoint: Endpoint, call: Call, assignment: Assignment, asked: Collection[Variant]
+    ) -> None:
         """Send copies to every variant that has not been `asked` and may get one; returns at once."""
         for variant in endpoint.variants.values():
             if variant in asked or not call.may_be_copied_to(variant):
@@ -56,7 +58,7 @@ class Shadows:
                 variant.counters.shadowed("dropped")
                 continue
             table.in_flight += 1  # so that its backends stay open
-            copy = asyncio.get_running_loop().create_task(self._send(endpoint, variant, call, decision))
+            copy = asyncio.get_running_loop().create_task(self._send(endpoint, variant, call, assignment))
             self._copies.add(copy)
             copy.add_done_callback(partial(self._ended, table, variant))
 
@@ -75,14 +77,14 @@ class Shadows:
         if copy.cancelled():
             variant.counters.shadowed("dropped")
 
-    async def _send(self, endpoint: Endpoint, variant: Variant, call: Call, decision: int) -> None:
+    async def _send(self, endpoint: Endpoint, variant: Variant, call: Call, assignment: Assignment) -> None:
         try:
             async with _turn(variant):
-                await self._ask(endpoint, variant, call, decision)
+                await self._ask(endpoint, variant, call, assignment)
         except _NoTurn:
             variant.counters.shadowed("dropped")
 
-    async def _ask(self, endpoint: Endpoint, variant: Variant, call: Call, decision: int) -> None:
+    async def _ask(self, endpoint: Endpoint, variant: Variant, call: Call, assignment: Assignment) -> None:
         started = self._clock.monotonic()
         answer: Answer | None = None
         try:
@@ -98,7 +100,9 @@ class Shadows:
         total = int((self._clock.monotonic() - started) * 1e6)
         prediction = predicted(endpoint, variant, answer)
         variant.counters.shadowed("error" if error else "ok")
-        keep(Shadow(decision, self._spool.now(), variant.name, total, error, prediction), self._spool, self._page)
+        decision, drawn_at = assignment.decision, assignment.at
+        fact = Shadow(decision, self._spool.now(), variant.name, total, error, prediction, drawn_at)
+        keep(fact, self._spool, self._page)
 
 
 @asynccontextmanager

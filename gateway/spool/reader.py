@@ -16,9 +16,10 @@ import msgspec
 from gateway import events
 from gateway.errors import SpoolError
 from gateway.files import is_locked
-from gateway.spool.format import FRAME, LONGEST, Position, Stream, decode_header, file_name, parse_name
+from gateway.spool.format import FRAME, LONGEST, Header, Position, Stream, decode_header, file_name, parse_name
 
 CHUNK = 4 << 20  # bytes read from one stream in one call
+HEAD = 4096  # bytes; no header is longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Batch:
     finished: bool = False  # the writer is dead and everything was read
     torn: int = 0  # records cut short by the writer's death
     corrupt: str = ""  # why the stream is quarantined, "" if it is sound
+    incarnation: bytes = b""  # of the writer, where the header was read
 
 
 def discover(directory: Path) -> list[StreamId]:
@@ -44,14 +46,14 @@ def discover(directory: Path) -> list[StreamId]:
     return sorted(found, key=lambda stream: (stream.spool, stream.stream))
 
 
-def read(directory: Path, stream: StreamId, start: Position, limit: int = CHUNK) -> Batch:
+def read(directory: Path, stream: StreamId, start: Position, incarnation: bytes = b"", limit: int = CHUNK) -> Batch:
     """Facts of a stream behind `start`. Reads at most about `limit` bytes and one segment boundary.
 
-    Damage is said in the batch. Raises SpoolError only where the file system refuses to read a file that is there:
-    that may pass, so it is no reason to give up the stream.
+    `incarnation` is the writer's, where it is known. Damage is said in the batch. Raises SpoolError only where the file
+    system refuses to read a file that is there: that may pass, so it is no reason to give up the stream.
     """
     path = directory / file_name(stream.spool, stream.stream, start.segment)
-    batch = Batch(start)
+    batch = Batch(start, incarnation=incarnation)
     try:
         dead, data, size = _bytes(path, start.offset, limit)
     except FileNotFoundError:
@@ -92,7 +94,7 @@ def _parse(data: bytes, path: Path, start: Position, batch: Batch) -> int:
     why = ""
     try:
         if header:
-            decode_header(payloads[0], path)
+            _recognise(decode_header(payloads[0], path), path, batch)
         events.decode_into(batch.facts, payloads[header:])
     except SpoolError as error:
         batch.corrupt = str(error)
@@ -104,6 +106,28 @@ def _parse(data: bytes, path: Path, start: Position, batch: Batch) -> int:
     if damage:
         batch.corrupt = f"{path}: {damage} at byte {start.offset + used}{why}"
     return used
+
+
+def recognise(directory: Path, stream: StreamId, position: Position, incarnation: bytes) -> str:
+    """Why a file that was read up to a position is not the one that it was, "" if it is: a data directory may have
+    been made anew, or copied, and its numbers with it. What cannot be read now is not judged."""
+    path = directory / file_name(stream.spool, stream.stream, position.segment)
+    try:
+        with path.open("rb") as file:
+            payloads, _ = _payloads(file.read(HEAD))
+        _recognise(decode_header(payloads[0], path), path, Batch(position, incarnation=incarnation))
+    except (OSError, IndexError):
+        return ""
+    except SpoolError as error:
+        return str(error)
+    return ""
+
+
+def _recognise(header: Header, path: Path, batch: Batch) -> None:
+    """Note who wrote a segment; raises SpoolError if the stream was somebody else's before."""
+    if batch.incarnation not in (b"", header.incarnation):
+        raise SpoolError(f"{path}: written by another worker than the stream's: is the data directory a copy?")
+    batch.incarnation = header.incarnation
 
 
 def _payloads(data: bytes) -> tuple[list[bytes], str]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from gateway.events import Assignment, Completion, Outcome, Shadow
+from gateway.events import Assignment, Completion, Fact, Outcome, Shadow, UnitOutcome
 from gateway.plan import Slot
 from gateway.spool.format import Position
 from gateway.spool.reader import StreamId
@@ -22,9 +22,9 @@ class StreamCursor(msgspec.Struct, frozen=True):
     """How far a stream was shipped."""
 
     position: Position = Position()
-    through: int = 0
-    admitted: int = 0
+    through: int = 0  # time up to which it is complete
     finished: bool = False
+    incarnation: bytes = b""  # of the worker that writes it, once that is known
 
 
 class FoldStep(NamedTuple):
@@ -34,6 +34,7 @@ class FoldStep(NamedTuple):
     at: int
     watermark: int
     positions: str
+    cursors: str = "{}"  # JSON: {experiment: {metric: ordinal}} where this step moved them; under "" the votes admitted
 
 
 class Vote(NamedTuple):
@@ -109,6 +110,24 @@ class Scored(NamedTuple):
     shadows: str  # JSON object: by variant, prediction or null
 
 
+class Settled(NamedTuple):
+    """What a vote counts in one metric, without the facts that said so."""
+
+    ordinal: int
+    value: float | None  # of a scored metric the label
+    denominator: float | None
+    predictions: str  # of a scored metric: JSON of served, prediction, failed and shadows; else ""
+
+
+class Lag(NamedTuple):
+    """Outcomes that came so long after their exposure: in [2^(bucket-1), 2^bucket) milliseconds."""
+
+    experiment: str
+    variant: str
+    metric: str
+    bucket: int
+
+
 class LedgerRow(msgspec.Struct, frozen=True):
     """One decision. `body` holds from, to, actor, reason, evidence and config digest."""
 
@@ -134,8 +153,14 @@ class PlanRow(NamedTuple):
 class Store(Protocol):
     """Raises StoreError when the engine fails; then nothing of the open transaction is kept."""
 
-    def transaction(self, *, durable: bool = False) -> AbstractContextManager[None]:
-        """All or nothing; `durable` returns only when the disk has it."""
+    node: int  # who writes; 0 where a store has one node
+
+    def transaction(self, *, durable: bool = False, leading: bool = False) -> AbstractContextManager[None]:
+        """All or nothing; `durable` returns only when the disk has it.
+
+        `leading` is for what only the holder of the lease may do (`store.cluster`): on one consistent view of the
+        store, and raises LeaseLost if the lease is another's by now. Where a store has one node, that one leads.
+        """
 
     def close(self) -> None: ...
 
@@ -147,8 +172,20 @@ class Store(Protocol):
     def add_assignments(self, step: int, facts: Iterable[Assignment]) -> None: ...
     def add_completions(self, step: int, facts: Iterable[Completion]) -> None: ...
     def add_shadows(self, step: int, facts: Iterable[Shadow]) -> None: ...
-    def add_outcomes(self, step: int, facts: Sequence[Outcome]) -> list[tuple[Outcome, float]]:
-        """Keep outcomes; the first value of an id stays. Returns those that came again, with the value kept."""
+    def add_outcomes(
+        self, step: int, facts: Sequence[Outcome], *, attributed: bool = False
+    ) -> list[tuple[Outcome, float]]:
+        """Keep outcomes; the first value of an id stays. Returns those that came again, with the value kept.
+
+        `attributed` are those that were given by unit, in a batch of their own.
+        """
+
+    def steps(self, after: int = 0) -> Iterator[FoldStep]: ...
+    def add_late(self, facts: Iterable[Fact]) -> None:
+        """Keep facts that nothing is folded from any more."""
+
+    def add_unit_outcomes(self, facts: Iterable[UnitOutcome]) -> None:
+        """Park outcomes until the votes of their time are known."""
 
     def exposures(self, decisions: Iterable[int]) -> dict[int, Exposure]:
         """Assignments by decision id, where known."""
@@ -157,6 +194,14 @@ class Store(Protocol):
         """Assignments with ids in (decision, end), ascending."""
 
     # joining and folding
+    def admitted(self) -> dict[int, int]:
+        """By spool, the last decision that was admitted to a vote, or refused one."""
+
+    def save_admitted(self, marks: Mapping[int, int]) -> None: ...
+    def unit_outcomes(self, before: int) -> list[UnitOutcome]:
+        """What is parked from before a time, in the order of the times; endpoints are not kept."""
+
+    def drop_unit_outcomes(self, before: int) -> None: ...
     def known_units(self, keys: Sequence[UnitKey]) -> list[KnownUnit | None]:
         """What is known of each unit, in the order of the keys."""
 
@@ -166,17 +211,17 @@ class Store(Protocol):
 
     def add_votes(self, votes: Iterable[Vote]) -> None: ...
     def vote_count(self, experiment: str) -> int: ...
-    def request_errors(self, experiment: str, after: int, within_us: int) -> Iterator[Measured]:
+    def request_errors(self, experiment: str, metric: str, after: int, within_us: int) -> Iterator[Measured]:
         """Votes behind `after`; 1 where the request failed, else 0; None without a completion.
 
         A completion counts if it came within `within_us` of the assignment.
         """
 
-    def request_latencies(self, experiment: str, after: int, within_us: int) -> Iterator[Measured]:
+    def request_latencies(self, experiment: str, metric: str, after: int, within_us: int) -> Iterator[Measured]:
         """The same with microseconds to the first byte; a failure is infinitely slow."""
 
     def outcome_values(
-        self, experiment: str, parts: Sequence[tuple[str, str]], after: int, within_us: int
+        self, experiment: str, metric: str, parts: Sequence[tuple[str, str]], after: int, within_us: int
     ) -> Iterator[Measured]:
         """Votes behind `after` with one metric's outcomes of the unit that came within `within_us`, or None.
 
@@ -187,12 +232,17 @@ class Store(Protocol):
     def scored_values(self, experiment: str, metric: str, after: int, within_us: int) -> Iterator[Scored]:
         """Votes behind `after` with the earliest label of the vote's own request, and all predictions for it."""
 
+    def settle(self, experiment: str, metric: str, rows: Iterable[Settled]) -> None:
+        """From now on these votes count so, whatever facts there are."""
+
     def cursors(self, experiment: str) -> dict[str, int]: ...
     def save_cursor(self, experiment: str, metric: str, ordinal: int) -> None: ...
     def evidence(self, experiment: str) -> dict[str, bytes]: ...
     def save_evidence(self, experiment: str, step: int, states: Mapping[str, bytes]) -> None: ...
     def count(self, experiment: str, variant: str, name: str, more: int = 1) -> None: ...
     def counters(self, experiment: str) -> dict[tuple[str, str], int]: ...
+    def count_lags(self, lags: Mapping[Lag, int]) -> None: ...
+    def lags(self, experiment: str) -> dict[Lag, int]: ...
 
     # releasing
     def experiments(self) -> dict[str, tuple[str, str]]:
@@ -216,6 +266,9 @@ class Store(Protocol):
 
     def decisions_by_kind(self, experiment: str) -> dict[str, int]: ...
     def last_plan(self) -> PlanRow | None: ...
+    def next_revision(self, after: int) -> int:
+        """A revision for a plan that no node has used or will use: above `after`, and above what is stored."""
+
     def plan_slots(self, revision: int, endpoint: str) -> tuple[Slot, ...]:
         """Who owned which part of the hash space under a published plan; () if that was not written down."""
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from gateway.errors import StoreError
+from gateway.store.tables import Parameters, Tables
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 APPLICATION_ID = 0x41424757  # "ABGW" in the file's header: this database is ours
 _MAGIC = b"SQLite format 3\0"
 _CACHE_KIB = 32 << 10  # pages kept in memory: new units land all over their table
 _BUSY = 5.0  # seconds to wait for a reader that blocks a checkpoint
 
-Parameters = Sequence[Any] | Mapping[str, Any]
 
-
-class Connection:
+class Connection(Tables):
     """The one writing connection of a file, or one that only looks. Use from one thread at a time."""
 
     def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
@@ -95,7 +94,7 @@ class Connection:
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
-    def write_all(self, sql: str, rows: Iterable[Parameters]) -> int:
+    def write_all(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
         """Returns the number of rows changed in all."""
         before = self._db.total_changes
         try:
@@ -125,7 +124,7 @@ class Connection:
             raise StoreError(f"{self._path}: schema {version} is newer than this program's {SCHEMA_VERSION}")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        folder = resources.files("gateway.store") / "migrations"
+        folder = resources.files("gateway.store") / "migrations" / "sqlite"
         for number in range(version + 1, SCHEMA_VERSION + 1):
             script = (folder / f"{number:04d}.sql").read_text()
             marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}"

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any
 
 from gateway.events import Assignment
-from gateway.store.connection import Connection
+from gateway.store.tables import Tables
 
 _MOST = 10_000  # draws remembered
 _COLUMNS = ("revision", "endpoint", "experiment", "stage", "variant", "pi", "flags", "segments")
@@ -15,14 +15,14 @@ _draw_of = attrgetter(*_COLUMNS)
 # A draw that is there already is touched, for an insert that does nothing returns nothing.
 _WRITE = (
     f"INSERT INTO draw ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
-    " ON CONFLICT DO UPDATE SET flags = flags RETURNING id"
+    f" ON CONFLICT ({', '.join(_COLUMNS)}) DO UPDATE SET flags = excluded.flags RETURNING id"
 )
 
 
 class Draws:
     """The table `draw`, remembered. Numbers learned in a transaction are believed once it has committed."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Tables) -> None:
         self._connection = connection
         self._numbers: dict[tuple[Any, ...], int] = {}
         self._fresh: list[tuple[Any, ...]] = []

@@ -40,7 +40,7 @@ class Read(NamedTuple):
         """What is left in the spool; `at` is in microseconds since the epoch."""
         decision, endpoint, experiment = assignment.decision, assignment.endpoint, assignment.experiment
         for metric, value in self.values:
-            yield Outcome("", at, decision, endpoint, experiment, metric, value)
+            yield Outcome("", at, decision, endpoint, experiment, metric, value, assignment.at)
         for _ in self.refused:
             yield Rejection(at, decision, endpoint, experiment, ValueRejected.reason)
 

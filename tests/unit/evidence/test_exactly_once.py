@@ -103,7 +103,7 @@ def test_a_kill_at_any_call_of_the_store_loses_and_doubles_nothing(worlds: World
     for moment in range(1, 1000):
         world = worlds()
         mortal = Mortal(world.store, moment)
-        world.engine._store = world.engine._admission.splits._store = mortal
+        world.make_mortal(mortal)
 
         def survive(step: Callable[[], int], world: World = world) -> None:
             nonlocal deaths

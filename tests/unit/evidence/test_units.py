@@ -67,7 +67,7 @@ def test_a_change_outlives_the_turn_of_generations() -> None:
 @pytest.mark.parametrize("generation", [1, 3])
 def test_however_little_is_remembered_the_votes_are_the_same(worlds: Callable[..., World], generation: int) -> None:
     plenty, little = worlds(), worlds()
-    little.engine._admission.known = Units(generation)
+    little.engine._folder._admission.known = Units(generation)
     for world in (plenty, little):
         for number in range(60):
             world.assign(number * 7 % 13, number * 7 % 13 < 6, pi=0.5 if number < 30 else 0.75)

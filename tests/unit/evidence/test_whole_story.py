@@ -106,7 +106,7 @@ def test_a_kill_at_any_call_of_the_store_changes_nothing(worlds: Worlds) -> None
     for moment in range(1, 1000, 3):
         world = worlds(define=DEFINE)
         mortal = Mortal(world.store, moment)
-        world.engine._store = world.engine._admission.splits._store = mortal
+        world.make_mortal(mortal)
 
         def survive(world: World = world) -> int:
             try:

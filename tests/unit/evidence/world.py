@@ -96,6 +96,11 @@ class World:
         """The control process died; a new one knows what the store knows."""
         self.engine = Engine(self.folder / "spool", self.store, self.clock)
 
+    def make_mortal(self, store: Mortal) -> None:
+        """From now on the engine talks to this store."""
+        folder = self.engine._folder
+        self.engine._store = folder._store = folder._admission.splits._store = store
+
     def close(self) -> None:
         for shard in self.shards:
             shard.die()

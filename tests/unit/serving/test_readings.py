@@ -330,7 +330,7 @@ def test_what_is_read_is_left_as_outcomes_of_the_decision() -> None:
     assignment = Assignment(7, 1, "chat", "exp", "s", "a", 1.0, 0, b"", (), 1)
     facts = list(Read([("tokens", 4.0)], ["cost"], ["safe"], None, 0).facts(assignment, 99))
     assert facts == [
-        Outcome("", 99, 7, "chat", "exp", "tokens", 4.0),
+        Outcome("", 99, 7, "chat", "exp", "tokens", 4.0, 1),
         Rejection(99, 7, "chat", "exp", "value_rejected"),
     ]
 

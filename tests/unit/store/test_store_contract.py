@@ -98,7 +98,7 @@ def test_a_store_error_in_a_transaction_leaves_the_store_usable(store: Store) ->
 
 
 def test_what_was_committed_is_there_after_reopening(store: Store, reopen: Callable[[], Store]) -> None:
-    cursor = StreamCursor(Position(2, 99), 5, decision_id(1, 4), True)
+    cursor = StreamCursor(Position(2, 99), 5, True, b"i" * 16)
     with store.transaction():
         store.save_stream(REQUESTS, cursor)
         store.save_stream(REQUESTS, cursor)
@@ -189,8 +189,8 @@ def test_request_values_follow_the_votes_and_the_deadline(store: Store) -> None:
                 completion(6, first_byte=0, total=3_000),  # the client left before the first byte
             ],
         )
-        plain = list(store.request_errors("exp", 0, SECOND))
-        slow = list(store.request_latencies("exp", 1, SECOND))
+        plain = list(store.request_errors("exp", "errors", 0, SECOND))
+        slow = list(store.request_latencies("exp", "latency", 1, SECOND))
     assert [row.value for row in plain] == [0.0, 1.0, 0.0, None, None, 0.0]
     assert tuple(plain[0]) == (1, 100, "s1", 1, "[0.9, 0.1]", '["EWR"]', "[1.5, -2.0]", 1, 0.0, None)
     assert [(row.ordinal, row.value) for row in slow] == [(2, inf), (3, 2_000.0), (4, None), (5, None), (6, 3_000.0)]
@@ -202,7 +202,7 @@ def test_outcome_values_take_the_earliest_within_the_window(store: Store) -> Non
         store.add_votes([vote(number, at=100) for number in (1, 2, 3)])
         store.add_outcomes(1, [outcome(1, 0.8, id="b", at=300), outcome(2, 0.5, at=100 + SECOND)])
         store.add_outcomes(2, [outcome(1, 0.1, id="a", at=200), outcome(1, 0.9, metric="other", at=100)])
-        rows = list(store.outcome_values("exp", [("brier", "first")], 0, SECOND))
+        rows = list(store.outcome_values("exp", "score", [("brier", "first")], 0, SECOND))
     assert [row.value for row in rows] == [0.1, None, None]
 
 
@@ -221,8 +221,8 @@ def test_aggregates_span_the_later_requests_of_a_unit(
             store.add_revisits([("other", decision_id(1, 2), decision_id(1, 9))])
         found = [outcome(1, 3.0, id="a", at=200), outcome(1, 1.0, id="b", at=300), outcome(9, 5.0, at=99 + SECOND)]
         store.add_outcomes(1, [*found, outcome(9, 7.0, id="late", at=100 + SECOND)])
-        rows = list(store.outcome_values("exp", [("brier", aggregate)], 0, SECOND))
-        both = list(store.outcome_values("exp", [("brier", aggregate), ("none", "sum")], 1, SECOND))
+        rows = list(store.outcome_values("exp", "score", [("brier", aggregate)], 0, SECOND))
+        both = list(store.outcome_values("exp", "score", [("brier", aggregate), ("none", "sum")], 1, SECOND))
     assert [row.value for row in rows] == [together if revisited else alone, None]
     assert [(row.ordinal, row.value, row.denominator) for row in both] == [(2, None, None)]
 

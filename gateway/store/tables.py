@@ -1,0 +1,49 @@
+"""Statements, whatever the engine: what a store's tables need of a connection, and where the dialects differ.
+
+Statements are written once, in the SQL that both engines share, with `?` and `:name` for parameters.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+
+class Tables(ABC):
+    """One connection of a store. Every method raises StoreError where the engine fails."""
+
+    node = 0  # who writes: what several nodes count is kept apart
+
+    @abstractmethod
+    def rows(self, sql: str, parameters: Parameters = ()) -> list[Any]: ...
+
+    @abstractmethod
+    def row(self, sql: str, parameters: Parameters = ()) -> Any:
+        """The first row, or None."""
+
+    @abstractmethod
+    def stream(self, sql: str, parameters: Parameters = ()) -> Iterator[Any]:
+        """Rows read as they are asked for; inside a transaction only."""
+
+    @abstractmethod
+    def write(self, sql: str, parameters: Parameters = ()) -> int:
+        """Returns the number of rows changed."""
+
+    @abstractmethod
+    def write_all(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
+        """Returns the number of rows changed in all."""
+
+    # ------------------------------------------------------------------ dialect
+
+    @abstractmethod
+    def among(self, column: str, values: Sequence[Any]) -> tuple[str, Any]:
+        """A condition with one `?` that holds where the column is one of the values; and its parameter."""
+
+    def same_day(self, fact: str, assigned: str) -> str:
+        """A further condition, " AND ...", for facts that are kept by the day of their assignment."""
+        return ""
+
+    object_of: str  # the aggregate that makes a JSON object, as text, of names and values
