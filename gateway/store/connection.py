@@ -24,6 +24,7 @@ class Connection(Tables):
 
     def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
         self._path = path
+        self._begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
         _refuse_foreign(path)
         name = f"{Path(path).absolute().as_uri()}?mode=ro" if read_only else path
         try:
@@ -49,10 +50,11 @@ class Connection(Tables):
         """All or nothing. `durable` waits for the disk: what follows from it may outlive a power cut.
 
         Facts need not: after a power cut the store falls back to an earlier step, and the spools are read again.
+        Whoever only looks sees one moment of the store until the end.
         """
         self.write(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         try:
-            self.write("BEGIN IMMEDIATE")
+            self.write(self._begin)
             yield
             self.write("COMMIT")
         except BaseException as error:
