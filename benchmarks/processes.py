@@ -148,22 +148,22 @@ def _await(tree: Tree, ready: Callable[[], bool]) -> None:
 
 def _stop(tree: Tree) -> None:
     """The root is asked; whoever of its family is left after that is killed, each by its id."""
-    family = {pid: _begun(pid) for pid in tree.pids()}
+    family = {pid: begun(pid) for pid in tree.pids()}
     tree.root.send_signal(signal.SIGTERM)
     try:
         tree.root.wait(STOP)
     except subprocess.TimeoutExpired:
-        family |= {pid: _begun(pid) for pid in tree.pids()}
+        family |= {pid: begun(pid) for pid in tree.pids()}
         tree.root.kill()
         tree.root.wait()
-    left = {pid: begun for pid, begun in family.items() if begun is not None and pid != tree.root.pid}
-    for pid, begun in left.items():
-        if _begun(pid) == begun:  # and not a stranger that got its number
+    left = {pid: birth for pid, birth in family.items() if birth is not None and pid != tree.root.pid}
+    for pid, birth in left.items():
+        if begun(pid) == birth:  # and not a stranger that got its number
             os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: all(_begun(pid) != begun for pid, begun in left.items()), STOP, f"{tree.name} did not end")
+    wait_until(lambda: all(begun(pid) != birth for pid, birth in left.items()), STOP, f"{tree.name} did not end")
 
 
-def _begun(pid: int) -> str | None:
+def begun(pid: int) -> str | None:
     """When a process began, in clock ticks; None if it has ended, waited for or not."""
     try:
         fields = _stat(pid)

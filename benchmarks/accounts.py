@@ -1,0 +1,172 @@
+"""What clients know, held against what the store has: nothing lost, nothing twice, nothing made up, nobody moved."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import msgspec
+
+from benchmarks.callers import USERS, Key, Log
+from benchmarks.nodes import ENDPOINT, EXPERIMENT, Node
+from gateway.assignment.hashing import unit_digest
+from gateway.assignment.ranges import owner
+from gateway.events import Fact, Outcome
+from gateway.plan import Slot
+from gateway.release.keys import Keys
+from gateway.store.releases import ReleaseTables
+from gateway.store.sqlite import SqliteStore
+from gateway.store.tables import Tables
+
+SHOWN = 5  # of each kind of problem
+_HASHES = 1 << 64
+
+
+class _Request(NamedTuple):
+    decision: int
+    unit: bytes
+    bucket: int
+    variant: str
+    revision: int
+    served: str | None  # None: no completion
+    ended: str | None
+
+
+class Problems(dict[str, list[Any]]):
+    """What must not be, by kind; empty if all is well."""
+
+    def note(self, kind: str, cases: Iterable[Any]) -> None:
+        found = list(cases)
+        if found:
+            self[kind] = [len(found), *found[:SHOWN]]
+
+
+def audit(log: Log, node: Node) -> dict[str, Any]:
+    """The account of one stopped node; `problems` is empty if every statement of this module's head holds."""
+    with closing(SqliteStore(node.database, read_only=True)) as store:
+        result = examine(log, store, _pepper(node))
+    with closing(sqlite3.connect(f"file:{node.database}?mode=ro", uri=True)) as db:
+        (sound,) = db.execute("PRAGMA integrity_check").fetchone()
+    if sound != "ok":
+        result["problems"]["the file is damaged"] = [sound]
+    return result
+
+
+def shipped(log: Log, node: Node) -> bool:
+    """Whether the store of a running node has as many facts as its clients know of."""
+    with closing(sqlite3.connect(f"file:{node.database}?mode=ro", uri=True, timeout=1.0)) as db:
+        completions, outcomes = (
+            db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("completion", "outcome")
+        )
+    return bool(completions >= len(log.answered) and outcomes >= len(log.acknowledged))
+
+
+def examine(log: Log, store: Tables, pepper: bytes) -> dict[str, Any]:
+    """The account of what several nodes have written, or one."""
+    problems = Problems()
+    requests = _requests(store)
+    _assignments(log, requests, pepper, problems)
+    _completions(log, requests, problems)
+    _splits(store, requests.values(), problems)
+    _outcomes(log, store, problems)
+    _votes(store, problems)
+    if isinstance(store, ReleaseTables) and (broken := store.broken_link()) is not None:
+        problems["the ledger's chain is broken"] = [broken]
+    stored = {"requests": len(requests), "outcomes": _number(store, "SELECT count(*) FROM outcome")}
+    late = _number(store, "SELECT count(*) FROM late_fact")
+    return {**log.summary, "stored": stored, "late": late, "problems": dict(problems)}
+
+
+def _pepper(node: Node) -> bytes:
+    keys = msgspec.json.decode((node.data_dir / "keys.json").read_bytes(), type=Keys)
+    return bytes.fromhex(keys.pepper)
+
+
+def _requests(store: Tables) -> dict[int, _Request]:
+    rows = store.rows(
+        "SELECT r.decision, r.unit, r.bucket, r.variant, r.revision, c.served, c.ended FROM request r"
+        " LEFT JOIN completion c ON c.decision = r.decision WHERE r.endpoint = ? AND r.experiment = ?",
+        (ENDPOINT, EXPERIMENT),
+    )
+    found = {row[0]: _Request(row[0], bytes(row[1]), row[2] % _HASHES, *row[3:]) for row in rows}
+    assert len(found) == len(rows), "a decision, or its completion, is there twice"
+    return found
+
+
+def _assignments(log: Log, requests: dict[int, _Request], pepper: bytes, problems: Problems) -> None:
+    users = {unit_digest(pepper, f"user-{user}".encode()): user for user in range(USERS)}
+    problems.note("answered, and not in the store", log.answered.keys() - requests.keys())
+    kept: Counter[int | None] = Counter(users.get(one.unit) for one in requests.values())
+    problems.note("in the store, and never asked", (user for user in kept if kept[user] > log.asked.get(user or 0, 0)))
+    problems.note(
+        "in the store as another user's",
+        (
+            decision
+            for decision, answer in log.answered.items()
+            if decision in requests and users.get(requests[decision].unit) != answer.user
+        ),
+    )
+
+
+def _completions(log: Log, requests: dict[int, _Request], problems: Problems) -> None:
+    both = [(requests[decision], answer) for decision, answer in log.answered.items() if decision in requests]
+    problems.note("answered, and not stored as answered", (one.decision for one, _ in both if one.ended != "answered"))
+    models: dict[bytes, set[str | None]] = defaultdict(set)
+    for one, answer in both:
+        if one.ended == "answered":
+            models[answer.prediction].add(one.served)
+    problems.note("an answer that several variants gave", (names for names in models.values() if len(names) > 1))
+
+
+def _splits(store: Tables, requests: Iterable[_Request], problems: Problems) -> None:
+    """Every assignment follows from the plan that it names, and no unit has had two variants."""
+    slots = {
+        revision: tuple(Slot(start=start, variant=variant) for start, variant in msgspec.json.decode(text)[ENDPOINT])
+        for revision, text in store.rows("SELECT revision, slots FROM plan")
+    }
+    drawn: dict[bytes, set[str]] = defaultdict(set)
+    wrong = []
+    for one in requests:
+        drawn[one.unit].add(one.variant)
+        if one.revision not in slots or owner(slots[one.revision], one.bucket) != one.variant:
+            wrong.append(one.decision)
+    problems.note("assigned otherwise than the plan says", wrong)
+    problems.note("units with two variants", (unit.hex() for unit, variants in drawn.items() if len(variants) > 1))
+    splits = {msgspec.json.encode([[slot.start, slot.variant] for slot in one]).decode() for one in slots.values()}
+    problems.note("another split than the first", sorted(splits)[1:])
+
+
+def _outcomes(log: Log, store: Tables, problems: Problems) -> None:
+    rows = store.rows("SELECT decision, metric, id, value FROM outcome")
+    kept = {Key(*row[:3]): row[3] for row in rows}
+    assert len(kept) == len(rows), "an outcome is there twice"
+    set_aside = _late(store)
+    problems.note("acknowledged, and not in the store", log.acknowledged.keys() - kept.keys() - set_aside.keys())
+    problems.note("in the store, and never sent", (key for key in kept if kept[key] not in log.tried.get(key, ())))
+    # Until the first acknowledgement an outcome is sent with one value alone, so that is the one to be kept.
+    changed = (key for key, value in log.acknowledged.items() if kept.get(key, value) != value)
+    problems.note("another value than the one acknowledged first", changed)
+
+
+def _late(store: Tables) -> dict[Key, float]:
+    """Outcomes that came after their spool had been given up: kept, and never folded."""
+    bodies = [msgspec.json.decode(body, type=Fact) for (body,) in store.rows("SELECT body FROM late_fact")]
+    return {Key(one.decision, one.metric, one.id): one.value for one in bodies if isinstance(one, Outcome)}
+
+
+def _votes(store: Tables, problems: Problems) -> None:
+    """One vote for each unit (the split stands still), and nothing folded that is not there."""
+    units = _number(store, "SELECT count(DISTINCT unit) FROM request WHERE experiment = ?", EXPERIMENT)
+    votes = _number(store, "SELECT count(*) FROM vote WHERE experiment = ?", EXPERIMENT)
+    if votes > units:
+        problems["more votes than units"] = [votes, units]
+    for metric, folded in store.rows("SELECT metric, ordinal FROM cursor WHERE experiment = ?", (EXPERIMENT,)):
+        if folded > votes:
+            problems[f"{metric}: folded beyond the votes"] = [folded, votes]
+
+
+def _number(store: Tables, sql: str, *parameters: Any) -> int:
+    return int(store.row(sql, parameters)[0])
