@@ -7,6 +7,7 @@ import click
 from gateway import __version__
 from gateway.cli.check import check, schema
 from gateway.cli.demo import demo
+from gateway.cli.export import export
 from gateway.cli.plan import plan
 from gateway.cli.serve import serve
 from gateway.cli.simulate import simulate
@@ -21,3 +22,4 @@ def main() -> None:
 
 for command in (serve, check, schema, plan, simulate, status, demo, hold, resume, drop, promote, complete, rollback):
     main.add_command(command)
+main.add_command(export)

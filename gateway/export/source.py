@@ -1,0 +1,79 @@
+"""What a person names when they mean a store: its URL, its file, or the config of a gateway."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import urlsplit, urlunsplit
+
+from gateway.errors import GatewayError, StoreError
+from gateway.store.sqlite import SqliteStore
+
+OpenStore: TypeAlias = SqliteStore
+
+_SQLITE = "sqlite:///"
+_POSTGRES = ("postgresql://", "postgres://")
+_MAGIC = b"SQLite format 3\0"
+
+
+class SourceError(GatewayError):
+    """What was named is no store."""
+
+    reason = "source"
+
+
+def url_of(named: str) -> str:
+    """The store's URL. Raises SourceError, or ConfigError if it is a config that cannot be taken."""
+    if named.startswith((_SQLITE, *_POSTGRES)):
+        return named
+    if "://" in named:
+        raise SourceError(f"{without_password(named)}: expected sqlite:///PATH, postgresql://…, or a config file")
+    path = Path(named)
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_MAGIC))
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror}") from error
+    if head == _MAGIC:
+        return f"{_SQLITE}{path.absolute()}"
+    from gateway.config.load import load  # pydantic and YAML, which a notebook on a store does not need
+
+    return load(path).config.store
+
+
+def path_of(url: str) -> Path | None:
+    """The file of a SQLite store; None for another engine."""
+    return Path(url.removeprefix(_SQLITE)) if url.startswith(_SQLITE) else None
+
+
+def without_password(url: str) -> str:
+    """For messages and manifests."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
+
+
+def open_readable(url: str) -> OpenStore:
+    """A store that is only looked at. Raises StoreError if there is none, or if its schema is another."""
+    path = path_of(url)
+    if path is None:
+        raise StoreError(f"{without_password(url)}: PostgreSQL is not supported by this version")
+    if not path.exists():
+        raise StoreError(f"{path}: there is no store yet: serve from its config first")
+    return SqliteStore(path, read_only=True)
+
+
+@contextmanager
+def reading(url: str) -> Iterator[OpenStore]:
+    """A store that is only looked at, closed at the end; the engine's own errors become StoreError."""
+    store = open_readable(url)
+    try:
+        yield store
+    except sqlite3.Error as error:  # while rows are streamed
+        raise StoreError(f"{without_password(url)}: {error}") from error
+    finally:
+        store.close()
