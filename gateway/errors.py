@@ -7,12 +7,14 @@ mapping happens at one seam (`serving.app`), and every message is addressed to t
     │   ├── UnknownEndpoint     404
     │   ├── MethodNotAllowed    405
     │   ├── TokenRejected       403
+    │   ├── KeyRejected         403
     │   ├── ValueRejected       422  well-formed, but the value cannot be taken
     │   ├── RequestTimeout      408  the head or a part of the body did not come in time
     │   ├── BodyTooLarge        413
     │   ├── TargetTooLong       414
     │   ├── UnsupportedEncoding 415
     │   ├── ExpectationFailed   417
+    │   ├── TooMany             429  of one kind from one client, within a time
     │   ├── HeadTooLarge        431
     │   ├── ClientGone          499  nobody is left to be told
     │   ├── NotSupported        501  asked of model servers or of HTTP, and not done here
@@ -93,6 +95,16 @@ class MethodNotAllowed(RequestError):
 class TokenRejected(RequestError):
     status = 403
     reason = "token_rejected"
+
+
+class KeyRejected(RequestError):
+    status = 403
+    reason = "key_rejected"
+
+
+class TooMany(RequestError):
+    status = 429
+    reason = "too_many"
 
 
 class ValueRejected(RequestError):
@@ -219,6 +231,10 @@ class BadOutput(BackendError):
 
 class StoreError(GatewayError):
     reason = "store"
+
+
+class Overtaken(StoreError):
+    """Somebody else has moved a release meanwhile; what was to be written on the old state was not."""
 
 
 class LeaseLost(StoreError):

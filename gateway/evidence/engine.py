@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from gateway.clock import Clock
 from gateway.evidence.cells import Evidence
 from gateway.evidence.definition import Definition
 from gateway.evidence.folder import Arrived, Folder
+from gateway.evidence.join import Admission
 from gateway.evidence.record import record
 from gateway.evidence.ship import Shipment, Shipper
 from gateway.store.base import Store
@@ -33,16 +35,62 @@ class Shipped:
         self.quarantined.update(shipment.quarantined)
 
 
+class AnyEngine(Protocol):
+    """What turns spools into evidence, as its owner sees it."""
+
+    epoch: int  # of the lease, 0 while another node holds it; its owner tells before each step
+    shipped: Shipped
+    damaged: bool  # whether a spool could not be read in the last step: the log is not whole
+
+    @property
+    def leading(self) -> bool:
+        """Whether this node folds, and may write what follows."""
+
+    @property
+    def step_number(self) -> int: ...
+    @property
+    def watermark(self) -> int:
+        """Up to which time facts were known at the last step that was written down."""
+
+    @property
+    def seen_through(self) -> int:
+        """Up to which time facts are known."""
+
+    @property
+    def evidence(self) -> dict[str, Evidence]: ...
+    @property
+    def everything_read(self) -> bool:
+        """No living spool is left, and nothing of the dead ones."""
+
+    def start(self, definition: Definition) -> None:
+        """Begin to count an experiment; call inside a transaction, before its first plan is published."""
+
+    def units(self, experiment: str) -> int:
+        """Votes admitted so far."""
+
+    def folded(self, experiment: str) -> int:
+        """Votes that every metric has folded."""
+
+    def progress(self, experiment: str) -> tuple[int, ...]:
+        """Votes admitted, and votes folded by each metric: where these stand still, the evidence does."""
+
+    def step(self) -> int:
+        """Ship and fold what is due. Returns the number of votes folded; raises StoreError, then discard me."""
+
+
 class Engine:
     """Turns spools into evidence. Owned by the control process; not thread-safe."""
 
+    epoch = 1  # of a lease that nobody else asks for
+    leading = True
+
     def __init__(self, spool_directory: Path, store: Store, clock: Clock) -> None:
         self._store = store
-        self._folder = Folder(store, clock)
+        self._folder = Folder(store, clock, Admission.restore(store))
         self._shipper = Shipper(spool_directory, store, clock)
-        self.seen_through = self.watermark
+        self._seen_through = self.watermark
         self.shipped = Shipped()
-        self.damaged = False  # whether a spool could not be read in the last step: the log is not whole
+        self.damaged = False
 
     @property
     def step_number(self) -> int:
@@ -50,36 +98,33 @@ class Engine:
 
     @property
     def watermark(self) -> int:
-        """Up to which time facts were known at the last step that was written down."""
         return self._folder.watermark
+
+    @property
+    def seen_through(self) -> int:
+        return self._seen_through
 
     @property
     def evidence(self) -> dict[str, Evidence]:
         return self._folder.evidence
 
     def start(self, definition: Definition) -> None:
-        """Begin to count an experiment; call inside a transaction, before its first plan is published."""
         self._folder.start(definition)
 
     def units(self, experiment: str) -> int:
-        """Votes admitted so far."""
         return self._folder.units(experiment)
 
     def folded(self, experiment: str) -> int:
-        """Votes that every metric has folded."""
         return min(self.progress(experiment)[1:], default=0)
 
     def progress(self, experiment: str) -> tuple[int, ...]:
-        """Votes admitted, and votes folded by each metric: where these stand still, the evidence does."""
         return self._folder.progress(experiment)
 
     @property
     def everything_read(self) -> bool:
-        """No living spool is left, and nothing of the dead ones."""
         return self._shipper.everything_read
 
     def step(self) -> int:
-        """Ship and fold what is due. Returns the number of votes folded; raises StoreError, then discard me."""
         shipment = self._shipper.collect(self.watermark)
         arrived = Arrived(shipment.facts.assignments, shipment.watermark, shipment.positions, shipment.idle)
         step = None
@@ -88,19 +133,19 @@ class Engine:
                 record(self._store, self.step_number + 1, shipment.facts, self.evidence, self.watermark)
                 step = self._folder.fold(arrived)
                 if step is None:
-                    raise _NothingHappened
+                    raise NothingHappened
                 for stream, cursor in shipment.cursors.items():
                     self._store.save_stream(stream, cursor)
-        except _NothingHappened:
+        except NothingHappened:
             pass  # time passed and no more: no row; the watermark of record stays that of the last written step
         else:
             self._folder.committed(step)
         self._shipper.committed(shipment.cursors)
-        self.seen_through = shipment.watermark
+        self._seen_through = shipment.watermark
         self.damaged = bool(shipment.quarantined)
         self.shipped.add(shipment)
         return step.votes if step else 0
 
 
-class _NothingHappened(Exception):
+class NothingHappened(Exception):
     """Rolls an empty step back."""

@@ -10,7 +10,8 @@ from gateway.clock import Clock
 from gateway.events import Assignment
 from gateway.evidence.cells import Evidence
 from gateway.evidence.closing import fold_metric
-from gateway.evidence.definition import Definition, decode, encode
+from gateway.evidence.definition import Definition, encode
+from gateway.evidence.folded import Folded
 from gateway.evidence.join import Admission, Admitted
 from gateway.evidence.record import note_repeated
 from gateway.store.base import FoldStep, Store
@@ -33,34 +34,22 @@ class Step(NamedTuple):
     votes: int  # folded, over all metrics
 
 
-class Folder:
+class Folder(Folded):
     """Owns everything that is folded. After a failed transaction it is ahead of the store: build another."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self._store = store
+    def __init__(self, store: Store, clock: Clock, admission: Admission) -> None:
+        super().__init__(store)
         self._clock = clock
-        last = store.last_step()
-        self.step_number = last.step if last else 0
-        self.watermark = last.watermark if last else 0
-        self._admission = Admission.restore(store)
-        self.evidence: dict[str, Evidence] = {}
-        self._cursors: dict[str, dict[str, int]] = {}
-        for id, (_, definition) in store.experiments().items():
-            self.evidence[id] = Evidence.restore(decode(definition), store.evidence(id))
-            self._cursors[id] = store.cursors(id)
+        self._admission = admission
 
     def start(self, definition: Definition) -> None:
+        """Begin to count an experiment; inside a transaction, before its first plan is published."""
         self._store.add_experiment(definition.id, definition.endpoint, encode(definition), self._clock.wall_us())
         self.evidence[definition.id] = Evidence(definition)
         self._cursors[definition.id] = {}
 
     def units(self, experiment: str) -> int:
         return self._admission.units(self._store, experiment)
-
-    def progress(self, experiment: str) -> tuple[int, ...]:
-        cursors = self._cursors[experiment]
-        metrics = self.evidence[experiment].definition.metrics
-        return self.units(experiment), *(cursors.get(metric.name, 0) for metric in metrics)
 
     def fold(self, arrived: Arrived) -> Step | None:
         """One step inside the caller's transaction, with its row; None if nothing has happened, and no row."""

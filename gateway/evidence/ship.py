@@ -174,7 +174,15 @@ class Shipper:
             why = reader.recognise(self._directory, stream, cursor.position, cursor.incarnation)
             if why:
                 return reader.Batch(cursor.position, corrupt=why)
-        return reader.read(self._directory, stream, cursor.position, cursor.incarnation)
+        batch = reader.read(self._directory, stream, cursor.position, cursor.incarnation)
+        if batch.position.segment != cursor.position.segment:
+            # The end of a segment says nothing about how far the stream has come.
+            following = reader.read(self._directory, stream, batch.position, batch.incarnation)
+            if not following.corrupt:
+                following.facts[:0] = batch.facts
+                following.torn += batch.torn
+                return following
+        return batch
 
 
 def _capped(facts: list[Fact], latest: int) -> list[Fact]:

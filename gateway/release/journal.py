@@ -42,11 +42,20 @@ class Journal:
         self._versions = {name: version for name, (version, _) in releases.items()}
         self.states = {name: decode(state) for name, (_, state) in releases.items()}
 
+    def refresh(self) -> bool:
+        """Whether another node has moved anything; then that is known now."""
+        before = self._versions
+        self.load()
+        return self._versions != before
+
     @contextmanager
-    def moves(self, basis: Basis) -> Iterator[Moves]:
-        """Make moves, all or none. Raises StoreError, also if somebody else has moved a release meanwhile."""
+    def moves(self, basis: Basis, *, leading: bool = False) -> Iterator[Moves]:
+        """Make moves, all or none; `leading` are those that only the leader may make.
+
+        Raises StoreError: Overtaken if somebody else has moved a release meanwhile, LeaseLost if another node leads.
+        """
         moves = Moves(self._store, self._clock.wall_us(), basis, self.states, self._versions)
-        with self._store.transaction(durable=True):
+        with self._store.transaction(durable=True, leading=leading):
             yield moves
         self._versions = self._versions | moves.versions
         self.states = {**self.states, **moves.states}

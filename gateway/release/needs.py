@@ -31,6 +31,8 @@ def stage_needs(view: View, challengers: Sequence[str]) -> list[str]:
     stage, definition = view.stage, view.definition
     matured = view.report.matured.get(stage.name, (0,) * len(definition.arms))
     needs = ["its models in every worker"] if view.loading else []
+    if view.disagreement:
+        needs.append(f"one config on all nodes: {view.disagreement}")
     if sum(matured) < stage.min_units:
         needs.append(f"{sum(matured)} of {stage.min_units} units in {stage.name}")
     for name in challengers:

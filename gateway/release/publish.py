@@ -16,11 +16,13 @@ from gateway.errors import StoreError
 from gateway.plan import BackendKey, Plan, PlanError
 from gateway.release.artifacts import Artifacts
 from gateway.release.compile import compile_plan
+from gateway.release.halts import Halt
 from gateway.release.keys import Keys
 from gateway.release.phases import Staged, staged
-from gateway.release.sparing import sparing
+from gateway.release.sparing import halted, sparing
 from gateway.release.state import ReleaseState
 from gateway.store.base import PlanRow, Store
+from gateway.store.cluster import revision_after
 from gateway.telemetry.status_page import Model
 
 
@@ -35,6 +37,8 @@ class Publisher:
         self._announced: Plan | None = None  # has its row, but not yet its file
         self._ready: Collection[BackendKey] = frozenset()  # what the current plan knows of the models it prepares
         self._stopped: frozenset[Model] = frozenset()  # as it was staged last
+        self._unrecorded: list[Plan] = []  # published while the store was away
+        self._looked = False  # whether the plan on disk has its row
         self.current = _on_disk(path)
         self.held: frozenset[str] = frozenset()  # endpoints whose traffic is not yet as it is wanted
         self.due = False  # something has changed that a plan follows from
@@ -56,21 +60,28 @@ class Publisher:
         states: Mapping[str, ReleaseState],
         ready: Collection[BackendKey] = frozenset(),
         stopped: Collection[Model] = (),
+        halts: Collection[Halt] = (),
+        pinned: Collection[str] = (),
     ) -> Staged:
         """As much of what config and states ask for as the models that serve, and those that are ready, allow; without
-        the challengers that are stopped.
+        the challengers that are stopped. Endpoints that are pinned stay as they are.
         """
         wanted = compile_plan(loaded.config, loaded.digest, states, artifacts, self._keys.signing, self._keys.pepper)
+        before = {endpoint.name: endpoint for endpoint in self.current.endpoints} if self.current else {}
+        stay = {name: before[name] for name in pinned if name in before}
+        wanted = replace(wanted, endpoints=tuple(stay.get(one.name, one) for one in wanted.endpoints))
         self._stopped = frozenset(stopped)
-        return staged(self.current, sparing(wanted, stopped), ready, stopped)
+        return staged(self.current, halted(sparing(wanted, stopped), halts), ready, stopped)
 
-    def publish(self, following: Staged, as_of: int) -> Plan:
+    def publish(self, following: Staged, as_of: int, *, recorded: bool = True) -> Plan:
         """Make it the plan on disk, under a new revision if it differs from what is there.
 
+        While the store is away its row is left for later (`recorded`): until then nothing that it draws has a vote.
         Raises StoreError if the row or the file cannot be written; call again, no revision is used twice.
         """
         if not _same(self.current, following.plan):
-            self.current, self._announced = self._put(following.plan, as_of), None
+            put = self._put if recorded else self._put_unrecorded
+            self.current, self._announced = put(following.plan, as_of), None
             self._ready = frozenset()  # of the new plan nobody has told anything yet
         elif self.lost:
             self._write(self.current)
@@ -85,16 +96,41 @@ class Publisher:
         self._write(self._announced)
         return self._announced
 
+    def record(self) -> None:
+        """Write the rows of plans that were published without; the one that a former process left among them."""
+        if not self._looked and self.current is not None:
+            names = [endpoint.name for endpoint in self.current.endpoints[:1]]
+            if not all(self._store.plan_slots(self.current.revision, name) for name in names):
+                self._unrecorded.append(self.current)
+        self._looked = True
+        while self._unrecorded:
+            with self._store.transaction(durable=True):
+                self._store.add_plan(self._row(self._unrecorded[0]))
+            del self._unrecorded[0]
+
+    def _put_unrecorded(self, wanted: Plan, as_of: int) -> Plan:
+        plan = replace(wanted, revision=revision_after(self._last, self._store.node), as_of=as_of)
+        self._write(plan)
+        self._unrecorded.append(plan)
+        return plan
+
+    @property
+    def _last(self) -> int:
+        """The last revision that this node has used: that of the file counts too, for a store that fell back, or was
+        replaced, must not send the workers back in time."""
+        announced = self._announced.revision if self._announced else 0
+        return max(announced, self.current.revision if self.current else 0)
+
     def _announce(self, wanted: Plan, as_of: int) -> Plan:
-        # The file counts too: a store that fell back, or was replaced, must not send the workers back in time.
-        revision = self._store.next_revision(self.current.revision if self.current else 0)
-        plan = replace(wanted, revision=revision, as_of=as_of)
+        plan = replace(wanted, revision=self._store.next_revision(self._last), as_of=as_of)
         # Durable: what the plan draws is explained by its row, so no file may outlive it.
         with self._store.transaction(durable=True):
-            self._store.add_plan(
-                PlanRow(plan.revision, self._clock.wall_us(), as_of, plan.config_digest, _shares(plan), _slots(plan))
-            )
+            self._store.add_plan(self._row(plan))
         return plan
+
+    def _row(self, plan: Plan) -> PlanRow:
+        now = self._clock.wall_us()
+        return PlanRow(plan.revision, now, plan.as_of, plan.config_digest, _shares(plan), _slots(plan))
 
     def _write(self, plan: Plan) -> None:
         try:

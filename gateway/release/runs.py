@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from gateway.evidence.engine import Engine
+from gateway.evidence.engine import AnyEngine
 from gateway.evidence.report import Report, Thresholds
 from gateway.evidence.verdict import judge
 from gateway.release.health import Health
@@ -49,7 +49,7 @@ class Run:
         self._news, self._look_at = news, now + PAUSE
         return True
 
-    def look(self, experiment: str, engine: Engine, thresholds: Thresholds, config: str, store: Store) -> Report:
+    def look(self, experiment: str, engine: AnyEngine, thresholds: Thresholds, config: str, store: Store) -> Report:
         """The report of what is folded; made anew only if there is more, or another config."""
         basis = engine.progress(experiment), config
         if self.report is None or self.judged != basis:

@@ -9,10 +9,12 @@ from collections.abc import Collection, Mapping
 
 from msgspec.structs import replace
 
-from gateway.assignment.ranges import joined
+from gateway.assignment.ranges import joined, whole
 from gateway.config.schema import Endpoint
+from gateway.evidence.report import WATCH
 from gateway.plan import EndpointPlan, Plan, Slot, VariantPlan
 from gateway.release.artifacts import Artifacts
+from gateway.release.halts import Halt
 from gateway.telemetry.native import mark_of
 from gateway.telemetry.status_page import Model
 
@@ -43,8 +45,43 @@ def sparing(plan: Plan, stopped: Collection[Model]) -> Plan:
     return replace(plan, endpoints=tuple(_spared(endpoint, stopped) for endpoint in plan.endpoints))
 
 
+def halted(plan: Plan, halts: Collection[Halt]) -> Plan:
+    """The plan without what was stopped on this node."""
+    return replace(plan, endpoints=tuple(_halted(endpoint, halts) for endpoint in plan.endpoints)) if halts else plan
+
+
+def _halted(endpoint: EndpointPlan, halts: Collection[Halt]) -> EndpointPlan:
+    concern = [one for one in halts if (one.endpoint, one.experiment) == (endpoint.name, endpoint.experiment)]
+    if not concern:
+        return endpoint
+    if endpoint.stage == WATCH:
+        return _back_home(endpoint)
+    named = {one.variant for one in concern}
+    return _without(endpoint, {one.name for one in endpoint.variants if "" in named or one.name in named})
+
+
+def _back_home(endpoint: EndpointPlan) -> EndpointPlan:
+    """After a promotion it is the champion that is stopped; who keeps a holdback was it before."""
+    former = next((slot.variant for slot in endpoint.slots if slot.variant != endpoint.champion.name), "")
+    if not former:
+        return endpoint
+    return replace(
+        endpoint,
+        variants=tuple(
+            replace(one, role="champion" if one.name == former else "challenger") for one in endpoint.variants
+        ),
+        slots=whole(former),
+        kept=(),
+    )
+
+
 def _spared(endpoint: EndpointPlan, stopped: Collection[Model]) -> EndpointPlan:
-    gone = {one.name for one in endpoint.variants if one.role != "champion" and model_of(endpoint.name, one) in stopped}
+    return _without(endpoint, {one.name for one in endpoint.variants if model_of(endpoint.name, one) in stopped})
+
+
+def _without(endpoint: EndpointPlan, variants: set[str]) -> EndpointPlan:
+    """Without these challengers; the champion stays."""
+    gone = variants - {endpoint.champion.name}
     if not gone:
         return endpoint
     champion = endpoint.champion.name

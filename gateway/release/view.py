@@ -40,6 +40,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     kills: dict[str, str] = {}  # by challenger: why the kill rule fired
     crashes: dict[str, str] = {}  # by variant: why its model is stopped
     facts_lost: bool = False  # assignments could not be kept: the log is not whole
+    disagreement: str = ""  # which nodes serve from another config, in words
     loading: bool = False  # models are being loaded: traffic does not yet reach what the state says
 
     @property

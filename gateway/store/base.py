@@ -17,6 +17,9 @@ from gateway.plan import Slot
 from gateway.spool.format import Position
 from gateway.spool.reader import StreamId
 
+FOREVER = 1 << 62  # microseconds since the epoch
+NO_LIMIT = 1 << 62  # rows
+
 
 class StreamCursor(msgspec.Struct, frozen=True):
     """How far a stream was shipped."""
@@ -163,6 +166,9 @@ class Store(Protocol):
         """
 
     def close(self) -> None: ...
+    def recover(self) -> None:
+        """After a StoreError, before its owner starts over: trust no connection that has failed. Raises StoreError."""
+
 
     # shipping
     def streams(self) -> dict[StreamId, StreamCursor]: ...
@@ -190,8 +196,10 @@ class Store(Protocol):
     def exposures(self, decisions: Iterable[int]) -> dict[int, Exposure]:
         """Assignments by decision id, where known."""
 
-    def assignments_after(self, decision: int, end: int) -> list[Assignment]:
-        """Assignments with ids in (decision, end), ascending."""
+    def assignments_after(
+        self, decision: int, end: int, *, before: int = FOREVER, limit: int = NO_LIMIT
+    ) -> list[Assignment]:
+        """Assignments with ids in (decision, end) from before a time, ascending; the first so many."""
 
     # joining and folding
     def admitted(self) -> dict[int, int]:

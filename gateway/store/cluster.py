@@ -16,6 +16,11 @@ SPOOLS = 64  # numbers of spools that a node is given at a time
 NODE_BITS = 20  # of a plan's revision: each node counts its own plans, and no two ever use one number
 
 
+def revision_after(after: int, node: int) -> int:
+    """The next revision of a node's plans; without a look at the store, which may be away."""
+    return (((after >> NODE_BITS) + 1) << NODE_BITS) | node if node else after + 1
+
+
 class Node(NamedTuple):
     """A node as the store knows it."""
 
@@ -25,6 +30,7 @@ class Node(NamedTuple):
     through: int  # time up to which everything that it has is shipped, in microseconds since the epoch
     config_digest: str  # of the file that it serves from
     plan_revision: int
+    trouble: str  # why its log is not whole, "" if it is
     silent: float  # seconds since it reported last
 
 
@@ -49,7 +55,7 @@ class SharedStore(Store, Protocol):
     def claim_spools(self) -> int:
         """The first of `SPOOLS` numbers of spools that no other node gets."""
 
-    def report(self, name: str, config_digest: str, plan_revision: int) -> None:
+    def report(self, name: str, config_digest: str, plan_revision: int, trouble: str) -> None:
         """This node is there and serves from this."""
 
     def nodes(self) -> list[Node]:

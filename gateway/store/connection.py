@@ -25,25 +25,36 @@ class Connection(Tables):
     def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
         self._path = path
         self._begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
-        _refuse_foreign(path)
-        name = f"{Path(path).absolute().as_uri()}?mode=ro" if read_only else path
+        self._read_only = read_only
+        self._db = self._opened()
+
+    def recover(self) -> None:
+        """Open the file anew: after an error of the disk, what a connection remembers of it may be wrong."""
+        if self._path != ":memory:":
+            self._db.close()
+            self._db = self._opened()
+
+    def _opened(self) -> sqlite3.Connection:
+        _refuse_foreign(self._path)
+        name = f"{Path(self._path).absolute().as_uri()}?mode=ro" if self._read_only else self._path
         try:
-            self._db = sqlite3.connect(
-                name, isolation_level=None, check_same_thread=False, timeout=_BUSY, uri=read_only
+            db = sqlite3.connect(
+                name, isolation_level=None, check_same_thread=False, timeout=_BUSY, uri=self._read_only
             )
         except sqlite3.Error as error:
             raise self._failed(error) from error
         try:
-            if read_only:
-                self._expect_schema()
+            if self._read_only:
+                self._expect_schema(db)
             else:
-                self._migrate()
+                self._migrate(db)
         except sqlite3.Error as error:
-            self._db.close()
+            db.close()
             raise self._failed(error) from error
         except StoreError:
-            self._db.close()
+            db.close()
             raise
+        return db
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[None]:
@@ -108,29 +119,29 @@ class Connection(Tables):
     def _failed(self, error: sqlite3.Error) -> StoreError:
         return StoreError(f"{self._path}: {error}")
 
-    def _expect_schema(self) -> None:
+    def _expect_schema(self, db: sqlite3.Connection) -> None:
         """Whoever only looks migrates nothing."""
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
         if version != SCHEMA_VERSION:
             found = f"its schema is {version}, this program's {SCHEMA_VERSION}"
             raise StoreError(f"{self._path}: {found}: start the gateway once")
 
-    def _migrate(self) -> None:
+    def _migrate(self, db: sqlite3.Connection) -> None:
         version, application, tables = (
-            self._db.execute(sql).fetchone()[0]
+            db.execute(sql).fetchone()[0]
             for sql in ("PRAGMA user_version", "PRAGMA application_id", "SELECT count(*) FROM sqlite_master")
         )
         if application != APPLICATION_ID and (application or version or tables):
             raise StoreError(f"{self._path}: the database of another program; name another store")
         if version > SCHEMA_VERSION:
             raise StoreError(f"{self._path}: schema {version} is newer than this program's {SCHEMA_VERSION}")
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         folder = resources.files("gateway.store") / "migrations" / "sqlite"
         for number in range(version + 1, SCHEMA_VERSION + 1):
             script = (folder / f"{number:04d}.sql").read_text()
             marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}"
-            self._db.executescript(f"BEGIN IMMEDIATE; {script}; {marks}; COMMIT;")
+            db.executescript(f"BEGIN IMMEDIATE; {script}; {marks}; COMMIT;")
 
 
 def _refuse_foreign(path: Path | str) -> None:

@@ -13,6 +13,8 @@ from gateway.events import Assignment, Fact, UnitOutcome
 from gateway.spool.format import Position
 from gateway.spool.reader import StreamId
 from gateway.store.base import (
+    FOREVER,
+    NO_LIMIT,
     Exposure,
     FoldStep,
     KnownUnit,
@@ -98,11 +100,13 @@ class FactTables(Tables):
         rows = self.rows(f"SELECT decision, experiment, variant, at FROM request WHERE {condition}", (wanted,))
         return {decision: Exposure(*exposure) for decision, *exposure in rows}
 
-    def assignments_after(self, decision: int, end: int) -> list[Assignment]:
+    def assignments_after(
+        self, decision: int, end: int, *, before: int = FOREVER, limit: int = NO_LIMIT
+    ) -> list[Assignment]:
         rows = self.rows(
             "SELECT decision, at, endpoint, experiment, stage, variant, pi, bucket, unit, segments, revision, flags,"
-            " covariates FROM request WHERE decision > ? AND decision < ? ORDER BY decision",
-            (decision, end),
+            " covariates FROM request WHERE decision > ? AND decision < ? AND at < ? ORDER BY decision LIMIT ?",
+            (decision, end, before, limit),
         )
         return [_assignment(row) for row in rows]
 

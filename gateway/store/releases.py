@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.errors import StoreError
+from gateway.errors import Overtaken
 from gateway.plan import Slot
 from gateway.store.base import LedgerRow, PlanRow
 from gateway.store.tables import Tables
@@ -45,7 +45,7 @@ class ReleaseTables(Tables):
                 (state, endpoint, expected),
             )
         if changed != 1:
-            raise StoreError(f"the release state of {endpoint} was changed by somebody else")
+            raise Overtaken(f"the release state of {endpoint} was changed by somebody else")
         return expected + 1
 
     def append_ledger(

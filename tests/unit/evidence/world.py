@@ -257,9 +257,9 @@ class Mortal:
         return call
 
     @contextmanager
-    def transaction(self, *, durable: bool = False) -> Iterator[None]:
+    def transaction(self, *, durable: bool = False, leading: bool = False) -> Iterator[None]:
         self._live()
-        with self._store.transaction(durable=durable):
+        with self._store.transaction(durable=durable, leading=leading):
             yield
             self._live()
 

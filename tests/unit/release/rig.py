@@ -36,6 +36,10 @@ class Flaky:
         self.fails_at: int | None = None
         self.calls = 0
 
+    @property
+    def node(self) -> int:
+        return self._store.node
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
 
@@ -46,9 +50,9 @@ class Flaky:
         return call
 
     @contextmanager
-    def transaction(self, *, durable: bool = False) -> Iterator[None]:
+    def transaction(self, *, durable: bool = False, leading: bool = False) -> Iterator[None]:
         self._check()
-        with self._store.transaction(durable=durable):
+        with self._store.transaction(durable=durable, leading=leading):
             yield
             self._check()
 

@@ -1,0 +1,151 @@
+"""Whether this node decides: always where it is the only one, else while it holds the lease.
+
+A leader decides for all nodes and sees only its own config file, so nothing moves while others serve from another one.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Protocol
+
+from gateway.clock import Clock
+from gateway.evidence.engine import AnyEngine, Engine
+from gateway.evidence.shared import SharedEngine
+from gateway.store.base import Store
+from gateway.store.cluster import Lease, Node, SharedStore
+
+log = logging.getLogger(__name__)
+
+LEASE = 6.0  # seconds; who has not extended it for so long leads no more
+MEET = 1.0  # seconds between two meetings: a report, a look at the others, a try for the lease
+LIVING = 10.0  # seconds of silence after which a node's config is waited for no more
+
+
+class Membership(Protocol):
+    """What a controller asks."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other nodes may write to the store."""
+
+    @property
+    def epoch(self) -> int:
+        """Of the lease, 0 while another node holds it, or nobody is known to."""
+
+    @property
+    def holder(self) -> int:
+        """The node that leads, as far as is known."""
+
+    @property
+    def nodes(self) -> list[Node]:
+        """All nodes, none where there is only one."""
+
+    @property
+    def trouble(self) -> str:
+        """Why the log of another node is not whole, in words; "" if all are."""
+
+    def engine(self, spool_directory: Path) -> AnyEngine: ...
+    def meet(self, config_digest: str, plan_revision: int, trouble: str) -> None:
+        """Tell the others what this node serves from, and learn who leads; raises StoreError."""
+
+    def disagreement(self, config_digest: str) -> str:
+        """Which living nodes serve from another config, in words; "" if none does."""
+
+    def lost(self) -> None:
+        """The store has failed, or says that another node leads: nothing is known until the next meeting."""
+
+    def leave(self) -> None:
+        """This node goes, and everything that it had is shipped; raises StoreError."""
+
+
+class Alone:
+    """One node with a store of its own."""
+
+    shared = False
+    epoch = 1
+    holder = 0
+    nodes: list[Node] = []  # noqa: RUF012 - nobody ever joins
+    trouble = ""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def engine(self, spool_directory: Path) -> AnyEngine:
+        return Engine(spool_directory, self._store, self._clock)
+
+    def meet(self, config_digest: str, plan_revision: int, trouble: str) -> None:
+        pass
+
+    def disagreement(self, config_digest: str) -> str:
+        return ""
+
+    def lost(self) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass
+
+
+class Member:
+    """One of several nodes on a shared store, which it has joined."""
+
+    shared = True
+
+    def __init__(self, store: SharedStore, name: str, clock: Clock) -> None:
+        self._store = store
+        self._name = name
+        self._clock = clock
+        self._meet_at = clock.monotonic()
+        self._told: tuple[str, int, str] | None = None
+        self._lease = Lease(0, 0, 0.0)
+        self._leads_until = 0.0  # monotonic: the lease may be another's from then on
+        self.nodes: list[Node] = []
+
+    def engine(self, spool_directory: Path) -> AnyEngine:
+        return SharedEngine(spool_directory, self._store, self._clock)
+
+    @property
+    def epoch(self) -> int:
+        ours = self._lease.holder == self._store.node and self._clock.monotonic() < self._leads_until
+        return self._lease.epoch if ours else 0
+
+    @property
+    def trouble(self) -> str:
+        ill = [node for node in self.nodes if node.trouble and node.number != self._store.node]
+        return "; ".join(f"node {node.number}: {node.trouble}" for node in ill)
+
+    @property
+    def holder(self) -> int:
+        return self._lease.holder
+
+    def meet(self, config_digest: str, plan_revision: int, trouble: str) -> None:
+        now, told = self._clock.monotonic(), (config_digest, plan_revision, trouble)
+        if now < self._meet_at and self._told == told:
+            return
+        self._store.report(self._name, config_digest, plan_revision, trouble)
+        before, self._lease = self._lease, self._store.lead(LEASE)
+        # Counted from before it was asked for: by the store's clock it lasts longer.
+        self._leads_until = now + min(LEASE, self._lease.seconds)
+        self.nodes = self._store.nodes()
+        self._meet_at, self._told = now + MEET, told
+        if (before.holder, before.epoch) != (self._lease.holder, self._lease.epoch):
+            who = "this node leads" if self.epoch else f"node {self._lease.holder} leads"
+            log.warning("%s (epoch %d)", who, self._lease.epoch)
+
+    def disagreement(self, config_digest: str) -> str:
+        others = [node for node in self.nodes if node.silent < LIVING and node.config_digest != config_digest]
+        if not others:
+            return ""
+        names = ", ".join(f"{node.number} ({node.name})" for node in others)
+        return f"node{'s' * (len(others) > 1)} {names} still with another config file"
+
+    def lost(self) -> None:
+        self._lease = Lease(0, 0, 0.0)
+        self._meet_at = self._clock.monotonic()
+
+    def leave(self) -> None:
+        if self.epoch:
+            self._store.resign()
+        self._store.forget(self._store.node)
