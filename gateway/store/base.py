@@ -6,7 +6,7 @@ store exactly once, whatever is killed when.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -122,6 +122,17 @@ class Settled(NamedTuple):
     predictions: str  # of a scored metric: JSON of served, prediction, failed and shadows; else ""
 
 
+class Erasure(NamedTuple):
+    """A unit that is to be forgotten (`store.keeping`); in the order of the table's columns."""
+
+    unit: bytes
+    endpoint: str  # "" for all
+    at: int  # when it was asked for
+    through: int  # what the unit did before is forgotten, and refused when it comes; 0 until that is so
+    until: int  # then no file holds anything of it
+    buckets: Mapping[str, int]  # the unit's assignment hash in each experiment, signed, until it is forgotten
+
+
 class Lag(NamedTuple):
     """Outcomes that came so long after their exposure: in [2^(bucket-1), 2^bucket) milliseconds."""
 
@@ -200,6 +211,14 @@ class Store(Protocol):
         self, decision: int, end: int, *, before: int = FOREVER, limit: int = NO_LIMIT
     ) -> list[Assignment]:
         """Assignments with ids in (decision, end) from before a time, ascending; the first so many."""
+
+    def erasures(self) -> list[Erasure]:
+        """Of units that some file may still hold."""
+
+    def erased_among(self, decisions: Collection[int]) -> set[int]:
+        """Decisions of which nothing is kept any more."""
+
+    def add_erased(self, decisions: Collection[int], until: int) -> None: ...
 
     # joining and folding
     def admitted(self) -> dict[int, int]:

@@ -18,9 +18,10 @@ from gateway.store.draws import Draws
 from gateway.store.facts import FactTables, json_text, signed
 from gateway.store.folding import FoldTables
 from gateway.store.releases import ReleaseTables
+from gateway.store.sqlite_keeping import SqliteKeeping
 
 
-class SqliteStore(Connection, FactTables, FoldTables, ReleaseTables):
+class SqliteStore(Connection, FactTables, FoldTables, ReleaseTables, SqliteKeeping):
     """Implements `store.base.Store`. Use from one thread at a time."""
 
     object_of = "json_group_object"

@@ -64,3 +64,28 @@ CREATE TABLE counter (           -- facts that never reach a verdict, visible pe
 ) WITHOUT ROWID;
 INSERT INTO counter SELECT experiment, variant, name, 0, value FROM counter_of_one;
 DROP TABLE counter_of_one;
+
+CREATE TABLE erasure (           -- units to be forgotten, and those that were while some file may still hold them
+    unit BLOB NOT NULL,          -- keyed hash of the unit id
+    endpoint TEXT NOT NULL,      -- '' for all
+    at INTEGER NOT NULL,         -- when it was asked for
+    through INTEGER NOT NULL,    -- what the unit did before is forgotten, and refused when it comes; 0: to be done
+    until INTEGER NOT NULL,      -- then no file holds anything of it, and this row goes
+    buckets TEXT NOT NULL,       -- JSON: {experiment: assignment hash, signed}; '{}' once it is done
+    PRIMARY KEY (unit, endpoint)
+) WITHOUT ROWID;
+
+CREATE TABLE erased (            -- decisions of such units: whatever else comes of them is refused
+    decision INTEGER PRIMARY KEY,
+    until INTEGER NOT NULL
+);
+
+CREATE TABLE expired (           -- days whose requests are deleted, or are being deleted
+    day INTEGER PRIMARY KEY,     -- since the Unix epoch, UTC
+    at INTEGER NOT NULL
+);
+
+CREATE TABLE settling (          -- up to this vote everything is settled, because its request goes or has gone
+    experiment TEXT PRIMARY KEY,
+    ordinal INTEGER NOT NULL
+) WITHOUT ROWID;
