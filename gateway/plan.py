@@ -16,13 +16,14 @@ import msgspec
 
 from gateway.errors import GatewayError
 
-SCHEMA = 4
+SCHEMA = 5
 HASH_SPACE = 1 << 64  # assignment hashes are integers in [0, HASH_SPACE)
 PREPARED_AT_ONCE = 32  # models that one plan prepares, at most; no endpoint has more, other endpoints wait
 
 Role = Literal["champion", "challenger"]
 Protocol = Literal["oip", "openai", "http"]
 Source = Literal["gateway", "outcome", "answer"]
+Durability = Literal["process", "disk"]
 MetricType = Literal["binary", "bounded", "count", "unbounded", "ratio", "score", "latency"]
 BackendKey = tuple[object, ...]
 
@@ -168,6 +169,13 @@ class SigningKey(_Value, frozen=True, kw_only=True):
     secret: str  # hex
 
 
+class OutcomesPlan(_Value, frozen=True, kw_only=True):
+    """How outcomes are taken in."""
+
+    durability: Durability = "process"  # what an acknowledged outcome survives
+    keys: tuple[str, ...] = ()  # SHA-256 (hex) of those that outcomes may be posted by unit with
+
+
 class Plan(_Value, frozen=True, kw_only=True):
     """The whole of what a worker serves from."""
 
@@ -182,6 +190,8 @@ class Plan(_Value, frozen=True, kw_only=True):
     max_requests: int = 1024  # answered at a time, in each worker
     trusted_proxies: tuple[str, ...] = ()  # networks, or "unix", whose x-forwarded-for and the like are believed
     prepare: tuple[PreparedPlan, ...] = ()  # models to load that no endpoint uses yet
+    outcomes: OutcomesPlan = OutcomesPlan()
+    max_spool: int = 8 << 30  # bytes of the spools of all workers together; beyond it nothing is appended
     schema: int = SCHEMA
 
 

@@ -36,6 +36,7 @@ from gateway.serving.routes import Router
 from gateway.serving.shadow import Shadows
 from gateway.serving.tables.follow import PlanFollower
 from gateway.serving.tables.registry import Registry
+from gateway.spool.room import Room, used
 from gateway.spool.writer import SpoolWriter
 from gateway.telemetry.logging import configure as configure_logging
 from gateway.telemetry.status_page import StatusPage, Word
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 COLLECT_AFTER = (20_000, 20, 50)  # containers more than were freed, and then collections of the next generation
 POLL = 0.1  # seconds between two looks at the plan file; also the heartbeat of the spools
+LOOK = 1.0  # seconds between two looks at how much the spools hold
 GIVE_BACK = 10.0  # seconds between two looks at how much memory there is to be given back
 KEEP_ALIVE = 75  # seconds that an idle client connection is kept
 
@@ -57,12 +59,15 @@ class Worker:
         self.page = StatusPage(data_dir / "status" / f"{spool:08d}-{incarnation.hex()}.page")
         self.page.words[Word.PID] = os.getpid()
         self.page.words[Word.SPOOL] = spool
-        self._requests = SpoolWriter(data_dir / "spool", spool, "requests", incarnation, clock)
-        self._outcomes = SpoolWriter(data_dir / "spool", spool, "outcomes", incarnation, clock)
+        self._spool = data_dir / "spool"
+        self._room = Room()
+        self._requests = SpoolWriter(self._spool, spool, "requests", incarnation, clock, room=self._room)
+        self._outcomes = SpoolWriter(self._spool, spool, "outcomes", incarnation, clock, room=self._room)
         self._registry = Registry(self.page)
         self._shadows = Shadows(self._requests, self.page, clock)
         inference = Inference(self._requests, self.page, clock, self._shadows)
-        router = Router(inference, Outcomes(self._outcomes, self.page))
+        self._intake = Outcomes(self._outcomes, self.page, clock)
+        router = Router(inference, self._intake)
         self.app = DataApp(router, self.page, clock, descriptors.room())
         self._follower = PlanFollower(data_dir / "plan.json", self._registry, self.app, self.page, clock)
 
@@ -70,6 +75,7 @@ class Worker:
         """One round of everything that a worker does beside answering."""
         self.beat()
         await self.follow()
+        await self.look()
 
     def beat(self) -> None:
         """Tell the readers that time has passed."""
@@ -83,6 +89,25 @@ class Worker:
         """Look at the plan file; raises nothing."""
         await self._follower.follow()
 
+    async def look(self) -> None:
+        """See how much room the spools of the node have left; raises nothing."""
+        room, was_full, table = self._room, self._room.full, self.app.table
+        if table is not None:
+            room.most = table.plan.max_spool
+        try:
+            room.measured(await asyncio.to_thread(used, self._spool))
+        except OSError as error:
+            log.warning("%s: how much is in it is not known: %s", self._spool, error)
+            return
+        if least := room.short_segments:
+            with suppress(SpoolError):
+                for spool in (self._requests, self._outcomes):
+                    spool.end_segment(least)
+        if room.full and not was_full:
+            log.error("%s: spool.max_size is reached, and nothing is kept until there is room again", self._spool)
+        elif was_full and not room.full:
+            log.warning("%s: there is room again", self._spool)
+
     @property
     def loading(self) -> bool:
         """Whether a model is being loaded beside the traffic."""
@@ -93,6 +118,7 @@ class Worker:
         await self._follower.close()
         await self._shadows.close()
         await self._registry.close()
+        await self._intake.close()
         self._outcomes.close()
         self._requests.close()
         self.page.close()
@@ -121,6 +147,7 @@ async def _run(settings: WorkerSettings) -> None:
         beside = [
             group.create_task(_beat_forever(worker)),
             group.create_task(_follow_forever(worker, ready)),
+            group.create_task(_look_forever(worker)),
             group.create_task(_give_back_forever()),
             group.create_task(_await_orphaning(settings.lifeline, leave)),
         ]
@@ -163,6 +190,12 @@ async def _follow_forever(worker: Worker, ready: asyncio.Event) -> None:
         if worker.app.table is not None:
             ready.set()
         await asyncio.sleep(POLL)
+
+
+async def _look_forever(worker: Worker) -> None:
+    while True:
+        await worker.look()
+        await asyncio.sleep(LOOK)
 
 
 async def _await_orphaning(lifeline: int, leave: Callable[[], None]) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import binascii
 import struct
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import b2a_base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from hmac import compare_digest
 
 from gateway.assignment.hashing import keyed
@@ -22,6 +22,7 @@ VERSION = 1
 MAC_BYTES = 16
 _HEAD = struct.Struct(">BBQQQ")
 _URLSAFE = bytes.maketrans(b"+/", b"-_")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
 _LONGEST = 1024  # characters; two names of at most 255 bytes fit with room to spare
 
 
@@ -51,7 +52,7 @@ class Signer:
         head = _HEAD.pack(VERSION, self._current_id, decision, assigned_at, bucket) + names
         mac = keyed(self._current, MAC_BYTES).copy()
         mac.update(head)
-        return b2a_base64(head + mac.digest(), newline=False).translate(_URLSAFE, b"=")
+        return _spelled(head + mac.digest())
 
     def verify(self, text: str) -> Token:
         """Raises TokenRejected, without saying which check failed, on anything not signed by a known key."""
@@ -76,6 +77,7 @@ def pack_names(endpoint: str, experiment: str) -> bytes:
     return b"".join(bytes([len(part)]) + part for part in parts)
 
 
+@lru_cache(maxsize=1024)  # of tokens that were found authentic, and these name what some plan has named
 def _unpack_names(raw: bytes) -> tuple[str, str]:
     first = raw[0]
     endpoint, rest = raw[1 : 1 + first], raw[1 + first :]
@@ -85,12 +87,17 @@ def _unpack_names(raw: bytes) -> tuple[str, str]:
     return endpoint.decode(), rest[1:].decode()
 
 
+def _spelled(raw: bytes) -> bytes:
+    """Base64 for URLs and headers, without padding."""
+    return b2a_base64(raw, newline=False).translate(_URLSAFE, b"=")
+
+
 def _decode(text: str) -> bytes:
     if len(text) > _LONGEST:
         raise ValueError("longer than any token")
     raw = text.encode("ascii")
-    decoded = urlsafe_b64decode(raw + b"=" * (-len(raw) % 4))
+    decoded = a2b_base64(raw.translate(_STANDARD) + b"=" * (-len(raw) % 4))
     # base64 ignores stray characters and spare bits: only the canonical spelling is a token
-    if urlsafe_b64encode(decoded).rstrip(b"=") != raw:
+    if _spelled(decoded) != raw:
         raise ValueError("not canonical base64")
     return decoded

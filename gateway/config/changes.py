@@ -75,8 +75,9 @@ def _one_sided(key: str, old: Any, new: Any) -> Iterator[str]:
 
 
 def _told(key: str, value: Any) -> str:
-    """What a log may tell: the value of a header that is set may be a secret."""
-    return "***" if value is not None and ".headers." in key else _text(value)
+    """What a log may tell: the value of a header that is set may be a secret, and a key is one."""
+    secret = ".headers." in key or key == "outcomes.keys"
+    return "***" if value is not None and secret else _text(value)
 
 
 def _by_name(key: str, value: Any) -> Any:

@@ -28,6 +28,7 @@ Size = Annotated[
     ),
     PlainSerializer(lambda size: int(text) if (text := scalars.size_text(size)).isdigit() else text),
 ]
+Space = Annotated[int, scalars.spelled(scalars.parse_space, scalars.SIZE), PlainSerializer(scalars.size_text)]
 Memory = Annotated[int, scalars.spelled(scalars.parse_memory, scalars.SIZE), PlainSerializer(scalars.size_text)]
 
 Name = Annotated[str, scalars.name()]
@@ -43,6 +44,7 @@ Prediction = Annotated[
 ]
 SetHeader = Annotated[str, scalars.spelled(places.parse_set_header, places.FIELD)]
 Template = Annotated[str, scalars.spelled(places.parse_template, places.TEMPLATE)]
+Key = Annotated[str, scalars.spelled(places.parse_key, places.TEMPLATE)]
 ModelName = Annotated[str, scalars.spelled(scalars.parse_model, scalars.LABEL)]
 Reading = Annotated[places.Reading, scalars.spelled(places.parse_reading, places.READING), PlainSerializer(str)]
 Label = Annotated[str, scalars.spelled(scalars.parse_label, scalars.LABEL)]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FIELD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}"
 HEADER = rf"header:({FIELD})"
 TEMPLATE = r"[!-~](?:[ -~]{0,998}[!-~])?"  # of a header's value; ${NAME} stands for a variable of the environment
+KEY = r"[A-Za-z0-9._~+/-]{16,512}=*"  # what may stand behind Bearer (RFC 6750 2.1), too long to be guessed
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 STREAM_WORDS = ("first_token", "longest_gap", "tokens", "duration", "aborted")
 POINTER = r"(?:/(?:[^~/]|~[01])*)+"  # RFC 6901, but for the one of the whole document
@@ -53,6 +54,14 @@ def parse_template(value: Any) -> str:
             raise ValueError("expected ${NAME} with letters, digits and underscores, found a ${ that is none")
         return value
     raise ValueError("expected printable ASCII of 1 to 1000 characters, such as Bearer ${PROVIDER_KEY}")
+
+
+def parse_key(value: Any) -> str:
+    """A key that callers show, in which ${NAME} stands for a variable of the environment. No message repeats it."""
+    try:
+        return parse_template(value)
+    except ValueError as error:
+        raise ValueError(str(error).replace("Bearer ${PROVIDER_KEY}", "${OUTCOME_KEY}")) from error
 
 
 def filled(template: str, environment: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ from gateway.config import schema
 from gateway.config.draft import EndpointDraft, endpoint_drafts, mapping, part
 from gateway.config.experiment_rules import experiment_findings
 from gateway.config.metric_rules import metric_findings, ordered
-from gateway.config.places import TEMPLATE, filled
+from gateway.config.places import KEY, TEMPLATE, filled
 from gateway.config.scalars import percent_text, shown
 from gateway.config.wording import Finding, closest
 
@@ -39,6 +39,7 @@ UPSTREAMS = (
 def check(raw: Value, base: Path, *, files: bool = True) -> Iterator[Finding]:
     """All findings that no value has by itself; `files` for those about model files, too."""
     yield from _listeners(raw)
+    yield from _keys(raw)
     drafts = list(endpoint_drafts(raw, base))
     yield from _experiment_ids(drafts)
     for draft in drafts:
@@ -63,6 +64,21 @@ def _listeners(raw: Value) -> Iterator[Finding]:
     for (first, one), (second, other) in itertools.combinations(open_ports, 2):
         if one.overlaps(other):
             yield Finding((second, "listen"), f"expected a port of its own, found {other}: {first} has {one}")
+
+
+def _keys(raw: Value) -> Iterator[Finding]:
+    outcomes = part(schema.Outcomes, mapping(raw).get("outcomes", {}))
+    for index, template in enumerate(outcomes.keys if outcomes else ()):
+        steps: Steps = ("outcomes", "keys", index)
+        try:
+            key = filled(template, os.environ)
+        except KeyError as error:
+            yield Finding(steps, f"expected the variable {error.args[0]} in the environment, found none")
+        else:
+            if not re.fullmatch(KEY, key):  # which is a secret, and stays one
+                yield Finding(
+                    steps, f"expected a key of at least 16 letters, digits or ._~+/-, found {len(key)} characters"
+                )
 
 
 def _experiment_ids(drafts: list[EndpointDraft]) -> Iterator[Finding]:

@@ -27,6 +27,7 @@ SIZE = r"([0-9]{1,9})(KiB|MiB|GiB)"
 LONGEST = "3650d"
 MAX_SIZE = 1 << 30
 LEAST_MEMORY = 128 << 20  # a worker without any model has half of it
+LEAST_SPACE = 16 << 20
 _SECONDS = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("1e-3")}
 _BYTES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 _SECRET = re.compile(r"//\S*@")
@@ -171,10 +172,19 @@ def parse_size(value: Any) -> int:
 
 def parse_memory(value: Any) -> int:
     """Bytes that a process may hold."""
+    return _at_least(LEAST_MEMORY, "2GiB", value)
+
+
+def parse_space(value: Any) -> int:
+    """Bytes on a disk."""
+    return _at_least(LEAST_SPACE, "8GiB", value)
+
+
+def _at_least(least: int, example: str, value: Any) -> int:
     match = re.fullmatch(SIZE, value) if isinstance(value, str) else None
     size = int(match[1]) * _BYTES[match[2]] if match else 0
-    if size < LEAST_MEMORY:
-        raise ValueError(f"expected a size from 128MiB such as 2GiB, found {shown(value)}")
+    if size < least:
+        raise ValueError(f"expected a size from {size_text(least)} such as {example}, found {shown(value)}")
     return size
 
 

@@ -33,8 +33,10 @@ __all__ = [
     "Metric",
     "Metrics",
     "Objective",
+    "Outcomes",
     "Section",
     "Segment",
+    "Spool",
     "Stage",
     "Unit",
     "Variant",
@@ -79,6 +81,29 @@ class Metrics(Section):
 
     listen: kinds.Listen = Field("127.0.0.1:9090", validate_default=True)
     """host:port, "[::1]:port" in quotes, or unix:/path. Read-only."""
+
+
+class Outcomes(Section):
+    """How outcomes are taken in, on the port that clients call."""
+
+    durability: Literal["process", "disk"] = "process"
+    """What an outcome survives once it is acknowledged. process: the death of every process of the gateway. disk: a
+    power failure too, for it is on the disk before it is acknowledged; requests that come together share the wait."""
+    keys: Annotated[tuple[kinds.Key, ...], Field(strict=False, max_length=16)] = ()
+    """Keys by which outcomes may be posted by unit, without a decision token, such as ["${OUTCOME_KEY}"]; ${NAME} is
+    taken from the environment. A caller sends one as `Authorization: Bearer <key>`. At least 16 letters, digits or
+    ._~+/- each, and at most 16 keys, so that one can follow another. By default nobody may."""
+
+
+class Spool(Section):
+    """The files in data_dir to which the workers append what happens, before it is in the store."""
+
+    max_size: kinds.Space = Field("8GiB", validate_default=True)
+    """Size of all of them together, from 16MiB, by default 8GiB. What is in the store already goes early where room
+    gets scarce. Beyond it, as on a full disk, requests are answered but no longer recorded, which stops promotions,
+    and outcomes are answered 503."""
+    keep: kinds.Duration = Field("24h", validate_default=True)
+    """How long a file stays once everything in it is in the store, where there is room; by default 24h."""
 
 
 class Unit(Section):
@@ -254,6 +279,8 @@ class Config(Section):
     data: Data = Field({}, validate_default=True)
     admin: Admin = Field({}, validate_default=True)
     metrics: Metrics = Field({}, validate_default=True)
+    outcomes: Outcomes = Field({}, validate_default=True)
+    spool: Spool = Field({}, validate_default=True)
     data_dir: kinds.Folder = Field("var/gateway", validate_default=True)
     """Folder for what the gateway keeps (facts, plan, keys), from the folder of this file."""
     store: kinds.StoreUrl = Field(default_factory=_default_store, validate_default=True)

@@ -5,6 +5,7 @@ Pure but for one thing: the model files are read (`Artifacts`) if that has not h
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -32,6 +33,7 @@ from gateway.plan import (
     CovariatePlan,
     EndpointPlan,
     MetricPlan,
+    OutcomesPlan,
     Plan,
     ReadingPlan,
     SegmentPlan,
@@ -170,6 +172,8 @@ def compile_plan(
         max_connections=0 if config.data.max_connections == "auto" else config.data.max_connections,
         max_requests=config.data.max_requests,
         trusted_proxies=tuple(map(str, config.data.trusted_proxies)),
+        outcomes=OutcomesPlan(durability=config.outcomes.durability, keys=tuple(_digests(config.outcomes.keys))),
+        max_spool=config.spool.max_size,
     )
 
 
@@ -223,6 +227,12 @@ def _variants(endpoint: Endpoint, state: ReleaseState, artifacts: Artifacts) -> 
             retries=RETRIES if variant.retries is None else variant.retries,
             check=_check(variant.health),
         )
+
+
+def _digests(templates: tuple[str, ...]) -> Iterator[str]:
+    """Of keys, which themselves are written down nowhere."""
+    for template in templates:
+        yield hashlib.sha256(filled(template, os.environ).encode()).hexdigest()
 
 
 def _check(health: HealthCheck | None) -> CheckPlan | None:

@@ -30,6 +30,7 @@ from gateway.telemetry.status_page import StatusPage
 log = logging.getLogger(__name__)
 
 DECISION = b"x-gateway-decision"
+ONE_REQUEST = b"idempotency-key "  # how a unit begins that is one request and its repetitions
 _IDEMPOTENCY = b"idempotency-key"
 _LONGEST_KEY = 255
 
@@ -243,4 +244,4 @@ def _unit(exchange: Exchange, endpoint: Endpoint) -> bytes:
     key = exchange.once(_IDEMPOTENCY) or b""
     if not 0 < len(key) <= _LONGEST_KEY:
         raise RequestError(f"idempotency-key must have 1 to {_LONGEST_KEY} characters")
-    return b"idempotency-key " + key  # a user of the same name is somebody else
+    return ONE_REQUEST + key  # a user of the same name is somebody else

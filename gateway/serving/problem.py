@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import orjson
 
-from gateway.errors import GatewayError, MethodNotAllowed, RequestError, UnsupportedEncoding
+from gateway.errors import GatewayError, MethodNotAllowed, RequestError, TooMany, UnsupportedEncoding
 from gateway.serving import oip
 from gateway.serving.asgi import Headers
 from gateway.serving.calls import openai
@@ -42,6 +42,8 @@ def _hints(error: GatewayError) -> Headers:
         hints.append((b"allow", error.allowed.encode()))
     elif isinstance(error, UnsupportedEncoding):
         hints.append((b"accept-encoding", error.accepted.encode()))
+    elif isinstance(error, TooMany):
+        hints.append((b"retry-after", b"60"))
     elif error.status == 503:
         hints.append((b"retry-after", b"1"))
     return hints

@@ -1,7 +1,8 @@
 """Read the spools of a node from known positions: what is new, how far each stream is complete, who is dead.
 
 A bad tail of a live file is a write in progress: wait. The same in a dead file is a record torn by the
-kill: counted, skipped. Damage with more records behind it is quarantined: the stream stops there and says so.
+kill: counted, skipped. So is a tail of nothing but zeros, which a file system may leave where the power failed before
+the bytes were on the disk. Damage with more records behind it is quarantined: the stream stops there and says so.
 """
 
 from __future__ import annotations
@@ -66,8 +67,14 @@ def read(directory: Path, stream: StreamId, start: Position, incarnation: bytes 
         return batch
     used = _parse(data, path, start, batch)
     batch.position = Position(start.segment, start.offset + used)
-    if batch.corrupt or not dead or start.offset + len(data) < size:
+    if batch.corrupt or not dead:
         return batch
+    if start.offset + len(data) < size:
+        if not _is_blank(data[used:]):
+            return batch  # there is more to read
+        if not _ends_blank(path, start.offset + used):
+            batch.corrupt = f"{path}: empty record at byte {start.offset + used}"
+            return batch
     batch.torn = int(used < len(data))
     if (directory / file_name(stream.spool, stream.stream, start.segment + 1)).exists():
         batch.position = Position(start.segment + 1, 0)
@@ -85,6 +92,21 @@ def _bytes(path: Path, offset: int, limit: int) -> tuple[bool, bytes, int]:
         file.seek(offset)
         data = file.read(limit)
         return dead, data, os.fstat(file.fileno()).st_size
+
+
+def _is_blank(data: bytes) -> bool:
+    """Whether a record would begin here, and there are only zeros."""
+    return len(data) >= FRAME.size and not data.strip(b"\0")
+
+
+def _ends_blank(path: Path, offset: int) -> bool:
+    """Whether a file holds only zeros from here to its end."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        while data := file.read(CHUNK):
+            if data.strip(b"\0"):
+                return False
+    return True
 
 
 def _parse(data: bytes, path: Path, start: Position, batch: Batch) -> int:
@@ -137,8 +159,9 @@ def _payloads(data: bytes) -> tuple[list[bytes], str]:
     used, size = 0, len(data)
     while (begin := used + head) <= size:
         length, checksum = unpack(data, used)
-        if length > LONGEST:
-            return payloads, f"impossible record length {length}"
+        if not 0 < length <= LONGEST:
+            blank = not length and _is_blank(data[used:])
+            return payloads, "" if blank else f"impossible record length {length}"
         used = begin + length
         if used > size:
             break

@@ -114,6 +114,13 @@ SHADOW_REQUESTS = Metric(
 SPOOL_FAILURES = Metric(
     "gateway_spool_failures", "counter", ("stream",), "Facts that could not be appended to a spool."
 )
+SPOOL_SYNCS = Metric(
+    "gateway_spool_sync_duration_seconds",
+    "histogram",
+    ("result",),
+    "Time that outcomes took to the disk, where they are acknowledged only then; result is ok, or error if the disk"
+    " refused.",
+)
 BREAKER_OPENED = Metric(
     "gateway_breaker_opened", "counter", ("endpoint", "variant"), "Times that a worker's breaker opened."
 )
@@ -168,6 +175,7 @@ WORKER_METRICS = {
         STREAMS_ABORTED,
         SHADOW_REQUESTS,
         SPOOL_FAILURES,
+        SPOOL_SYNCS,
         BREAKER_OPENED,
         UPSTREAM_RETRIES,
         UPSTREAM_EJECTIONS,
@@ -222,10 +230,17 @@ CONFIG_INFO = Metric("gateway_config_info", "gauge", ("digest",), "1 for the dig
 FACTS = Metric("gateway_facts_shipped", "counter", ("kind",), "Facts moved from spools into the store.")
 SPOOL_LAG = Metric("gateway_spool_lag_seconds", "gauge", (), "Age of the watermark up to which facts are shipped.")
 STORE_UP = Metric("gateway_store_up", "gauge", (), "1 if the last step was committed.")
+SPOOL_BYTES = Metric(
+    "gateway_spool_bytes",
+    "gauge",
+    ("state",),
+    "Size of the spools on disk; state is shipped, or waiting for what is not, or not wholly, in the store.",
+)
 SPOOL_DAMAGE = Metric(
     "gateway_spool_damaged_records", "counter", ("kind",), "Records torn by a kill, or streams quarantined."
 )
 CONTROL_METRICS = (
     BUILD_INFO, WORKERS, WORKER_PLAN, IN_FLIGHT, PLAN_REVISION, SPLIT, PREPARING, STAGE, UNITS, LOG_EVIDENCE,
-    EFFECT, DECISIONS, HOLD, RELOAD_OK, RELOAD_TIME, CONFIG_INFO, FACTS, SPOOL_LAG, STORE_UP, SPOOL_DAMAGE,
+    EFFECT, DECISIONS, HOLD, RELOAD_OK, RELOAD_TIME, CONFIG_INFO, FACTS, SPOOL_LAG, STORE_UP, SPOOL_BYTES,
+    SPOOL_DAMAGE,
 )  # fmt: skip

@@ -45,7 +45,8 @@ async def test_an_outcome_of_a_real_answer_is_kept_and_acknowledged(serving: Loc
     reply = await post(serving, {"decision": decision, "metric": "brier", "value": 0.25, "id": "o-1"})
     assert (reply.status, reply.json) == (200, {"accepted": 1, "durability": "process"})
     (fact,) = serving.facts(Outcome)
-    assert fact == Outcome("o-1", serving.clock.wall_us(), 7 << 40 | 1, "flight", "exp-1", "brier", 0.25)
+    now = serving.clock.wall_us()
+    assert fact == Outcome("o-1", now, 7 << 40 | 1, "flight", "exp-1", "brier", 0.25, now)
     assert serving.count("gateway_outcomes", "flight", "brier", "accepted") == 1
 
 
