@@ -89,6 +89,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     verdicts: dict[str, Word]  # by challenger
     segment_verdicts: dict[str, dict[str, Word]]  # by challenger, then by segment, of the objective
     cycles: int = 0  # whole business cycles that have matured
+    thresholds: Thresholds | None = None  # that it was read against; None in a row of an earlier version
 
     def test(self, metric: str, name: str, segment: str = OVERALL, challenger: str = "") -> Test | None:
         """The test of that name; without `challenger`, of the first challenger that has one."""

@@ -47,6 +47,7 @@ def judge(evidence: Evidence, thresholds: Thresholds, units: int, folded: int) -
         verdicts=verdicts,
         segment_verdicts=words,
         cycles=min(evidence.cycles[arm] for arm in range(1, len(definition.arms))),
+        thresholds=thresholds,
     )
 
 

@@ -37,7 +37,7 @@ from gateway.release.runs import Run
 from gateway.release.sparing import crashing, models_of
 from gateway.release.stages import IllegalMove
 from gateway.release.state import Decision, Kind, ReleaseState
-from gateway.release.view import Rules
+from gateway.release.view import Rules, View
 from gateway.store.base import LedgerRow, Store
 
 log = logging.getLogger(__name__)
@@ -210,19 +210,22 @@ class Controller:
             self._releases.write_what_would_be(view)
         run.decision = run.ripened(decide(view), self.engine.seen_through, self._clock.wall_us())
         if self.engine.leading or run.decision.reason in _WITHOUT_STATISTICS:
-            self._act(name, view.rules, run.decision)
+            self._act(name, view, run.decision)
 
-    def _act(self, name: str, rules: Rules, decision: Decision) -> None:
+    def _act(self, name: str, view: View, decision: Decision) -> None:
         """Apply what the policy decided, as far as automation allows."""
+        rules = view.rules
         if not permitted(rules.automation, decision):
             return
         if decision.kind == "inconclusive" and rules.on_inconclusive == "hold":
             decision = msgspec.structs.replace(decision, kind="hold")
-        self._apply(name, decision, "gateway", leading=decision.reason not in _WITHOUT_STATISTICS)
+        self._apply(name, decision, "gateway", leading=decision.reason not in _WITHOUT_STATISTICS, view=view)
 
-    def _apply(self, name: str, decision: Decision, actor: str, *, leading: bool = False) -> None:
+    def _apply(
+        self, name: str, decision: Decision, actor: str, *, leading: bool = False, view: View | None = None
+    ) -> None:
         """Make one move; the plan that follows from it is due."""
-        self._releases.apply(name, decision, actor, leading=leading)
+        self._releases.apply(name, decision, actor, leading=leading, view=view)
         self._publisher.due = True
 
     def _kills_of(self, name: str) -> dict[str, str]:

@@ -95,10 +95,12 @@ class Moves:
         decision: Decision,
         actor: str,
         report: Report | None,
+        terms: Mapping[str, Any] | None = None,
     ) -> None:
         """One row of the ledger: who moved what from where to where, why, and on what evidence.
 
-        `about` names the experiment that the row belongs to: the one that goes on, or that ends.
+        `about` names the experiment that the row belongs to: the one that goes on, or that ends. `terms` are those on
+        which the policy decided (`View.terms`); None where somebody else did.
         """
         body: dict[str, Any] = {
             "from": _place(before),
@@ -110,6 +112,7 @@ class Moves:
             "config_digest": self._basis.config_digest,
             "watermark": self._basis.watermark,
             "evidence": msgspec.to_builtins(report) if report else None,
+            "terms": terms,
         }
         self._store.append_ledger(self._now_us, self._basis.step, about.endpoint, about.experiment, decision.kind, body)
 

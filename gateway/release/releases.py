@@ -95,15 +95,18 @@ class Releases:
 
     # ------------------------------------------------------------------ moving
 
-    def apply(self, name: str, decision: Decision, actor: str, *, leading: bool = False) -> None:
-        """Make one move. What rests on statistics is the leader's to make (`leading`)."""
+    def apply(
+        self, name: str, decision: Decision, actor: str, *, leading: bool = False, view: View | None = None
+    ) -> None:
+        """Make one move. What rests on statistics is the leader's to make (`leading`); `view`: what the policy saw."""
         before = self.states[name]
         home = self.engine.evidence[before.experiment].definition.champion
         after = move(before, decision, self.rules(name), home, self._clock.wall_us())
         variants = self.loaded.config.endpoints[name].variants
         with self._journal.moves(self._basis(self.loaded), leading=leading) as moves:
             moves.save({name: after})
-            moves.record(after, before, after, decision, actor, self.run(before.experiment).report)
+            report = self.run(before.experiment).report
+            moves.record(after, before, after, decision, actor, report, view.terms if view else None)
             moves.quarantine(before, decision, actor, home, lambda variant: self.artifacts.name(variants[variant]))
         self.run(before.experiment).ledger_has_grown()
         if decision.kind == "promote":
@@ -127,7 +130,7 @@ class Releases:
             return
         with self._journal.moves(self._basis(self.loaded), leading=True) as moves:
             for decision in unsaid:
-                moves.record(state, state, state, decision, "gateway", view.report)
+                moves.record(state, state, state, decision, "gateway", view.report, view.terms)
         run.say(unsaid)
         run.ledger_has_grown()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -42,6 +42,12 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     facts_lost: bool = False  # assignments could not be kept: the log is not whole
     disagreement: str = ""  # which nodes serve from another config, in words
     loading: bool = False  # models are being loaded: traffic does not yet reach what the state says
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """What a decision depends on beside definition and report, as plain data: enough to decide again."""
+        given = {"definition", "report"}
+        return {name: msgspec.to_builtins(getattr(self, name)) for name in self.__struct_fields__ if name not in given}
 
     @property
     def stage(self) -> StageRule:
