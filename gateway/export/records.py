@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from gateway.evidence.report import Thresholds
+from gateway.evidence.definition import encode
+from gateway.evidence.report import Report, Thresholds
 from gateway.export.columns import Column, Row
 from gateway.export.facts import Selection
 from gateway.export.moment import Moment
@@ -129,9 +130,15 @@ def decision_row(row: Row) -> Row:
 def results(now: Moment, selected: Selection, thresholds: Thresholds) -> Iterator[tuple[int, Row]]:
     """Rows of RESULTS."""
     for name in _wanted(now, selected):
-        for one in now.report(name, thresholds).estimates:
-            about = (name, one.challenger, one.metric, one.segment, one.method, *one.units)
-            yield 0, (*about, one.lower, one.estimate, one.upper, int(one.increase), int(one.better), int(one.worse))
+        for row in result_rows(now.report(name, thresholds)):
+            yield 0, row
+
+
+def result_rows(report: Report) -> Iterator[Row]:
+    """Rows of RESULTS, of one experiment."""
+    for one in report.estimates:
+        about = (report.experiment, one.challenger, one.metric, one.segment, one.method, *one.units)
+        yield *about, one.lower, one.estimate, one.upper, int(one.increase), int(one.better), int(one.worse)
 
 
 def tests(now: Moment, selected: Selection, thresholds: Thresholds) -> Iterator[tuple[int, Row]]:
@@ -144,8 +151,6 @@ def tests(now: Moment, selected: Selection, thresholds: Thresholds) -> Iterator[
 
 def experiments(now: Moment, selected: Selection, thresholds: Thresholds) -> Iterator[tuple[int, Row]]:
     """Rows of EXPERIMENTS, in the order of their starts."""
-    from gateway.evidence.definition import encode
-
     for name in _wanted(now, selected):
         one = now.experiments[name]
         about = (name, one.endpoint, one.champion, json.dumps(one.challengers), one.objective, now.started[name])
