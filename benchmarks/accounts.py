@@ -6,6 +6,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import closing
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -35,6 +36,19 @@ class _Request(NamedTuple):
     ended: str | None
 
 
+class Allowed(NamedTuple):
+    """What may be missing, because somebody has said so."""
+
+    uncompleted: int = 0
+    """A worker hands an answer to the kernel and then appends its completion, one request after the other: whoever is
+    killed in between leaves one assignment without completion, which counts as failed."""
+    dropped: int = 0
+    """Facts of requests that a spool did not take, and that were counted: the request is answered all the same."""
+
+
+_NOTHING = Allowed()
+
+
 class Problems(dict[str, list[Any]]):
     """What must not be, by kind; empty if all is well."""
 
@@ -44,10 +58,10 @@ class Problems(dict[str, list[Any]]):
             self[kind] = [len(found), *found[:SHOWN]]
 
 
-def audit(log: Log, node: Node) -> dict[str, Any]:
+def audit(log: Log, node: Node, allowed: Allowed = _NOTHING) -> dict[str, Any]:
     """The account of one stopped node; `problems` is empty if every statement of this module's head holds."""
     with closing(SqliteStore(node.database, read_only=True)) as store:
-        result = examine(log, store, _pepper(node))
+        result = examine(log, store, _pepper(node), allowed)
     with closing(sqlite3.connect(f"file:{node.database}?mode=ro", uri=True)) as db:
         (sound,) = db.execute("PRAGMA integrity_check").fetchone()
     if sound != "ok":
@@ -55,21 +69,31 @@ def audit(log: Log, node: Node) -> dict[str, Any]:
     return result
 
 
-def shipped(log: Log, node: Node) -> bool:
-    """Whether the store of a running node has as many facts as its clients know of."""
-    with closing(sqlite3.connect(f"file:{node.database}?mode=ro", uri=True, timeout=1.0)) as db:
-        completions, outcomes = (
-            db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("completion", "outcome")
-        )
-    return bool(completions >= len(log.answered) and outcomes >= len(log.acknowledged))
+class Known(NamedTuple):
+    """How many facts there must be, at least."""
+
+    requests: int
+    outcomes: int
+
+    @classmethod
+    def of(cls, log: Log) -> Known:
+        return cls(len(log.answered), len(log.acknowledged))
 
 
-def examine(log: Log, store: Tables, pepper: bytes) -> dict[str, Any]:
+def shipped(known: Known, database: Path) -> bool:
+    """Whether a store that is being written to has as many facts."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=1.0)) as db:
+        tables = ("assignment", "outcome")
+        stored = Known(*(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables))
+    return all(there >= wanted for there, wanted in zip(stored, known, strict=True))
+
+
+def examine(log: Log, store: Tables, pepper: bytes, allowed: Allowed) -> dict[str, Any]:
     """The account of what several nodes have written, or one."""
     problems = Problems()
     requests = _requests(store)
-    _assignments(log, requests, pepper, problems)
-    _completions(log, requests, problems)
+    unassigned = _assignments(log, requests, pepper, allowed, problems)
+    uncompleted = _completions(log, requests, allowed, problems)
     _splits(store, requests.values(), problems)
     _outcomes(log, store, problems)
     _votes(store, problems)
@@ -77,7 +101,8 @@ def examine(log: Log, store: Tables, pepper: bytes) -> dict[str, Any]:
         problems["the ledger's chain is broken"] = [broken]
     stored = {"requests": len(requests), "outcomes": _number(store, "SELECT count(*) FROM outcome")}
     late = _number(store, "SELECT count(*) FROM late_fact")
-    return {**log.summary, "stored": stored, "late": late, "problems": dict(problems)}
+    told = {"stored": stored, "late": late, "unassigned": unassigned, "uncompleted": uncompleted}
+    return {**log.summary, **told, "problems": dict(problems)}
 
 
 def _pepper(node: Node) -> bytes:
@@ -96,9 +121,12 @@ def _requests(store: Tables) -> dict[int, _Request]:
     return found
 
 
-def _assignments(log: Log, requests: dict[int, _Request], pepper: bytes, problems: Problems) -> None:
+def _assignments(log: Log, requests: dict[int, _Request], pepper: bytes, allowed: Allowed, problems: Problems) -> int:
+    """Every answer has its assignment, of that user, and there is none that nobody asked for; returns how many lack."""
     users = {unit_digest(pepper, f"user-{user}".encode()): user for user in range(USERS)}
-    problems.note("answered, and not in the store", log.answered.keys() - requests.keys())
+    missing = log.answered.keys() - requests.keys()
+    if len(missing) > allowed.dropped:
+        problems.note("answered, and not in the store", missing)
     kept: Counter[int | None] = Counter(users.get(one.unit) for one in requests.values())
     problems.note("in the store, and never asked", (user for user in kept if kept[user] > log.asked.get(user or 0, 0)))
     problems.note(
@@ -109,16 +137,23 @@ def _assignments(log: Log, requests: dict[int, _Request], pepper: bytes, problem
             if decision in requests and users.get(requests[decision].unit) != answer.user
         ),
     )
+    return len(missing)
 
 
-def _completions(log: Log, requests: dict[int, _Request], problems: Problems) -> None:
+def _completions(log: Log, requests: dict[int, _Request], allowed: Allowed, problems: Problems) -> int:
+    """Every answer has its completion, which names the variant that gave it; returns how many have none."""
     both = [(requests[decision], answer) for decision, answer in log.answered.items() if decision in requests]
-    problems.note("answered, and not stored as answered", (one.decision for one, _ in both if one.ended != "answered"))
+    uncompleted = [one.decision for one, _ in both if one.ended is None]
+    if len(uncompleted) > allowed.uncompleted + allowed.dropped:
+        problems.note("answered, and without completion", uncompleted)
+    otherwise = [one.decision for one, _ in both if one.ended not in (None, "answered")]
+    problems.note("answered, and stored as ended otherwise", otherwise)
     models: dict[bytes, set[str | None]] = defaultdict(set)
     for one, answer in both:
         if one.ended == "answered":
             models[answer.prediction].add(one.served)
     problems.note("an answer that several variants gave", (names for names in models.values() if len(names) > 1))
+    return len(uncompleted)
 
 
 def _splits(store: Tables, requests: Iterable[_Request], problems: Problems) -> None:

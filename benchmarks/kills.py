@@ -21,9 +21,9 @@ from typing import Any
 
 import click
 
-from benchmarks.accounts import audit, shipped
+from benchmarks.accounts import Allowed, Known, audit, shipped
 from benchmarks.callers import calling
-from benchmarks.nodes import CONTROL, WORKER, Node, document, running, settled
+from benchmarks.nodes import CONTROL, WORKER, Node, document, running, settled, waited
 from benchmarks.processes import BenchmarkError, prepare
 from benchmarks.results_file import Case
 
@@ -34,10 +34,12 @@ LONGEST = 1.2  # seconds between two kills
 SHIPPED = 60.0  # seconds within which everything must be in the store once nobody is killed any more
 
 
-def measure(folder: Path, kills: int, seed: int, say: Callable[[str], None] = lambda _: None) -> Case:
+def measure(
+    folder: Path, kills: int, seed: int, durability: str = "process", say: Callable[[str], None] = lambda _: None
+) -> Case:
     """So many kills; `problems` says what must not be, and is empty if nothing was lost."""
     chance = random.Random(seed)
-    node = Node(folder / "node", document())
+    node = Node(folder / "node", document(outcomes={"durability": durability}))
     killed: Counter[str] = Counter()
     with running(node):
         began = time.monotonic()
@@ -52,13 +54,15 @@ def measure(folder: Path, kills: int, seed: int, say: Callable[[str], None] = la
             callers.more(100)
             log = callers.stop()
         seconds = time.monotonic() - began
-        shipping = settled(lambda: shipped(log, node), "everything was shipped", SHIPPED)
+        shipping = waited(lambda: shipped(Known.of(log), node.database), SHIPPED)
         code = node.stop()
-    result = audit(log, node)
+    workers = killed["worker"] + int(node.document["data"]["workers"]) * killed["everybody"]
+    result = audit(log, node, Allowed(uncompleted=workers))
     if code != 0:
         result["problems"]["the node ended with"] = [code]
     return {
         "seed": seed,
+        "durability": durability,
         "kills": dict(sorted(killed.items())),
         "lives": node.lives,
         "seconds": round(seconds, 1),
@@ -91,12 +95,15 @@ def _kill(node: Node, chance: random.Random) -> str:
 @click.command()
 @click.option("--kills", default=20, show_default=True)
 @click.option("--seed", default=1, show_default=True)
-def main(kills: int, seed: int) -> None:
+@click.option("--durability", default="process", show_default=True)
+def main(kills: int, seed: int, durability: str) -> None:
     """Kill so often, and print what became of it."""
     prepare()
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         try:
-            case: dict[str, Any] = measure(Path(folder), kills, seed, lambda line: click.echo(line, err=True))
+            case: dict[str, Any] = measure(
+                Path(folder), kills, seed, durability, lambda line: click.echo(line, err=True)
+            )
         except BenchmarkError as error:
             raise click.ClickException(f"seed {seed}: {error}") from error
     click.echo(json.dumps(case, indent=1))

@@ -88,7 +88,9 @@ class Node:
 
     @property
     def database(self) -> Path:
-        return self.data_dir / "gateway.db"
+        """The file of the store."""
+        named = str(self.document.get("store", "")).removeprefix("sqlite:///")
+        return self.home / named if named else self.data_dir / "gateway.db"
 
     @property
     def port(self) -> int:
@@ -235,6 +237,14 @@ def settled(question: Callable[[], bool], what: str, seconds: float = 60.0) -> f
     """Wait until it is true; returns the seconds that took."""
     began = time.monotonic()
     wait_until(question, seconds, what, 0.05)
+    return time.monotonic() - began
+
+
+def waited(question: Callable[[], bool], seconds: float) -> float:
+    """Wait until it is true, or no longer than that; returns the seconds that took."""
+    began = time.monotonic()
+    with suppress(BenchmarkError):
+        wait_until(question, seconds, "", 0.05)
     return time.monotonic() - began
 
 
