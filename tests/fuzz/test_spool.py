@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import events
-from gateway.events import Assignment, Completion, Fact, Heartbeat, Outcome, Rejection, Shadow
+from gateway.events import Assignment, Completion, Fact, Heartbeat, Outcome, Rejection, Shadow, UnitOutcome
 from gateway.spool.format import FRAME, Header, Position, encode_header, frame, whole_records
 from gateway.spool.reader import Batch, StreamId, read
 from tests.fuzz.mutations import edited
@@ -26,6 +26,7 @@ FACTS: list[Fact] = [
     Completion(1 << 40 | 1, 11, "v", "answered", 200, 1, 2, "", 0.25),
     Shadow(1 << 40 | 1, 12, "w", 9),
     Outcome("id", 12, 1 << 40 | 1, "e", "x", "m", 0.25),
+    UnitOutcome("id", 12, "e", "x", 2**64 - 1, b"u" * 16, "m", 0.25, 11),
     Rejection(13, 1 << 40 | 1, "e", "x", "value_rejected"),
     Heartbeat(14),
 ]
@@ -85,6 +86,18 @@ def test_a_file_cut_anywhere_is_read_on_in_the_next_segment(folder: Path) -> Non
     for size in range(len(WHOLE) + 1):
         facts, _ = everything(folder, WHOLE[:size], HEADERS[1] + b"".join(RECORDS))
         assert facts == before(size) + FACTS
+
+
+@FUZZ
+@given(st.integers(0, len(WHOLE)), st.integers(0, 60), st.binary(max_size=12), st.integers(100, 300))
+def test_zeros_are_a_torn_tail_or_damage(folder: Path, cut: int, zeros: int, behind: bytes, limit: int) -> None:
+    data = WHOLE[:cut] + bytes(zeros) + behind
+    facts, batches = everything(folder, data, limit=limit)
+    assert facts[: len(before(cut))] == before(cut)
+    assert all(fact in FACTS for fact in facts)
+    if cut in ENDS and zeros >= FRAME.size:
+        assert bool(batches[-1].corrupt) == bool(behind.strip(b"\0"))
+        assert batches[-1].torn == (not batches[-1].corrupt)
 
 
 @FUZZ

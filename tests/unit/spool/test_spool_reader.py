@@ -93,6 +93,47 @@ def test_a_torn_tail_of_the_living_is_waited_for(tmp_path: Path) -> None:
     assert (last.facts, last.finished) == ([], True)
 
 
+@pytest.mark.parametrize("zeros", [FRAME.size, 100, 5000])
+@pytest.mark.parametrize("limit", [4096, len(HEADER) + sum(map(len, RECORDS)) + FRAME.size])
+def test_zeros_to_the_end_of_a_dead_file_are_a_torn_tail(tmp_path: Path, zeros: int, limit: int) -> None:
+    """What a power failure leaves of bytes that never reached the disk: nothing that was acknowledged lies there."""
+    dead(tmp_path, HEADER, *RECORDS, bytes(zeros))
+    batch = read(tmp_path, STREAM, Position(), limit=limit)
+    assert (batch.facts, batch.finished, batch.torn, batch.corrupt) == (FACTS, True, 1, "")
+
+
+def test_zeros_are_passed_over_to_the_next_segment(tmp_path: Path) -> None:
+    dead(tmp_path, HEADER, RECORDS[0], bytes(64))
+    header = encode_header(Header(events.SCHEMA, 1, "requests", 1, b"i" * 16, 5))
+    (tmp_path / "00000001.requests.000001").write_bytes(header + RECORDS[1])
+    first = read(tmp_path, STREAM, Position())
+    assert (first.facts, first.torn, first.position, first.finished) == ([FACTS[0]], 1, Position(1, 0), False)
+    assert read(tmp_path, STREAM, first.position, first.incarnation).facts == [FACTS[1]]
+
+
+@pytest.mark.parametrize("limit", [4096, len(HEADER) + len(RECORDS[0]) + 20])
+def test_zeros_in_the_middle_are_damage(tmp_path: Path, limit: int) -> None:
+    dead(tmp_path, HEADER, RECORDS[0], bytes(64), RECORDS[1])
+    batch = read(tmp_path, STREAM, Position(), limit=limit)
+    assert (batch.facts, batch.finished) == ([FACTS[0]], False)
+    assert batch.corrupt.endswith(f"at byte {len(HEADER) + len(RECORDS[0])}")
+
+
+def test_zeros_in_a_file_that_is_still_written_are_waited_for(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, 1, "requests", b"i" * 16, FakeClock())
+    with (tmp_path / NAME).open("ab") as file:
+        file.write(bytes(64))
+    batch = read(tmp_path, STREAM, Position())
+    assert (batch.facts, batch.finished, batch.torn, batch.corrupt) == ([], False, 0, "")
+    writer.close()
+
+
+def test_a_dead_file_of_no_bytes_is_one_that_never_began(tmp_path: Path) -> None:
+    dead(tmp_path)
+    batch = read(tmp_path, STREAM, Position())
+    assert (batch.facts, batch.finished, batch.torn, batch.corrupt) == ([], True, 0, "")
+
+
 def test_a_bad_middle_stops_the_stream_and_says_where(tmp_path: Path) -> None:
     damaged = bytearray(RECORDS[1])
     damaged[-1] ^= 1

@@ -15,9 +15,11 @@ from gateway import events
 from gateway.clock import FakeClock
 from gateway.errors import SpoolError
 from gateway.events import Fact, Heartbeat, Outcome
+from gateway.files import is_locked
 from gateway.spool.format import LONGEST, Position
 from gateway.spool.reader import StreamId, read
-from gateway.spool.writer import SpoolWriter
+from gateway.spool.room import Room
+from gateway.spool.writer import SEGMENT_SECONDS, SpoolWriter
 
 STREAM = StreamId(3, "outcomes")
 
@@ -187,6 +189,89 @@ def test_a_used_spool_number_is_refused(writer: SpoolWriter, tmp_path: Path, clo
         SpoolWriter(tmp_path, 3, "outcomes", b"j" * 16, clock)
     writer.append(outcome(1))
     assert kept(tmp_path) == [outcome(1)]
+
+
+def test_a_segment_ends_after_an_hour_whatever_is_written(
+    writer: SpoolWriter, tmp_path: Path, clock: FakeClock
+) -> None:
+    writer.append(outcome(1))
+    clock.advance(SEGMENT_SECONDS - 1)
+    writer.heartbeat()
+    assert segments(tmp_path) == [0]
+    clock.advance(1)
+    writer.heartbeat()
+    writer.append(outcome(2))
+    clock.advance(SEGMENT_SECONDS - 1)
+    writer.heartbeat()
+    assert segments(tmp_path) == [0, 1]
+    assert not is_locked(tmp_path / "00000003.outcomes.000000")
+    clock.advance(1)
+    writer.heartbeat()
+    assert segments(tmp_path) == [0, 1, 2]
+    assert [fact for fact in kept(tmp_path) if isinstance(fact, Outcome)] == [outcome(1), outcome(2)]
+
+
+def segments(directory: Path) -> list[int]:
+    return sorted(int(path.suffix[1:]) for path in directory.glob("00000003.outcomes.*"))
+
+
+def test_a_segment_ends_when_it_is_asked_to_unless_it_is_short(writer: SpoolWriter, tmp_path: Path) -> None:
+    writer.append(outcome(1))
+    size = (tmp_path / "00000003.outcomes.000000").stat().st_size
+    writer.end_segment(size + 1)
+    assert segments(tmp_path) == [0]
+    writer.end_segment(size)
+    writer.end_segment(size)
+    assert segments(tmp_path) == [0, 1]
+    writer.append(outcome(2))
+    assert kept(tmp_path) == [outcome(1), outcome(2)]
+
+
+def test_an_hour_that_cannot_end_its_segment_costs_no_fact(
+    writer: SpoolWriter, tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock.advance(SEGMENT_SECONDS)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", _refuse)
+        writer.heartbeat()
+        writer.append(outcome(1))
+    writer.heartbeat()
+    assert segments(tmp_path) == [0, 1]
+    assert outcome(1) in kept(tmp_path)
+
+
+def test_beyond_the_bound_nothing_is_appended_by_any_writer_of_the_worker(tmp_path: Path, clock: FakeClock) -> None:
+    room = Room()
+    writers = [SpoolWriter(tmp_path, number, "outcomes", b"i" * 16, clock, room=room) for number in (3, 4)]
+    record = 8 + len(events.encode(outcome(1)))
+    room.most = 1000
+    room.measured(1000 - 3 * record - 1)
+    for writer in (writers[0], writers[1], writers[0]):
+        writer.append(outcome(1))
+    before = sorted((path.name, path.stat().st_size) for path in tmp_path.iterdir())
+    for writer in writers:
+        with pytest.raises(SpoolError, match="reached their bound"):
+            writer.append_all([outcome(1), outcome(2)])
+        with pytest.raises(SpoolError, match="reached their bound"):
+            writer.heartbeat()
+    assert sorted((path.name, path.stat().st_size) for path in tmp_path.iterdir()) == before
+    room.measured(0)
+    writers[0].append(outcome(2))
+    assert kept(tmp_path) == [outcome(1), outcome(1), outcome(2)]
+    for writer in writers:
+        writer.close()
+
+
+def test_a_segment_can_end_where_there_is_no_room_left(tmp_path: Path, clock: FakeClock) -> None:
+    """Else what is shipped of it could never be deleted, and there would never be room again."""
+    room = Room()
+    writer = SpoolWriter(tmp_path, 3, "outcomes", b"i" * 16, clock, room=room)
+    writer.append(outcome(1))
+    room.most = 100
+    room.measured(1000)
+    writer.end_segment(1)
+    assert segments(tmp_path) == [0, 1]
+    writer.close()
 
 
 LIMITED = """
