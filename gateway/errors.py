@@ -233,6 +233,10 @@ class StoreError(GatewayError):
     reason = "store"
 
 
+class StoreUnavailable(StoreError):
+    """The store cannot be reached, or broke off; it may come back. What was begun must be started over."""
+
+
 class Overtaken(StoreError):
     """Somebody else has moved a release meanwhile; what was to be written on the old state was not."""
 

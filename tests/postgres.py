@@ -199,3 +199,21 @@ def postgres() -> Iterator[PostgresServer]:
         pytest.skip(str(error))
     with server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: PostgresServer) -> str:
+    """The name of a database with the present schema and nothing in it, of which others are copies."""
+    from gateway.store.postgres.store import PostgresStore
+
+    name = postgres.create()
+    store = PostgresStore(postgres.dsn(name))
+    store.recover()
+    store.close()
+    return name
+
+
+@pytest.fixture
+def fresh_database(postgres: PostgresServer, migrated: str) -> str:
+    """The URL of an empty store."""
+    return postgres.dsn(postgres.create(migrated))

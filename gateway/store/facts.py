@@ -35,7 +35,7 @@ class FactTables(Tables):
     # ------------------------------------------------------------------ shipping
 
     def streams(self) -> dict[StreamId, StreamCursor]:
-        rows = self.rows("SELECT spool, stream, segment, offset, through, finished, incarnation FROM stream")
+        rows = self.rows('SELECT spool, stream, segment, "offset", through, finished, incarnation FROM stream')
         return {
             StreamId(spool, stream): StreamCursor(Position(segment, offset), through, bool(finished), incarnation)
             for spool, stream, segment, offset, through, finished, incarnation in rows
@@ -44,9 +44,9 @@ class FactTables(Tables):
     def save_stream(self, stream: StreamId, cursor: StreamCursor) -> None:
         at = cursor.position
         self.write(
-            "INSERT INTO stream (spool, stream, segment, offset, through, finished, incarnation)"
+            'INSERT INTO stream (spool, stream, segment, "offset", through, finished, incarnation)'
             " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (spool, stream) DO UPDATE SET segment = excluded.segment,"
-            " offset = excluded.offset, through = excluded.through, finished = excluded.finished,"
+            ' "offset" = excluded."offset", through = excluded.through, finished = excluded.finished,'
             " incarnation = excluded.incarnation",
             (
                 stream.spool,

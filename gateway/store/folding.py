@@ -34,11 +34,12 @@ class FoldTables(Tables):
         return self._measured(value, denominator, "", experiment, metric, after, within_us, named)
 
     def scored_values(self, experiment: str, metric: str, after: int, within_us: int) -> Iterator[Scored]:
+        predictions = self.object_of("s.variant", "s.prediction")
         rows = self.stream(
             f"SELECT {_VOTE}, CASE WHEN x.ordinal IS NULL THEN {self._aggregated(':metric', 'first', again=False)}"
             " ELSE x.value END, c.served, c.prediction, CASE WHEN c.error <> '' THEN 1 ELSE 0 END,"
             # What counts is decided by the times of the facts: later ones may or may not have been shipped by now.
-            f" coalesce((SELECT {self.object_of}(s.variant, s.prediction) FROM shadow s WHERE s.decision = v.decision"
+            f" coalesce((SELECT {predictions} FROM shadow s WHERE s.decision = v.decision"
             f" AND s.at < v.at + :within{self.same_day('s', 'v.at')}), '{{}}'), x.predictions"
             f" FROM vote v {self._completion()} {_SETTLED}"
             " WHERE v.experiment = :experiment AND v.ordinal > :after ORDER BY v.ordinal",
@@ -80,7 +81,8 @@ class FoldTables(Tables):
 
     def _aggregated(self, metric: str, aggregate: str, again: bool) -> str:
         """A subselect of one metric's value; `again` where some unit of the experiment came more than once."""
-        what = {"first": "o.value", "sum": "sum(o.value)", "count": "nullif(count(*), 0)", "max": "max(o.value)"}
+        total = self.sum_of("o.value", "o.decision, o.id")
+        what = {"first": "o.value", "sum": total, "count": "nullif(count(*), 0)", "max": "max(o.value)"}
         later = " UNION ALL SELECT r.decision FROM revisit r WHERE r.experiment = v.experiment AND r.vote = v.decision"
         decisions = f"IN (SELECT v.decision{later})" if again else f"= v.decision{self.same_day('o', 'v.at')}"
         first = " ORDER BY o.at, o.decision, o.id LIMIT 1" if aggregate == "first" else ""

@@ -24,8 +24,6 @@ from gateway.store.sqlite_keeping import SqliteKeeping
 class SqliteStore(Connection, FactTables, FoldTables, ReleaseTables, SqliteKeeping):
     """Implements `store.base.Store`. Use from one thread at a time."""
 
-    object_of = "json_group_object"
-
     def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
         super().__init__(path, read_only=read_only)
         self._draws = Draws(self)
@@ -42,6 +40,12 @@ class SqliteStore(Connection, FactTables, FoldTables, ReleaseTables, SqliteKeepi
 
     def among(self, column: str, values: Sequence[Any]) -> tuple[str, Any]:
         return f"{column} IN (SELECT value FROM json_each(?))", json.dumps(values)
+
+    def object_of(self, name: str, value: str) -> str:
+        return f"json_group_object({name}, {value})"
+
+    def sum_of(self, value: str, order: str) -> str:
+        return f"sum({value})"  # outcomes are read in the order of their primary key
 
     def add_assignments(self, step: int, facts: Iterable[Assignment]) -> None:
         number = self._draws.number

@@ -46,4 +46,10 @@ class Tables(ABC):
         """A further condition, " AND ...", for facts that are kept by the day of their assignment."""
         return ""
 
-    object_of: str  # the aggregate that makes a JSON object, as text, of names and values
+    @abstractmethod
+    def object_of(self, name: str, value: str) -> str:
+        """The aggregate that makes a JSON object, as text, of names and numbers that may be NULL."""
+
+    @abstractmethod
+    def sum_of(self, value: str, order: str) -> str:
+        """The sum of numbers added up in an order: another order would be another last digit."""

@@ -1,4 +1,4 @@
-"""The engines under contract. Another engine joins by one more entry in `ENGINES`."""
+"""The engines under contract: SQLite in a file and in memory, PostgreSQL. Another engine joins by one more opener."""
 
 from __future__ import annotations
 
@@ -8,19 +8,31 @@ from pathlib import Path
 import pytest
 
 from gateway.store.base import Store
+from gateway.store.postgres.store import PostgresStore
 from gateway.store.sqlite import SqliteStore
+from tests.postgres import fresh_database, migrated, postgres
 
-ENGINES: dict[str, Callable[[Path], Store]] = {"sqlite": lambda folder: SqliteStore(folder / "gateway.db")}
+__all__ = ["fresh_database", "migrated", "postgres"]
 
-
-@pytest.fixture(params=sorted(ENGINES))
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
-    """Opens the same store once more."""
-    return lambda: ENGINES[request.param](tmp_path)
+Open = Callable[[], Store]
 
 
-@pytest.fixture
-def store(reopen: Callable[[], Store]) -> Iterator[Store]:
-    opened = reopen()
+def opener(engine: str, request: pytest.FixtureRequest) -> Open:
+    """Opens the same store at every call; but what is in memory ends with its store."""
+    if engine == "postgres":
+        url: str = request.getfixturevalue("fresh_database")
+        return lambda: PostgresStore(url)
+    folder: Path = request.getfixturevalue("tmp_path")
+    return lambda: SqliteStore(":memory:" if engine == "memory" else folder / "gateway.db")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def reopen(request: pytest.FixtureRequest) -> Open:
+    return opener(request.param, request)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    opened = opener(request.param, request)()
     yield opened
     opened.close()

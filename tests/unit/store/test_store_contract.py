@@ -97,7 +97,8 @@ def test_a_store_error_in_a_transaction_leaves_the_store_usable(store: Store) ->
     assert store.last_step() == FoldStep(1, 2, 3, "{}")
 
 
-def test_what_was_committed_is_there_after_reopening(store: Store, reopen: Callable[[], Store]) -> None:
+def test_what_was_committed_is_there_after_reopening(reopen: Callable[[], Store]) -> None:
+    store = reopen()
     cursor = StreamCursor(Position(2, 99), 5, True, b"i" * 16)
     with store.transaction():
         store.save_stream(REQUESTS, cursor)
@@ -119,8 +120,9 @@ def test_what_was_committed_is_there_after_reopening(store: Store, reopen: Calla
     other.close()
 
 
-def test_what_a_lost_transaction_brought_comes_again_whole(store: Store, reopen: Callable[[], Store]) -> None:
+def test_what_a_lost_transaction_brought_comes_again_whole(reopen: Callable[[], Store]) -> None:
     """Nothing that the store remembers of it may stand for rows that are gone."""
+    store = reopen()
 
     def lost() -> None:
         store.add_assignments(1, [assignment(1)])
@@ -164,7 +166,8 @@ def test_exposures_say_who_was_assigned_and_when(store: Store) -> None:
     assert found == {decision_id(1, 1): Exposure("exp", "b", 5), decision_id(1, 2): Exposure("exp", "a", 6)}
 
 
-def test_what_is_known_of_a_unit_is_kept_and_replaced(store: Store, reopen: Callable[[], Store]) -> None:
+def test_what_is_known_of_a_unit_is_kept_and_replaced(reopen: Callable[[], Store]) -> None:
+    store = reopen()
     far, elsewhere = UnitKey("exp", 2**63, b"u" * 16), UnitKey("other", 2**63, b"u" * 16)
     with store.transaction():
         store.save_units({UNIT: KnownUnit(1, 5, "3:b"), far: KnownUnit(2, 6, None)})

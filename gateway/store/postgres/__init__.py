@@ -1,0 +1,1 @@
+"""The store of many machines: PostgreSQL, over psycopg 3 (the extra [postgres])."""
