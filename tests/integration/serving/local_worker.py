@@ -18,10 +18,10 @@ from gateway.assignment.hashing import bucket
 from gateway.assignment.ranges import origin, resize, whole, width
 from gateway.backends.onnx import digest
 from gateway.clock import FakeClock
-from gateway.events import Assignment, Completion, Fact, Heartbeat, Outcome, Rejection, Shadow
+from gateway.events import Assignment, Completion, Fact, Heartbeat, Outcome, Rejection, Shadow, UnitOutcome
 from gateway.plan import EndpointPlan, MetricPlan, Plan, SegmentPlan, SigningKey, VariantPlan
-from gateway.spool.format import Position
-from gateway.spool.reader import discover, read
+from gateway.spool.format import Position, Stream
+from gateway.spool.reader import StreamId, discover, read
 from gateway.telemetry.status_page import Word, read_page
 from gateway.worker import Worker
 
@@ -30,7 +30,7 @@ FLIGHT = [8, 30, 2, 9, 1400, 0, 0, 70, 55, 60, 180, 8, 0, 0, 1016, 10]
 KEY = SigningKey(id=1, secret="11" * 32)
 PEPPER = "22" * 32
 INFER = "/v2/models/flight/infer"
-Kept = TypeVar("Kept", Assignment, Completion, Shadow, Outcome, Rejection, Heartbeat)
+Kept = TypeVar("Kept", Assignment, Completion, Shadow, Outcome, UnitOutcome, Rejection, Heartbeat)
 
 
 def onnx(name: str, role: plans.Role, path: Path, timeout: float = 5.0) -> VariantPlan:
@@ -198,6 +198,12 @@ class LocalWorker:
             self._read[stream] = batch.position
             self._facts += batch.facts
         return [fact for fact in self._facts if isinstance(fact, kind)]
+
+    def of_stream(self, which: Stream) -> list[Fact]:
+        """Everything in one stream, in its order."""
+        batch = read(self.data_dir / "spool", StreamId(7, which), Position())
+        assert not batch.corrupt
+        return batch.facts
 
     def count(self, name: str, *labels: str) -> int:
         """The first slot of a series; 0 for one that does not exist."""

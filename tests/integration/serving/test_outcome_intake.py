@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from gateway.assignment.token import Signer, pack_names
+from gateway.clock import FakeClock
 from gateway.errors import SpoolError
 from gateway.events import Outcome, Rejection
 from gateway.plan import MetricPlan, SigningKey
+from gateway.serving.outcomes import MOST
 from gateway.spool.writer import SpoolWriter
 from tests.integration.serving.local_worker import KEY, LocalWorker, Reply, champion, endpoint, plan
 
@@ -24,8 +27,13 @@ async def serving(worker: LocalWorker) -> LocalWorker:
     return worker
 
 
-def token(decision: int = 5, experiment: str = "exp-1", key: SigningKey = KEY, endpoint: str = "flight") -> str:
-    return Signer([key]).sign(pack_names(endpoint, experiment), decision, 1, 2).decode()
+NOW = FakeClock().wall_us()
+
+
+def token(
+    decision: int = 5, experiment: str = "exp-1", key: SigningKey = KEY, endpoint: str = "flight", at: int = 1
+) -> str:
+    return Signer([key]).sign(pack_names(endpoint, experiment), decision, at, 2).decode()
 
 
 FORGED = token(key=SigningKey(id=1, secret="99" * 32))
@@ -48,6 +56,64 @@ async def test_an_outcome_of_a_real_answer_is_kept_and_acknowledged(serving: Loc
     now = serving.clock.wall_us()
     assert fact == Outcome("o-1", now, 7 << 40 | 1, "flight", "exp-1", "brier", 0.25, now)
     assert serving.count("gateway_outcomes", "flight", "brier", "accepted") == 1
+
+
+@pytest.mark.parametrize("at", [NOW / 1e6 - 60, "2023-11-14T22:12:20Z", "2023-11-14T23:12:20.000+01:00"])
+async def test_when_it_happened_is_kept_beside_when_it_came(serving: LocalWorker, at: Any) -> None:
+    assert (await post(serving, outcome(at=at) | {"decision": token(at=NOW - 90_000_000)})).status == 200
+    (fact,) = serving.facts(Outcome)
+    assert (fact.at, fact.happened_at, fact.assigned_at) == (NOW, NOW - 60_000_000, NOW - 90_000_000)
+
+
+async def test_clocks_may_differ_by_minutes(serving: LocalWorker) -> None:
+    decision = token(at=NOW)
+    for at in (NOW / 1e6 - 299, NOW / 1e6 + 299):
+        assert (await post(serving, outcome(at=at) | {"decision": decision})).status == 200
+
+
+async def test_one_token_does_not_flood(serving: LocalWorker) -> None:
+    one = outcome()
+    for _ in range(5):
+        assert (await post(serving, [one] * (MOST // 5))).status == 200
+    reply = await post(serving, [one, outcome(2), one | {"decision": token(6)}])
+    assert (reply.status, reply.json["accepted"]) == (422, 1)
+    assert [(r["index"], r["status"], r["reason"]) for r in reply.json["rejected"]] == [
+        (0, 429, "too_many"),
+        (1, 429, "too_many"),
+    ]
+    assert serving.count("gateway_outcomes", "", "", "too_many") == 2
+    assert len(serving.facts(Outcome)) == MOST + 1
+    assert not serving.facts(Rejection)
+
+
+async def test_many_are_judged_in_turns_and_kept_as_one(serving: LocalWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop answers others meanwhile, whose facts are older than what is appended behind them."""
+    turns = 0
+    writes: list[int] = []
+    append = SpoolWriter.append_all
+
+    def appended(spool: SpoolWriter, facts: Any) -> None:
+        writes.append(len(facts))
+        append(spool, facts)
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            serving.clock.advance(0.001)
+            serving.worker.beat()
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(SpoolWriter, "append_all", appended)
+    beside = asyncio.get_running_loop().create_task(others())
+    many = [outcome(number / 4000, id=str(number)) | {"decision": token(number)} for number in range(3000)]
+    assert (await post(serving, [*many, outcome(2)])).json["accepted"] == 3000
+    beside.cancel()
+    assert writes == [3001]
+    assert turns >= 3001 // 500
+    assert [fact.id for fact in serving.facts(Outcome)] == [str(number) for number in range(3000)]
+    stream = [fact.at for fact in serving.of_stream("outcomes")]
+    assert stream == sorted(stream)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +162,10 @@ REFUSED: dict[str, tuple[Any, int, str]] = {
     "unknown key": (outcome(extra=1), 400, "unknown keys ['extra']"),
     "id no string": (outcome(id=3), 400, "`id`"),
     "id too long": (outcome(id="x" * 129), 400, "`id`"),
+    "without zone": (outcome(at="2023-11-14T22:13:20"), 422, "`at` must be a time with its zone"),
+    "in milliseconds": (outcome(at=1_700_000_000_000), 422, "is it in milliseconds?"),
+    "still to come": (outcome(at=1_700_000_000 + 301), 422, "ahead of the gateway's clock"),
+    "before the decision": (outcome(at=1_600_000_000) | {"decision": token(at=NOW)}, 422, "before the decision"),
 }
 
 
