@@ -58,7 +58,7 @@ def export(
     from gateway.export.dump import Wanted, chosen
     from gateway.export.dump import export as write
     from gateway.export.facts import Selection
-    from gateway.export.moment import THRESHOLDS, moment
+    from gateway.export.moment import moment
     from gateway.export.source import reading, url_of
 
     try:
@@ -69,7 +69,7 @@ def export(
     with reporting(as_json), cleaning_up(), reading(url_of(source)) as store, progress() as tell:
         now = moment(store, evidence_of=None if experiment is None else [experiment])
         _known(now, experiment)
-        wanted = Wanted(tables, kind, selected, THRESHOLDS)
+        wanted = Wanted(tables, kind, selected)
         manifest = write(store, now, wanted, folder, SystemClock(), tell)
     click.echo(json.dumps(manifest.content) if as_json else _text(folder, manifest))
 

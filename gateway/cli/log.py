@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from time import monotonic
+from time import monotonic, time_ns
 
 import click
 
@@ -19,6 +19,8 @@ def time_text(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     """Microseconds since the epoch, from a date or a time in ISO 8601; in UTC unless it says otherwise."""
     if value is None:
         return None
+    if value == "now":
+        return time_ns() // 1000
     try:
         at = datetime.fromisoformat(value)
     except ValueError as error:

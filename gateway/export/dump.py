@@ -17,7 +17,6 @@ from typing import NamedTuple
 from gateway import files
 from gateway.clock import Clock
 from gateway.errors import GatewayError
-from gateway.evidence.report import Thresholds
 from gateway.export.catalog import TABLES, Rows, Table
 from gateway.export.facts import Selection
 from gateway.export.manifest import Manifest, WrittenFile, WrittenTable, described
@@ -42,7 +41,6 @@ class Wanted(NamedTuple):
     tables: tuple[str, ...]
     format: str
     selected: Selection
-    thresholds: Thresholds
 
 
 def export(
@@ -59,7 +57,7 @@ def export(
     """
     with made_whole(folder) as hidden:
         written = tuple(_table(store, now, wanted, TABLES[name], hidden, tell) for name in wanted.tables)
-        manifest = described(now, wanted.format, wanted.selected, wanted.thresholds, written, clock.wall_us())
+        manifest = described(now, wanted.format, wanted.selected, written, clock.wall_us())
         manifest.write(hidden)
     return manifest
 
@@ -93,7 +91,7 @@ def made_whole(folder: Path) -> Iterator[Path]:
 def _table(
     store: OpenStore, now: Moment, wanted: Wanted, table: Table, folder: Path, tell: Callable[[str, int], None]
 ) -> WrittenTable:
-    rows = table.rows(store, now, wanted.selected, wanted.thresholds)
+    rows = table.rows(store, now, wanted.selected)
     told = _told(rows, lambda number: tell(table.name, number))
     if not table.daily:
         return WrittenTable(table, (_file(table.name, told, table, wanted.format, folder),))

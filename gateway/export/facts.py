@@ -96,7 +96,7 @@ def exposures(store: OpenStore, now: Moment, selected: Selection) -> Iterator[tu
     names = Names(now.experiments)
 
     def rows(span: Span) -> Iterator[tuple[int, Row]]:
-        for row in _exposures(store, span, now.watermark, selected.experiment):
+        for row in stored_exposures(store, span, now.watermark, selected.experiment):
             yield row[1], named_exposure(row, names)
 
     return _in_order(store, now, selected, rows)
@@ -171,8 +171,10 @@ class Names:
         return known
 
 
-def _exposures(store: OpenStore, span: Span, watermark: int, experiment: str | None) -> Iterator[Row]:
-    """As they are stored: EXPOSURES with values of segments, and flags."""
+def stored_exposures(
+    store: OpenStore, span: Span, watermark: int, experiment: str | None = None, most: int = CHUNK
+) -> Iterator[Row]:
+    """As they are stored: EXPOSURES, but with bare values of segments, and flags."""
     sql = (
         "SELECT r.decision, r.at, r.endpoint, r.experiment, r.stage, r.variant, r.pi, r.unit, r.segments, r.covariates,"
         " r.revision, r.flags, c.at, c.served, c.ended, c.status, c.first_byte_us, c.total_us, c.error, c.tries,"
@@ -180,7 +182,7 @@ def _exposures(store: OpenStore, span: Span, watermark: int, experiment: str | N
         " AND c.at < :watermark WHERE r.decision > :key0 AND r.decision < :end{experiment}"
         " ORDER BY r.decision LIMIT :most"
     )
-    start = {"key0": span.begin - 1, "end": span.end, "watermark": watermark, "most": CHUNK}
+    start = {"key0": span.begin - 1, "end": span.end, "watermark": watermark, "most": most}
     return _chunks(store, *_about(sql, start, experiment), (0,))
 
 

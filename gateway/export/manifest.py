@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway import __version__
-from gateway.evidence.report import Thresholds
 from gateway.export.catalog import Table
 from gateway.export.facts import Selection
-from gateway.export.moment import Moment
+from gateway.export.moment import THRESHOLDS, Moment
 from gateway.export.writers import iso
 from gateway.store.connection import SCHEMA_VERSION
 
@@ -53,9 +52,7 @@ class Manifest(msgspec.Struct, frozen=True):
             os.fsync(file.fileno())
 
 
-def described(
-    now: Moment, format: str, selected: Selection, thresholds: Thresholds, written: Sequence[WrittenTable], at: int
-) -> Manifest:
+def described(now: Moment, format: str, selected: Selection, written: Sequence[WrittenTable], at: int) -> Manifest:
     return Manifest(
         {
             "layout": LAYOUT,
@@ -69,7 +66,7 @@ def described(
             "experiment": selected.experiment,
             "since": iso(selected.since) if selected.since else None,
             "until": iso(min(selected.until, now.watermark)),
-            "thresholds": msgspec.to_builtins(thresholds),
+            "thresholds": {name: msgspec.to_builtins(now.thresholds.get(name, THRESHOLDS)) for name in now.evidence},
             "tables": {one.table.name: _table(one) for one in written},
         }
     )

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from gateway.evidence.cells import Evidence
 from gateway.evidence.definition import Definition, decode
 from gateway.evidence.report import Report, Thresholds
@@ -17,6 +19,7 @@ from gateway.evidence.verdict import judge
 from gateway.export.columns import Row
 from gateway.export.source import OpenStore
 
+_LOOK_BACK = 20  # rows of the ledger: those of people rest on no evidence
 # As a config has them that says nothing else.
 THRESHOLDS = Thresholds(alpha=0.01, alpha_rollback=0.01, alpha_errors=0.001, alpha_guardrail=0.05, alpha_srm=0.001)
 
@@ -37,10 +40,11 @@ class Moment:
     last_revision: int = 0
     counters: list[Row] = field(default_factory=list)
     lags: list[Row] = field(default_factory=list)
+    thresholds: dict[str, Thresholds] = field(default_factory=dict)  # as the last decision about each had them
 
-    def report(self, experiment: str, thresholds: Thresholds = THRESHOLDS) -> Report:
-        """What was known of an experiment. Raises KeyError if there is none of that name."""
-        evidence = self.evidence[experiment]
+    def report(self, experiment: str) -> Report:
+        """What was known of an experiment whose evidence was wanted."""
+        evidence, thresholds = self.evidence[experiment], self.thresholds.get(experiment, THRESHOLDS)
         return judge(evidence, thresholds, self.units[experiment], self.folded[experiment])
 
 
@@ -59,6 +63,8 @@ def moment(store: OpenStore, *, evidence_of: Iterable[str] | None = None) -> Mom
             found.evidence[id] = Evidence.restore(definition, store.evidence(id))
             found.units[id] = store.vote_count(id)
             found.folded[id] = min((cursors.get(metric.name, 0) for metric in definition.metrics), default=0)
+            if (thresholds := _thresholds(store, id)) is not None:
+                found.thresholds[id] = thresholds
         found.last_decision, found.ledger_head = store.row("SELECT id, hash FROM ledger ORDER BY id DESC LIMIT 1") or (
             0,
             "",
@@ -74,3 +80,12 @@ def moment(store: OpenStore, *, evidence_of: Iterable[str] | None = None) -> Mom
             " GROUP BY experiment, variant, metric, bucket ORDER BY experiment, variant, metric, bucket"
         )
     return found
+
+
+def _thresholds(store: OpenStore, experiment: str) -> Thresholds | None:
+    """What the last decision was measured by; None if there was none yet, or if its row does not say."""
+    for row in reversed(store.ledger(_LOOK_BACK, experiment)):
+        told = (row.body.get("evidence") or {}).get("thresholds")
+        if told:
+            return msgspec.convert(told, Thresholds)
+    return None

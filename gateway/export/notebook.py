@@ -13,7 +13,7 @@ from gateway.export.catalog import TABLES
 from gateway.export.display import Findings
 from gateway.export.facts import Selection
 from gateway.export.frames import frame, needed_pandas
-from gateway.export.moment import THRESHOLDS, Moment, moment
+from gateway.export.moment import Moment, moment
 from gateway.export.query import columns_and_rows
 from gateway.release.state import decode
 
@@ -82,18 +82,23 @@ class Log:
         """Effects with their anytime-valid 95 % intervals, overall and by segment."""
         return self._table("results", experiment, with_evidence=True)
 
-    def tests(self, experiment: str, thresholds: Thresholds = THRESHOLDS) -> pandas.DataFrame:
-        """Hypotheses with their evidence, as logarithms of e-values."""
+    def tests(self, experiment: str, thresholds: Thresholds | None = None) -> pandas.DataFrame:
+        """Hypotheses with their evidence, as logarithms of e-values.
+
+        Against `thresholds`, by default those of the last decision about the experiment.
+        """
         return self._table("tests", experiment, with_evidence=True, thresholds=thresholds)
 
-    def report(self, experiment: str, thresholds: Thresholds = THRESHOLDS) -> Findings:
-        """What is known about an experiment; shows itself in a notebook."""
+    def report(self, experiment: str, thresholds: Thresholds | None = None) -> Findings:
+        """What is known about an experiment; shows itself in a notebook. Thresholds as in `tests`."""
         now = self._now(experiment, with_evidence=True)
+        if thresholds is not None:
+            now.thresholds[experiment] = thresholds
         definition = now.experiments[experiment]
         state = self._store.releases().get(definition.endpoint)
         release = decode(state[1]) if state else None
         ended = release is not None and not (release.experiment == experiment and release.open)
-        return Findings(now.report(experiment, thresholds), definition, now.watermark, ended)
+        return Findings(now.report(experiment), definition, now.watermark, ended)
 
     def sql(
         self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = (), times: Sequence[str] = ()
@@ -114,12 +119,14 @@ class Log:
         until: When = None,
         *,
         with_evidence: bool = False,
-        thresholds: Thresholds = THRESHOLDS,
+        thresholds: Thresholds | None = None,
     ) -> Any:
         table = TABLES[name]
         selected = Selection(experiment, _micros(since, 0), _micros(until, _FOREVER))
         now = self._now(experiment, with_evidence)
-        return frame(table.columns, (row for _, row in table.rows(self._store, now, selected, thresholds)))
+        if thresholds is not None and experiment is not None:
+            now.thresholds[experiment] = thresholds
+        return frame(table.columns, (row for _, row in table.rows(self._store, now, selected)))
 
     def _now(self, experiment: str | None, with_evidence: bool) -> Moment:
         wanted = () if not with_evidence else None if experiment is None else [experiment]

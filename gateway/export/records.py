@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway.evidence.definition import encode
-from gateway.evidence.report import Report, Thresholds
+from gateway.evidence.report import Report
 from gateway.export.columns import Column, Row
 from gateway.export.facts import Selection
 from gateway.export.moment import Moment
@@ -127,10 +127,10 @@ def decision_row(row: Row) -> Row:
     return id, at, step, endpoint, experiment, kind, *said, body, digest
 
 
-def results(now: Moment, selected: Selection, thresholds: Thresholds) -> Iterator[tuple[int, Row]]:
+def results(now: Moment, selected: Selection) -> Iterator[tuple[int, Row]]:
     """Rows of RESULTS."""
     for name in _wanted(now, selected):
-        for row in result_rows(now.report(name, thresholds)):
+        for row in result_rows(now.report(name)):
             yield 0, row
 
 
@@ -141,20 +141,20 @@ def result_rows(report: Report) -> Iterator[Row]:
         yield *about, one.lower, one.estimate, one.upper, int(one.increase), int(one.better), int(one.worse)
 
 
-def tests(now: Moment, selected: Selection, thresholds: Thresholds) -> Iterator[tuple[int, Row]]:
+def tests(now: Moment, selected: Selection) -> Iterator[tuple[int, Row]]:
     """Rows of TESTS."""
     for name in _wanted(now, selected):
-        for one in now.report(name, thresholds).tests:
+        for one in now.report(name).tests:
             about = (name, one.challenger, one.metric, one.segment, one.name)
             yield 0, (*about, one.log_e, one.needed, one.now, int(one.met))
 
 
-def experiments(now: Moment, selected: Selection, thresholds: Thresholds) -> Iterator[tuple[int, Row]]:
+def experiments(now: Moment, selected: Selection) -> Iterator[tuple[int, Row]]:
     """Rows of EXPERIMENTS, in the order of their starts."""
     for name in _wanted(now, selected):
         one = now.experiments[name]
         about = (name, one.endpoint, one.champion, json.dumps(one.challengers), one.objective, now.started[name])
-        verdict = now.report(name, thresholds).verdict
+        verdict = now.report(name).verdict
         yield now.started[name], (*about, now.units[name], now.folded[name], verdict, encode(one))
 
 

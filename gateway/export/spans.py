@@ -44,8 +44,8 @@ def spans(store: OpenStore, since: int, until: int) -> list[Span]:
     """Where in each spool the assignments lie that were drawn from `since` until before `until`; none are empty."""
     found = []
     for spool in spools(store):
-        begin = _first(store, spool, since)
-        end = _first(store, spool, until)
+        begin = first_since(store, spool, since)
+        end = first_since(store, spool, until)
         if begin < end:
             found.append(Span(store.row(f"SELECT {_FIRST} LIMIT 1", (begin, end))[1], spool, begin, end))
     return sorted(found)
@@ -80,7 +80,7 @@ def merged(
                 heapq.heapreplace(heap, (after[0], number, after[1], rows))
 
 
-def _first(store: OpenStore, spool: int, at: int) -> int:
+def first_since(store: OpenStore, spool: int, at: int) -> int:
     """A decision such that those before were drawn before a time, and those from it on then or later."""
     low, high = decision_id(spool, 0), decision_id(spool + 1, 0)
     last = store.row(f"SELECT {_FIRST} DESC LIMIT 1", (low, high))
