@@ -28,7 +28,7 @@ from benchmarks.slow_client import post, send_steadily
 from benchmarks.stats_common import Measured
 from gateway.assignment.hashing import bucket, salt_key
 from gateway.assignment.ranges import owner
-from gateway.control import ControlPlane
+from gateway.control_plane import ControlPlane
 from gateway.plan import decode
 from tests.faults.fifty import estimate_all, fifty_experiments
 from tests.unit.backends import tiny_onnx

@@ -1,4 +1,4 @@
-"""Composition root of the control process: config and store in, plan out; admin and metrics ports beside it.
+"""Composition root of the control process: the control plane on a thread, admin and metrics ports beside it.
 
 One thread runs everything that touches the store or the release (ticks, reloads, commands), so nothing there needs a
 lock; the event loop only serves the ports from the last snapshot.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import signal
 import socket
 import sys
@@ -23,139 +24,79 @@ import msgspec
 from gateway import ends
 from gateway.admin import views
 from gateway.admin.app import admin_app, metrics_app
-from gateway.clock import Clock, SystemClock
-from gateway.config.load import LoadedConfig, load, parse
-from gateway.errors import ConfigError, GatewayError
+from gateway.clock import SystemClock
+from gateway.control_plane import LAST_GOOD, ControlPlane, StoreAway, started
+from gateway.errors import GatewayError, StoreError
 from gateway.http_server import Server, configure
 from gateway.node import ControlSettings
 from gateway.release import attempts
 from gateway.release.artifacts import MODELS
-from gateway.release.controller import Controller
-from gateway.release.intake import Intake, ReloadStatus
-from gateway.release.keys import load_or_create
 from gateway.release.state import Kind
-from gateway.store.sqlite import SqliteStore
-from gateway.telemetry.exposition import GatewayCollector, render
+from gateway.telemetry.exposition import render
 from gateway.telemetry.logging import configure as configure_logging
+from gateway.telemetry.page_set import PageSet
 
 log = logging.getLogger(__name__)
 
 NICE = 5  # below the workers: on a core that they share, folding must not keep a request waiting
-VIEW_SHARE = 20  # times what a snapshot took, until the next
 TICK = 0.1  # seconds between two rounds of the control loop
+AGAIN = 1.0  # seconds, about, between two tries for a store that cannot be used yet
 READING = 30.0  # seconds that whoever asks for a reload waits for its model files to be read
 LAST_SHIPMENTS = 5.0  # seconds that a stopping node gives to shipping what its workers left
-LAST_GOOD = "config.last-good.yaml"  # in the data directory
 T = TypeVar("T")
 
 
-class ControlPlane:
-    """Everything the control process is made of, but the HTTP servers: fake-clock tests drive this directly.
-
-    `poll` may be called from one thread at a time.
-    """
-
-    def __init__(self, loaded: LoadedConfig, clock: Clock, as_served: bool = False) -> None:
-        self._clock = clock
-        config = loaded.config
-        for folder in ("spool", "status"):
-            (config.data_dir / folder).mkdir(parents=True, exist_ok=True)
-        config.store_path.parent.mkdir(parents=True, exist_ok=True)
-        self.store = SqliteStore(config.store_path)
-        try:
-            keys = load_or_create(config.data_dir / "keys.json")
-            self.controller = Controller(loaded, self.store, config.data_dir, keys, clock, as_served)
-        except GatewayError:
-            self.store.close()
-            raise
-        self.intake = Intake(self.controller, config.data_dir / LAST_GOOD, clock)
-        self._next_view = 0.0
-        self.snapshot: dict[str, Any] = self._view()
-
-    def poll(self) -> None:
-        """One round: tick, look at the config, take a new snapshot."""
-        self.controller.tick()
-        self.intake.look()
-        if self.intake.idle:
-            self.controller.prune()
-        if self._clock.monotonic() >= self._next_view:
-            self.snapshot = self._view()
-
-    def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str = "") -> None:
-        self.controller.command(endpoint, kind, actor, text, variant)
-        self.snapshot = self._view()
-
-    def reload(self) -> ReloadStatus:
-        """Look at the file now. Model files that have changed may still be read when this returns."""
-        self.intake.reload()
-        self.snapshot = self._view()
-        return self.intake.status
-
-    def collector(self) -> GatewayCollector:
-        """What `/metrics` says, as of now; to be rendered anywhere."""
-        pages = self.controller.health.pages
-        totals = views.told_of_upstreams(pages.totals(pages.read()), self.controller.plan)
-        samples = list(views.samples(self.controller, self.intake.status, self._clock.wall_us()))
-        return GatewayCollector(lambda: (totals, samples))
-
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        return render(self.collector(), accept)
-
-    def refuse(self, error: ConfigError) -> None:
-        """The file on disk is not what is served from."""
-        self.intake.refuse(error)
-        self.snapshot = self._view()
-
-    def ship_the_rest(self) -> None:
-        """After the workers have gone: fold what they left."""
-        self.controller.tick()
-
-    @property
-    def everything_shipped(self) -> bool:
-        return self.controller.engine.everything_read
-
-    def close(self) -> None:
-        self.store.close()
-
-    def _view(self) -> dict[str, Any]:
-        """Of hundreds of releases it takes long: a twentieth of the time goes into it, at the most."""
-        began = self._clock.monotonic()
-        view = views.status(self.controller, self.intake.status, self._clock.wall_us())
-        now = self._clock.monotonic()
-        self._next_view = now + VIEW_SHARE * (now - began)
-        return view
-
-
 class _Process:
-    """The control plane on its own thread, as the ports see it."""
+    """The control plane on its own thread, as the ports see it; there is none yet while a shared store is away."""
 
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
+    def __init__(self, settings: ControlSettings) -> None:
+        self._settings = settings
+        self._plane: ControlPlane | None = None
+        self._waiting: dict[str, Any] = views.waiting("", [])
+        self._pages = PageSet(Path(settings.data_dir) / "status")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="control")
 
+    @property
+    def plane(self) -> ControlPlane:
+        """Raises StoreError while there is none."""
+        if self._plane is None:
+            raise StoreError(self._waiting["store"]["error"] or "the control process is starting")
+        return self._plane
+
+    def build(self) -> bool:
+        """Whether there is a plane now. Raises GatewayError where waiting would not help."""
+        path, last_good = Path(self._settings.config), Path(self._settings.data_dir) / LAST_GOOD
+        try:
+            self._plane = started(path, last_good, SystemClock(), self._settings.name)
+        except StoreAway as error:
+            if self._waiting["store"]["error"] != str(error):
+                log.warning("the store cannot be used yet; the last plan serves on: %s", error)
+            self._waiting = views.waiting(str(error), self._pages.read())
+        return self._plane is not None
+
     def snapshot(self) -> dict[str, Any]:
-        return self._plane.snapshot
+        return self._plane.snapshot if self._plane else self._waiting
 
     async def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str) -> None:
-        await self.run(lambda: self._plane.command(endpoint, kind, actor, text, variant))
+        await self.run(lambda: self.plane.command(endpoint, kind, actor, text, variant))
 
     async def ledger(self) -> list[dict[str, Any]]:
-        rows = await self.run(self._plane.controller.ledger)
+        rows = await self.run(lambda: self.plane.controller.ledger())
         return [msgspec.to_builtins(row) for row in rows]
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
-        collector = await self.run(self._plane.collector)
+        collector = await self.run(lambda: self.plane.collector())
         # Of many experiments it takes half a second, in which the rounds go on.
         return await asyncio.to_thread(render, collector, accept)
 
     async def reload(self) -> list[str]:
-        status = await self.run(self._plane.reload)
+        status = await self.run(lambda: self.plane.reload())
         deadline = asyncio.get_running_loop().time() + READING
         while status.reading_models:
             if asyncio.get_running_loop().time() > deadline:
                 return ["the model files are still being read; `gateway status` tells when they are taken"]
             await asyncio.sleep(TICK)
-            status = self._plane.intake.status
+            status = self.plane.intake.status
         return status.problems
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -164,8 +105,8 @@ class _Process:
 
 async def _run(settings: ControlSettings) -> None:
     attempts.settle(Path(settings.data_dir) / MODELS, settings.last_end in ends.NATIVE)
-    plane = _plane(Path(settings.config), Path(settings.data_dir) / LAST_GOOD)
-    process = _Process(plane)
+    process = _Process(settings)
+    there = await process.run(process.build)  # what cannot be served ends the process before it has answered
     servers = [
         (Server(configure(app, keep_alive=75, grace=2)), socket.socket(fileno=descriptor))
         for app, descriptor in (
@@ -180,42 +121,42 @@ async def _run(settings: ControlSettings) -> None:
     async with asyncio.TaskGroup() as group:
         serving = [group.create_task(server.serve(sockets=[sock])) for server, sock in servers]
         with suppress(asyncio.CancelledError):
-            await _tick_until(stop, process, plane)
+            await _tick_until(stop, process, there)
         loop.remove_reader(settings.lifeline)
-        await _ship_the_rest(process, plane)
+        await _leave(process)
         for server, _ in servers:
             server.should_exit = True
         await asyncio.wait(serving)
-    await process.run(plane.close)
 
 
-def _plane(path: Path, last_good: Path) -> ControlPlane:
-    """Serving from the file; after a crash in front of files that are refused, from what was served before."""
-    try:
-        return ControlPlane(load(path), SystemClock())
-    except ConfigError as error:
-        if not last_good.exists():
-            raise
-        plane = ControlPlane(parse(last_good.read_bytes(), path, files=False), SystemClock(), as_served=True)
-        plane.refuse(error)
-        return plane
-
-
-async def _tick_until(stop: asyncio.Event, process: _Process, plane: ControlPlane) -> None:
+async def _tick_until(stop: asyncio.Event, process: _Process, there: bool) -> None:
+    pauses = random.Random()
+    while not there and not await _is_set_within(stop, AGAIN * pauses.uniform(0.5, 1.5)):
+        there = await process.run(process.build)
     while not stop.is_set():
-        await process.run(plane.poll)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), TICK)
+        await process.run(process.plane.poll)
+        await _is_set_within(stop, TICK)
 
 
-async def _ship_the_rest(process: _Process, plane: ControlPlane) -> None:
+async def _is_set_within(stop: asyncio.Event, seconds: float) -> bool:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+    return stop.is_set()
+
+
+async def _leave(process: _Process) -> None:
     """The workers have gone; what they left is folded, within bounds."""
+    try:
+        plane = process.plane
+    except StoreError:
+        return
     deadline = asyncio.get_running_loop().time() + LAST_SHIPMENTS
     while asyncio.get_running_loop().time() < deadline:
         await process.run(plane.ship_the_rest)
         if plane.everything_shipped:
-            return
+            break
         await asyncio.sleep(0.05)
+    await process.run(plane.leave)
 
 
 def main() -> None:

@@ -30,4 +30,5 @@ class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     lifeline: int
     admin_socket: int
     metrics_socket: int
+    name: str = ""  # what other nodes call this one
     last_end: str = ""  # how the last control process of this supervisor ended, in a word of `gateway.ends`

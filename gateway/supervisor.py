@@ -22,6 +22,7 @@ from gateway.children import CHECK, Child, Spawn, terminate
 from gateway.errors import GatewayError
 from gateway.listeners import Address, Listener, ListenError, listen
 from gateway.node import ControlSettings, WorkerSettings
+from gateway.numbers import NoNumber, SpoolNumbers
 from gateway.recycling import Recycling
 from gateway.telemetry.seldom import Seldom
 from gateway.telemetry.status_page import Word, read_page
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 REFUSED = 78  # sysexits.h: something is wrong with the configuration
 SHIPPING = 10.0  # seconds for the control process to leave
+WAITING = 0.2  # seconds between two looks for a number of a spool
 LEAVING = 10.0  # seconds beyond its own bounds for a worker that was told to leave, before it is killed
 
 
@@ -50,6 +52,7 @@ class NodeSettings:
     metrics: Address
     workers: int
     max_memory: int | None = None  # bytes that a worker may hold
+    shared: bool = False  # whether other nodes have the same store
     shutdown_delay: float = 5.0
     drain: float = 2.0
     grace: float = 25.0
@@ -223,6 +226,10 @@ class Supervisor:
         # With the lock's descriptor the data directory stays taken until the last child has left.
         try:
             child.start(make, (self._lifeline[0], self._lock), now)
+        except NoNumber as error:
+            if self._seldom.due("number", now) is not None:
+                log.warning("%s waits: %s", child.name, error)
+            child.not_before = now + WAITING
         except (OSError, ValueError) as error:  # a full disk, no memory, no process number left: that may pass
             log.error("%s cannot be started: %s", child.name, error)  # noqa: TRY400 - the line says it all
             child.rest(now)
@@ -235,6 +242,7 @@ class Supervisor:
             lifeline=self._lifeline[0],
             admin_socket=admin,
             metrics_socket=metrics,
+            name=f"{os.uname().nodename} {self._listeners['admin'].address}",
             last_end=self._control_end,
         )
         return Spawn("gateway.control", settings, (admin, metrics))
@@ -243,7 +251,7 @@ class Supervisor:
         data = self._listeners["data"].sock.fileno()
         settings = WorkerSettings(
             data_dir=str(self.settings.data_dir),
-            spool=_next_spool(self.settings.data_dir),
+            spool=SpoolNumbers(self.settings.data_dir).take(shared=self.settings.shared),
             socket=data,
             lifeline=self._lifeline[0],
             shutdown_delay=self.settings.shutdown_delay,
@@ -257,19 +265,6 @@ def _left_behind(status: Path) -> set[int]:
     """Spools of workers that nobody saw end: they died with the last supervisor, or after it."""
     pages = {path.stem.partition("-")[0] for path in status.glob("*.page")}
     return {int(spool) for spool in pages if spool.isdigit()} - ends.told(status).keys()
-
-
-def _next_spool(data_dir: Path) -> int:
-    """A spool number that was never used in this data directory; only the lock's holder asks."""
-    counter = data_dir / "spool.next"
-    try:
-        number = int(counter.read_text()) if counter.exists() else 1
-    except ValueError as error:
-        raise ValueError(f"{counter}: holds no number of a spool") from error
-    temporary = counter.with_suffix(".new")
-    temporary.write_text(str(number + 1))
-    temporary.replace(counter)
-    return number
 
 
 def _lock(data_dir: Path) -> int:

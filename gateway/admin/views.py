@@ -12,17 +12,30 @@ from gateway.evidence.report import OVERALL, WATCH
 from gateway.plan import Plan
 from gateway.release.controller import Controller
 from gateway.release.intake import ReloadStatus
+from gateway.release.membership import Membership
 from gateway.release.policy import permitted
 from gateway.release.state import Decision, ReleaseState, shares_of
 from gateway.release.view import Rules
 from gateway.store.base import LedgerRow
+from gateway.store.cluster import Node
 from gateway.telemetry import metrics
 from gateway.telemetry.exposition import Sample
-from gateway.telemetry.status_page import Series, Word
+from gateway.telemetry.status_page import PageReading, Series, Word
 
 Totals = dict[Series, tuple[int, ...]]
 
 _CHARTED = (OVERALL, WATCH)  # tests as metrics: those of segments are many, and in the status
+
+
+def waiting(error: str, pages: list[PageReading]) -> dict[str, Any]:
+    """The state of a node that has no store yet: what its workers say."""
+    return {
+        "version": __version__,
+        "workers": _workers(pages),
+        "store": {"ok": False, "error": error},
+        "nodes": [],
+        "endpoints": {},
+    }
 
 
 def status(controller: Controller, reload: ReloadStatus, now_us: int) -> dict[str, Any]:
@@ -40,20 +53,39 @@ def status(controller: Controller, reload: ReloadStatus, now_us: int) -> dict[st
             "accepted_at_us": reload.accepted_at_us,
         },
         "plan_revision": controller.plan_revision,
-        "workers": [
-            {
-                "spool": page.word(Word.SPOOL),
-                "pid": page.word(Word.PID),
-                "plan_revision": page.word(Word.PLAN_REVISION),
-                "plan_refused": page.word(Word.PLAN_REFUSED),
-                "draining": bool(page.word(Word.DRAINING)),
-            }
-            for page in controller.health.living
-        ],
+        "workers": _workers(controller.health.living),
         "store": {"ok": not controller.store_error, "error": controller.store_error},
+        "node": controller.membership.number,
+        "nodes": [_node(node, controller.membership) for node in controller.membership.nodes],
         "step": controller.engine.step_number,
         "lag_seconds": max(0.0, (now_us - controller.engine.seen_through) / 1e6),
         "endpoints": _endpoints(controller, now_us),
+    }
+
+
+def _workers(pages: list[PageReading]) -> list[dict[str, Any]]:
+    return [
+        {
+            "spool": page.word(Word.SPOOL),
+            "pid": page.word(Word.PID),
+            "plan_revision": page.word(Word.PLAN_REVISION),
+            "plan_refused": page.word(Word.PLAN_REFUSED),
+            "draining": bool(page.word(Word.DRAINING)),
+        }
+        for page in pages
+    ]
+
+
+def _node(node: Node, membership: Membership) -> dict[str, Any]:
+    """One of several nodes on a shared store."""
+    return {
+        "number": node.number,
+        "name": node.name,
+        "leads": node.number == membership.holder,
+        "config_digest": node.config_digest,
+        "plan_revision": node.plan_revision,
+        "trouble": node.trouble,
+        "silent_seconds": node.silent,
     }
 
 

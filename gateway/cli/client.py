@@ -35,10 +35,10 @@ class Admin:
     @classmethod
     def of_config(cls, path: Path) -> Admin:
         """The gateway that serves from this config; the address comes from its data directory (port 0 is allowed)."""
-        return cls.of_data_dir(_data_dir(path))
+        return cls.ofdata_dir_of(data_dir_of(path))
 
     @classmethod
-    def of_data_dir(cls, data_dir: Path) -> Admin:
+    def ofdata_dir_of(cls, data_dir: Path) -> Admin:
         try:
             node = msgspec.json.decode((data_dir / "node.json").read_bytes(), type=dict[str, Any])
         except (OSError, msgspec.DecodeError) as error:
@@ -68,7 +68,7 @@ class Admin:
         return document
 
 
-def _data_dir(path: Path) -> Path:
+def data_dir_of(path: Path) -> Path:
     """The config's data directory, also from a file that is broken at the moment: the gateway serves on from the
     last good one, and a person must be able to see that and to roll back."""
     try:

@@ -8,6 +8,8 @@ from gateway import __version__
 from gateway.cli.check import check, schema
 from gateway.cli.demo import demo
 from gateway.cli.export import export
+from gateway.cli.keys import keys
+from gateway.cli.outbox import outbox
 from gateway.cli.plan import plan
 from gateway.cli.serve import serve
 from gateway.cli.simulate import simulate
@@ -22,4 +24,6 @@ def main() -> None:
 
 for command in (serve, check, schema, plan, simulate, status, demo, hold, resume, drop, promote, complete, rollback):
     main.add_command(command)
+main.add_command(keys)
 main.add_command(export)
+main.add_command(outbox)

@@ -39,6 +39,7 @@ def serve(path: Path, shutdown_delay: float) -> None:
                 metrics=config.metrics.listen,
                 workers=worker_count(config),
                 max_memory=config.data.max_memory,
+                shared=config.shared,
                 shutdown_delay=shutdown_delay,
             )
         )

@@ -56,4 +56,23 @@ resume = _verb("resume", "End a hold and take up the stage as the config has it;
 promote = _verb("promote", "Make a challenger the champion now, whatever the evidence says.", of_one=True)
 drop = _verb("drop", "Take one of several challengers out of the running; the others go on.", of_one=True)
 complete = _verb("complete", "End the watch after a promotion: the old champion gives up its holdback.")
-rollback = _verb("rollback", "Give all traffic back to the champion of the experiment now.")
+
+
+@click.command()
+@config_option
+@_endpoint
+@_reason
+@click.option(
+    "--local",
+    is_flag=True,
+    help="On this node at once, without the control process or the store; the ledger has it when they are back.",
+)
+def rollback(path: Path, endpoint: str, reason: str, local: bool) -> None:
+    """Give all traffic back to the champion of the experiment now."""
+    if not local:
+        _command(path, endpoint, "rollback", reason)
+        return
+    from gateway.cli.local import roll_back
+
+    with reporting():
+        click.echo(roll_back(path, endpoint, getpass.getuser(), reason))

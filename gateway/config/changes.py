@@ -76,7 +76,7 @@ def _one_sided(key: str, old: Any, new: Any) -> Iterator[str]:
 
 def _told(key: str, value: Any) -> str:
     """What a log may tell: the value of a header that is set may be a secret, and a key is one."""
-    secret = ".headers." in key or key == "outcomes.keys"
+    secret = ".headers." in key or key == "outcomes.keys" or key.startswith("keys.")
     return "***" if value is not None and secret else _text(value)
 
 

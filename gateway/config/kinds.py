@@ -44,6 +44,7 @@ Prediction = Annotated[
 ]
 SetHeader = Annotated[str, scalars.spelled(places.parse_set_header, places.FIELD)]
 Template = Annotated[str, scalars.spelled(places.parse_template, places.TEMPLATE)]
+Secret = Annotated[str, scalars.spelled(places.parse_secret, places.TEMPLATE)]
 Key = Annotated[str, scalars.spelled(places.parse_key, places.TEMPLATE)]
 ModelName = Annotated[str, scalars.spelled(scalars.parse_model, scalars.LABEL)]
 Reading = Annotated[places.Reading, scalars.spelled(places.parse_reading, places.READING), PlainSerializer(str)]

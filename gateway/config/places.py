@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FIELD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}"
 HEADER = rf"header:({FIELD})"
 TEMPLATE = r"[!-~](?:[ -~]{0,998}[!-~])?"  # of a header's value; ${NAME} stands for a variable of the environment
+SECRET = r"[0-9a-fA-F]{64}"  # 32 bytes
 KEY = r"[A-Za-z0-9._~+/-]{16,512}=*"  # what may stand behind Bearer (RFC 6750 2.1), too long to be guessed
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 STREAM_WORDS = ("first_token", "longest_gap", "tokens", "duration", "aborted")
@@ -62,6 +63,14 @@ def parse_key(value: Any) -> str:
         return parse_template(value)
     except ValueError as error:
         raise ValueError(str(error).replace("Bearer ${PROVIDER_KEY}", "${OUTCOME_KEY}")) from error
+
+
+def parse_secret(value: Any) -> str:
+    """A secret, in which ${NAME} stands for a variable of the environment. No message repeats it."""
+    try:
+        return parse_template(value)
+    except ValueError as error:
+        raise ValueError(str(error).replace("Bearer ${PROVIDER_KEY}", "${GATEWAY_PEPPER}")) from error
 
 
 def filled(template: str, environment: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ from gateway.config.experiment_rules import experiment_findings
 from gateway.config.metric_rules import metric_findings, ordered
 from gateway.config.places import KEY, TEMPLATE, filled
 from gateway.config.scalars import percent_text, shown
+from gateway.config.secret_rules import secret_findings
 from gateway.config.wording import Finding, closest
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def check(raw: Value, base: Path, *, files: bool = True) -> Iterator[Finding]:
     """All findings that no value has by itself; `files` for those about model files, too."""
     yield from _listeners(raw)
     yield from _keys(raw)
+    yield from secret_findings(raw)
     drafts = list(endpoint_drafts(raw, base))
     yield from _experiment_ids(drafts)
     for draft in drafts:

@@ -30,6 +30,7 @@ __all__ = [
     "Experiment",
     "Guardrail",
     "Holdback",
+    "Keys",
     "Metric",
     "Metrics",
     "Objective",
@@ -267,6 +268,17 @@ class Endpoint(Section):
         return whole if self.traffic is None else dict(self.traffic)
 
 
+class Keys(Section):
+    """The secrets of an installation, 64 hex digits each, such as `gateway keys` makes."""
+
+    signing: Annotated[tuple[kinds.Secret, ...], Field(strict=False, min_length=1, max_length=8)]
+    """Keys of decision tokens, such as ["${GATEWAY_SIGNING_KEY}"]; the first signs, all verify, so that one can follow
+    another: keep an old one until the longest window has passed."""
+    pepper: kinds.Secret
+    """Keys the hash under which units are remembered, such as "${GATEWAY_PEPPER}". It must never change: with another
+    one everybody is a stranger."""
+
+
 def _default_store(data: dict[str, Any]) -> str:
     return f"sqlite:///{data['data_dir'] / 'gateway.db'}"
 
@@ -285,6 +297,9 @@ class Config(Section):
     """Folder for what the gateway keeps (facts, plan, keys), from the folder of this file."""
     store: kinds.StoreUrl = Field(default_factory=_default_store, validate_default=True)
     """sqlite:///path, from the folder of this file; by default gateway.db in data_dir."""
+    keys: Keys | None = None
+    """The secrets that all nodes share; needed where several share a store. By default each node makes its own and
+    keeps them in data_dir."""
     model_roots: Annotated[tuple[kinds.Folder, ...], Field(strict=False, max_length=16)] = Field(
         (), validate_default=True
     )
@@ -292,6 +307,11 @@ class Config(Section):
     all of them is refused."""
     endpoints: Annotated[Mapping[kinds.EndpointName, Endpoint], Field(min_length=1)]
     """What clients call, by name."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other nodes may have the same store."""
+        return not self.store.startswith("sqlite:")
 
     @property
     def store_path(self) -> Path:

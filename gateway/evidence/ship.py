@@ -94,13 +94,14 @@ class Shipment:
     cursors: dict[StreamId, StreamCursor] = field(default_factory=dict)  # of streams that moved
     facts: Facts = field(default_factory=Facts)
     watermark: int = 0
+    ended: bool = False  # a segment was read to its end: the store must know before the file may go
     torn: int = 0
     quarantined: list[str] = field(default_factory=list)
 
     @property
     def idle(self) -> bool:
-        """Nothing but heartbeats came."""
-        return self.facts.counts.keys() <= {"heartbeat"}
+        """Nothing but heartbeats came, and no file came to its end."""
+        return not self.ended and self.facts.counts.keys() <= {"heartbeat"}
 
     @property
     def positions(self) -> str:
@@ -160,6 +161,7 @@ class Shipper:
         moved = StreamCursor(batch.position, newest, batch.finished, batch.incarnation or cursor.incarnation)
         if moved != cursor:
             shipment.cursors[stream] = moved
+            shipment.ended |= batch.finished or batch.position.segment != cursor.position.segment
             shipment.facts.extend(facts, stream.stream)
         if facts or stream not in self._heard:
             self._heard[stream] = now

@@ -34,6 +34,10 @@ class Membership(Protocol):
         """Of the lease, 0 while another node holds it, or nobody is known to."""
 
     @property
+    def number(self) -> int:
+        """Of this node."""
+
+    @property
     def holder(self) -> int:
         """The node that leads, as far as is known."""
 
@@ -64,7 +68,7 @@ class Alone:
 
     shared = False
     epoch = 1
-    holder = 0
+    number = holder = 0
     nodes: list[Node] = []  # noqa: RUF012 - nobody ever joins
     trouble = ""
 
@@ -105,6 +109,10 @@ class Member:
 
     def engine(self, spool_directory: Path) -> AnyEngine:
         return SharedEngine(spool_directory, self._store, self._clock)
+
+    @property
+    def number(self) -> int:
+        return self._store.node
 
     @property
     def epoch(self) -> int:

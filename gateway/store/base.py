@@ -167,7 +167,9 @@ class PlanRow(NamedTuple):
 class Store(Protocol):
     """Raises StoreError when the engine fails; then nothing of the open transaction is kept."""
 
-    node: int  # who writes; 0 where a store has one node
+    @property
+    def node(self) -> int:
+        """Who writes; 0 where a store has one node."""
 
     def transaction(self, *, durable: bool = False, leading: bool = False) -> AbstractContextManager[None]:
         """All or nothing; `durable` returns only when the disk has it.

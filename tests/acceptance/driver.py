@@ -19,7 +19,7 @@ import orjson
 
 from gateway.clock import FakeClock
 from gateway.config.load import load
-from gateway.control import ControlPlane
+from gateway.control_plane import ControlPlane
 from gateway.demo import replay
 from gateway.demo.scenarios import ENDPOINT, SCENARIOS, assets, write_config
 from gateway.worker import Worker

@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.clock import SystemClock
 from gateway.config.load import load
-from gateway.control import ControlPlane
+from gateway.control_plane import ControlPlane
 from gateway.evidence.report import Estimate
 from gateway.worker import Worker
 from tests.unit.release.configs import experiment, write

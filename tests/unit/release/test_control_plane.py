@@ -11,11 +11,11 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway import control
+from gateway import control_plane
 from gateway.admin import views
 from gateway.clock import FakeClock
 from gateway.config.load import load
-from gateway.control import LAST_GOOD, ControlPlane
+from gateway.control_plane import LAST_GOOD, ControlPlane
 from gateway.errors import ConfigError, StoreError
 from gateway.plan import Plan
 from gateway.release.health import Health, Preparation
@@ -34,7 +34,9 @@ class Plane:
         self.folder = folder
         self.clock = FakeClock()
         self.path = write(folder, rank=experiment(), other=fixed(x="100%"))
-        monkeypatch.setattr(control, "SqliteStore", lambda path: self._remember(path))
+        monkeypatch.setattr(
+            control_plane, "open_store", lambda url: self._remember(Path(url.removeprefix("sqlite:///")))
+        )
         self.control = ControlPlane(load(self.path), self.clock)
 
     def _remember(self, path: Path) -> Any:
@@ -247,17 +249,17 @@ def test_a_crash_in_front_of_a_refused_file_starts_with_the_last_good_one(plane:
     last_good = plane.folder / "data" / LAST_GOOD
     good = plane.control.snapshot["config"]["digest"]
     plane.edit(rank=experiment("two", champion="c"), other=fixed(x="100%"))
-    again = control._plane(plane.path, last_good)
+    again = control_plane.started(plane.path, last_good, plane.clock)
     assert again.controller.loaded.digest == good
     assert "must stay in the file" in again.intake.status.problems[0]
     again.close()
     plane.path.write_text("version: [")
-    again = control._plane(plane.path, last_good)
+    again = control_plane.started(plane.path, last_good, plane.clock)
     assert again.controller.loaded.digest == good
     again.close()
     last_good.unlink()
     with pytest.raises(ConfigError):
-        control._plane(plane.path, last_good)
+        control_plane.started(plane.path, last_good, plane.clock)
 
 
 def test_commands_show_at_once(plane: Plane) -> None:

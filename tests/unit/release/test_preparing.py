@@ -12,13 +12,12 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway import control
 from gateway.admin import views
 from gateway.admin.text import status_view
 from gateway.backends.onnx import keep
-from gateway.clock import FakeClock
+from gateway.clock import FakeClock, SystemClock
 from gateway.config.load import load
-from gateway.control import ControlPlane
+from gateway.control_plane import LAST_GOOD, ControlPlane, started
 from gateway.plan import PreparedPlan
 from gateway.release import reader
 from gateway.release.intake import READ_AGAIN, ReloadStatus
@@ -431,7 +430,7 @@ def test_a_crash_in_front_of_a_model_file_goes_on_with_what_is_served(plane: Pla
     file.unlink()
     if content is not None:
         file.write_bytes(content)
-    again = control._plane(plane.folder / "gateway.yaml", plane.folder / "data" / control.LAST_GOOD)
+    again = started(plane.folder / "gateway.yaml", plane.folder / "data" / LAST_GOOD, SystemClock())
     assert again.snapshot["plan_revision"] == before["plan_revision"]
     assert "endpoints.second.variants.x.onnx" in again.intake.status.problems[0]
     again.intake.look()
