@@ -38,6 +38,26 @@ def fold_metric(store: Store, evidence: Evidence, metric: MetricDefinition, curs
     return rows[-1].ordinal if rows else cursor
 
 
+def fold_through(
+    store: Store, evidence: Evidence, metric: MetricDefinition, cursor: int, last: int, most: int = MOST
+) -> int:
+    """Fold votes behind the cursor up to the last one, closed or not, for it is written down that they were folded.
+
+    At most so many; returns the new cursor, which stays where it was if there are none.
+    """
+    if metric.type == "score":
+        labelled = store.scored_values(evidence.definition.id, metric.name, cursor, metric.within_us)
+        scored = list(islice(takewhile(lambda row: row.ordinal <= last, labelled), most))
+        if counted := [row for row in scored if row.complete]:
+            _fold_scored(evidence, metric, counted)
+        return scored[-1].ordinal if scored else cursor
+    values = measured(store, evidence.definition.id, evidence.definition, metric, cursor)
+    rows = list(islice(takewhile(lambda row: row.ordinal <= last, values), most))
+    if counting := _counted(metric, rows):
+        _fold_measured(evidence, metric, counting)
+    return rows[-1].ordinal if rows else cursor
+
+
 def _closed(
     store: Store, definition: Definition, metric: MetricDefinition, cursor: int, watermark: int
 ) -> Iterator[Measured]:

@@ -9,7 +9,7 @@ from gateway.events import Assignment
 from gateway.evidence.known import Seen, Split, odds
 from gateway.store.base import Store
 
-_SEPARATOR = "|"
+SEPARATOR = "|"
 _MOST = 100_000  # odds remembered: as many as units with a past of their own could ask for in a step
 
 
@@ -62,10 +62,10 @@ class Splits:
         return self._splits[key]
 
     def _seen(self, endpoint: str, known: str) -> Seen:
-        parts = (part.partition(":") for part in known.split(_SEPARATOR) if part)
+        parts = (part.partition(":") for part in known.split(SEPARATOR) if part)
         return tuple((self._split(endpoint, int(name)), variant) for name, _, variant in parts)
 
 
 def seen_too(known: str, name: int, variant: str) -> str:
     """What is known of a unit after it was seen once more."""
-    return f"{known}{_SEPARATOR if known else ''}{name}:{variant}"
+    return f"{known}{SEPARATOR if known else ''}{name}:{variant}"

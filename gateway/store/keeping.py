@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from gateway.store.base import Erasure, Store, UnitKey, Vote
+from gateway.store.base import Erasure, PlanRow, Store, UnitKey, Vote
 from gateway.store.facts import signed
 from gateway.store.tables import Tables
 
@@ -40,6 +40,18 @@ class VotePlace(NamedTuple):
 
 class Keeping(Store, Protocol):
     """A store from which something goes. Raises StoreError when the engine fails."""
+
+    def votes(self, experiment: str, after: int, limit: int) -> list[Vote]:
+        """The first votes behind an ordinal."""
+
+    def shipping_steps(self, after: int, end: int, limit: int) -> list[tuple[int, int]]:
+        """Decision and step of the first assignments in (after, end); a step of 0 is one that nobody wrote down."""
+
+    def late_assignments(self) -> set[int]:
+        """Decisions that came from a spool that had been given up: they have no vote."""
+
+    def plans(self) -> list[PlanRow]:
+        """Every plan that was published, ascending."""
 
     # erasure
     def ask_erasure(self, erasure: Erasure) -> None:
@@ -228,7 +240,20 @@ class KeepTables(Tables):
         )
         return [VotePlace(*row) for row in rows]
 
-    # ------------------------------------------------------------------ reading votes again
+    # ------------------------------------------------------------------ reading what happened again
+
+    def shipping_steps(self, after: int, end: int, limit: int) -> list[tuple[int, int]]:
+        return self.rows(
+            "SELECT decision, step FROM assignment WHERE decision > ? AND decision < ? ORDER BY decision LIMIT ?",
+            (after, end, limit),
+        )
+
+    def late_assignments(self) -> set[int]:
+        return {decision for (decision,) in self.rows("SELECT decision FROM late_fact WHERE kind = 'assignment'")}
+
+    def plans(self) -> list[PlanRow]:
+        rows = self.rows("SELECT revision, at, as_of, config_digest, shares, slots FROM plan ORDER BY revision")
+        return [PlanRow(*row) for row in rows]
 
     def votes(self, experiment: str, after: int, limit: int) -> list[Vote]:
         rows = self.rows(

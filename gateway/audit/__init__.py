@@ -1,0 +1,1 @@
+"""Afterwards: does what was decided follow from what happened? Reads a store and changes nothing."""
