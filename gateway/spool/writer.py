@@ -48,6 +48,7 @@ class SpoolWriter:
         self._room = room or Room()
         self._segment = 0
         self._last_at = 0
+        self._given = 0
         self._spoilt = False  # nothing may be appended here: a torn tail that could not be cut off, or a failed sync
         self._awaited = False  # somebody waits for bytes of this segment to reach the disk
         self._ended: list[int] = []  # descriptors of full segments of which that is still true
@@ -61,6 +62,12 @@ class SpoolWriter:
         if at > self._last_at:
             self._last_at = at
         return self._last_at
+
+    def moments(self, number: int) -> int:
+        """The first of so many microseconds in a row that are given to nobody else who asks for moments."""
+        first = max(self.now(), self._given + 1)
+        self._given = self._last_at = first + number - 1
+        return first
 
     def append(self, fact: events.Fact) -> None:
         """Keep one fact; raises SpoolError if it could not be kept."""

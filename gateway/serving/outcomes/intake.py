@@ -75,16 +75,17 @@ class Outcomes:
             self._judge(items, range(start, min(start + _TURN, len(items))), judge, taken)
         if len(items) > _TURN:
             # Others have appended meanwhile, and times in a stream must not go back.
-            now = self._spool.now()
-            taken.facts = [msgspec.structs.replace(fact, at=now) for fact in taken.facts]
+            first = self._spool.moments(len(taken.facts))
+            taken.facts = [msgspec.structs.replace(fact, at=at) for at, fact in enumerate(taken.facts, start=first)]
         return taken
 
     def _judge(self, items: Sequence[Any], places: range, judge: Judge, taken: _Taken) -> None:
-        now = self._spool.now()
+        # Of two with one id the first counts, so each has a moment of its own.
+        first = self._spool.moments(len(places))
         self._allowance.renew(self._clock.monotonic())
-        for place in places:
+        for at, place in enumerate(places, start=first):
             try:
-                fact, counted = judge.accept(posted(items[place]), now)
+                fact, counted = judge.accept(posted(items[place]), at)
                 taken.facts.append(fact)
             except Refused as refusal:
                 if refusal.fact is not None:

@@ -92,6 +92,15 @@ def test_time_does_not_go_back(writer: SpoolWriter, clock: FakeClock) -> None:
     assert writer.now() == first + 2_000_000
 
 
+def test_moments_are_given_once_and_time_does_not_go_back_behind_them(writer: SpoolWriter, clock: FakeClock) -> None:
+    now = clock.wall_us()
+    assert writer.now() == now
+    assert [writer.moments(3), writer.moments(1)] == [now, now + 3]
+    assert writer.now() == now + 3
+    clock.advance(1)
+    assert [writer.now(), writer.moments(1), writer.moments(2)] == [now + 10**6, now + 10**6, now + 10**6 + 1]
+
+
 @pytest.mark.parametrize("room", [0, 1, 7, 8, 20])
 def test_a_write_cut_short_is_cut_off_again(
     writer: SpoolWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
