@@ -40,6 +40,7 @@ class AnyEngine(Protocol):
 
     epoch: int  # of the lease, 0 while another node holds it; its owner tells before each step
     shipped: Shipped
+    ship_delay_us: int | None  # age of the oldest fact that the last step brought to the store; None if it brought none
     damaged: bool  # whether a spool could not be read in the last step: the log is not whole
 
     @property
@@ -86,6 +87,8 @@ class Engine:
 
     def __init__(self, spool_directory: Path, store: Store, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
+        self.ship_delay_us: int | None = None
         self._folder = Folder(store, clock, Admission.restore(store))
         self._shipper = Shipper(spool_directory, store, clock)
         self._seen_through = self.watermark
@@ -134,16 +137,16 @@ class Engine:
                 step = self._folder.fold(arrived)
                 if step is None:
                     raise NothingHappened
-                for stream, cursor in shipment.cursors.items():
-                    self._store.save_stream(stream, cursor)
+                self._shipper.save(shipment.cursors)
         except NothingHappened:
             pass  # time passed and no more: no row; the watermark of record stays that of the last written step
         else:
             self._folder.committed(step)
-        self._shipper.committed(shipment.cursors)
+        self._shipper.committed(shipment.cursors, saved=step is not None)
         self._seen_through = shipment.watermark
         self.damaged = bool(shipment.quarantined)
         self.shipped.add(shipment)
+        self.ship_delay_us = self._clock.wall_us() - shipment.oldest if shipment.oldest else None
         return step.votes if step else 0
 
 

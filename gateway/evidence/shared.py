@@ -49,6 +49,7 @@ class SharedEngine:
         self._followed = Followed(store)
         self._leader: _Leader | None = None
         self.epoch = 0
+        self.ship_delay_us: int | None = None
         self.shipped = Shipped()
         self.damaged = False
 
@@ -111,18 +112,19 @@ class SharedEngine:
     def _ship(self) -> None:
         shipment = self._shipper.collect(self._through)
         now = self._clock.monotonic()
+        self.ship_delay_us = None
         if shipment.idle and now < self._report_at:
             return  # what was read are heartbeats: they are read again
         with self._store.transaction():
             late_before = self._store.note_through(shipment.watermark)
             record(self._store, 0, shipment.facts, self.evidence, late_before)
-            for stream, cursor in shipment.cursors.items():
-                self._store.save_stream(stream, cursor)
+            self._shipper.save(shipment.cursors)
         self._shipper.committed(shipment.cursors)
         self._through = shipment.watermark
         self._report_at = now + REPORT
         self.damaged = bool(shipment.quarantined)
         self.shipped.add(shipment)
+        self.ship_delay_us = self._clock.wall_us() - shipment.oldest if shipment.oldest else None
 
     def _follow(self) -> None:
         now = self._clock.monotonic()

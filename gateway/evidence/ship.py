@@ -94,6 +94,7 @@ class Shipment:
     cursors: dict[StreamId, StreamCursor] = field(default_factory=dict)  # of streams that moved
     facts: Facts = field(default_factory=Facts)
     watermark: int = 0
+    oldest: int = 0  # time of the oldest fact, 0 without any but heartbeats
     ended: bool = False  # a segment was read to its end: the store must know before the file may go
     torn: int = 0
     quarantined: list[str] = field(default_factory=list)
@@ -102,6 +103,12 @@ class Shipment:
     def idle(self) -> bool:
         """Nothing but heartbeats came, and no file came to its end."""
         return not self.ended and self.facts.counts.keys() <= {"heartbeat"}
+
+    def note_oldest(self, facts: list[Fact]) -> None:
+        """Times in a stream ascend."""
+        first = next((fact.at for fact in facts if type(fact) is not Heartbeat), 0)
+        if first:
+            self.oldest = min(self.oldest or first, first)
 
     @property
     def positions(self) -> str:
@@ -114,10 +121,12 @@ class Shipper:
 
     def __init__(self, directory: Path, store: Store, clock: Clock) -> None:
         self._directory = directory
+        self._store = store
         self._clock = clock
         self._heard: dict[StreamId, int] = {}  # when this process last had something new of a stream
         self._quarantined: set[StreamId] = set()
         self.cursors = store.streams()
+        self._stored = dict(self.cursors)
 
     def collect(self, watermark: int) -> Shipment:
         """Read what is new in every stream. `watermark` is the last one: it never falls."""
@@ -140,9 +149,16 @@ class Shipper:
             for stream in reader.discover(self._directory)
         )
 
-    def committed(self, cursors: dict[StreamId, StreamCursor]) -> None:
-        """The store has the shipment: go on from there."""
+    def save(self, cursors: dict[StreamId, StreamCursor]) -> None:
+        """Write the positions beside the facts; raises StoreError if the store has others than this process knows."""
+        for stream, cursor in cursors.items():
+            self._store.save_stream(stream, self._stored.get(stream), cursor)
+
+    def committed(self, cursors: dict[StreamId, StreamCursor], *, saved: bool = True) -> None:
+        """The store has the shipment, or there was nothing in it to be kept: go on from there."""
         self.cursors |= cursors
+        if saved:
+            self._stored |= cursors
 
     def _read(self, shipment: Shipment, stream: StreamId, cursor: StreamCursor, now: int) -> Iterable[int]:
         """Add what is new in one stream; returns the time up to which it is complete, if it counts."""
@@ -163,6 +179,7 @@ class Shipper:
             shipment.cursors[stream] = moved
             shipment.ended |= batch.finished or batch.position.segment != cursor.position.segment
             shipment.facts.extend(facts, stream.stream)
+            shipment.note_oldest(facts)
         if facts or stream not in self._heard:
             self._heard[stream] = now
         if batch.finished or batch.corrupt or now - self._heard[stream] > MAX_LAG_US:

@@ -180,14 +180,22 @@ class Store(Protocol):
 
     def close(self) -> None: ...
     def recover(self) -> None:
-        """After a StoreError, before its owner starts over: trust no connection that has failed. Raises StoreError."""
-
+        """After a StoreError, before its owner starts over: trust no connection that has failed, and nothing that was
+        learned from it. Raises StoreError if it still fails."""
 
     # shipping
     def streams(self) -> dict[StreamId, StreamCursor]: ...
-    def save_stream(self, stream: StreamId, cursor: StreamCursor) -> None: ...
+    def save_stream(self, stream: StreamId, before: StreamCursor | None, cursor: StreamCursor) -> None:
+        """Go on from where the stream stood as far as this process knows; None for one that was never saved.
+
+        Raises StoreError if another position is stored: then somebody has shipped the same facts, or what this
+        process shipped last was lost with the engine.
+        """
+
     def last_step(self) -> FoldStep | None: ...
-    def add_step(self, step: FoldStep) -> None: ...
+    def add_step(self, step: FoldStep) -> None:
+        """Raises StoreError if it does not follow the last one."""
+
     def add_assignments(self, step: int, facts: Iterable[Assignment]) -> None: ...
     def add_completions(self, step: int, facts: Iterable[Completion]) -> None: ...
     def add_shadows(self, step: int, facts: Iterable[Shadow]) -> None: ...

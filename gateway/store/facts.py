@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.errors import StoreError
 from gateway.events import Assignment, Fact, UnitOutcome
 from gateway.spool.format import Position
 from gateway.spool.reader import StreamId
@@ -41,23 +42,23 @@ class FactTables(Tables):
             for spool, stream, segment, offset, through, finished, incarnation in rows
         }
 
-    def save_stream(self, stream: StreamId, cursor: StreamCursor) -> None:
-        at = cursor.position
-        self.write(
-            'INSERT INTO stream (spool, stream, segment, "offset", through, finished, incarnation)'
-            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (spool, stream) DO UPDATE SET segment = excluded.segment,"
-            ' "offset" = excluded."offset", through = excluded.through, finished = excluded.finished,'
-            " incarnation = excluded.incarnation",
-            (
-                stream.spool,
-                stream.stream,
-                at.segment,
-                at.offset,
-                cursor.through,
-                int(cursor.finished),
-                cursor.incarnation,
-            ),
-        )
+    def save_stream(self, stream: StreamId, before: StreamCursor | None, cursor: StreamCursor) -> None:
+        at, whose = cursor.position, (stream.spool, stream.stream)
+        moved = (at.segment, at.offset, cursor.through, int(cursor.finished), cursor.incarnation)
+        if before is None:
+            changed = self.write(
+                'INSERT INTO stream (segment, "offset", through, finished, incarnation, spool, stream)'
+                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (*moved, *whose),
+            )
+        else:
+            changed = self.write(
+                'UPDATE stream SET segment = ?, "offset" = ?, through = ?, finished = ?, incarnation = ?'
+                ' WHERE spool = ? AND stream = ? AND segment = ? AND "offset" = ?',
+                (*moved, *whose, before.position.segment, before.position.offset),
+            )
+        if changed != 1:
+            raise StoreError(f"spool {stream.spool}, {stream.stream}: shipped up to another place than is known here")
 
     def last_step(self) -> FoldStep | None:
         row = self.row(f"SELECT {_STEP} FROM fold_step ORDER BY step DESC LIMIT 1")
@@ -68,7 +69,13 @@ class FactTables(Tables):
         return map(FoldStep._make, rows)
 
     def add_step(self, step: FoldStep) -> None:
-        self.write(f"INSERT INTO fold_step ({_STEP}) VALUES (?, ?, ?, ?, ?)", step)
+        changed = self.write(
+            f"INSERT INTO fold_step ({_STEP}) SELECT ?, ?, ?, ?, ?"
+            " WHERE coalesce((SELECT max(step) FROM fold_step), 0) = ?",
+            (*step, step.step - 1),
+        )
+        if changed != 1:
+            raise StoreError(f"step {step.step} does not follow the last one that is stored")
 
     def add_late(self, facts: Iterable[Fact]) -> None:
         self.write_all(

@@ -66,7 +66,7 @@ def test_a_new_store_is_empty(store: Store) -> None:
 def test_a_transaction_rolls_back_whole(store: Store) -> None:
     def half() -> None:
         store.add_step(FoldStep(1, 2, 3, "{}"))
-        store.save_stream(REQUESTS, StreamCursor(Position(0, 9)))
+        store.save_stream(REQUESTS, None, StreamCursor(Position(0, 9)))
         store.add_assignments(1, [assignment(1)])
         store.save_units({UNIT: KnownUnit(1, 2, "3:b")})
         store.append_ledger(1, 1, "rank", "exp", "start", {})
@@ -101,8 +101,8 @@ def test_what_was_committed_is_there_after_reopening(reopen: Callable[[], Store]
     store = reopen()
     cursor = StreamCursor(Position(2, 99), 5, True, b"i" * 16)
     with store.transaction():
-        store.save_stream(REQUESTS, cursor)
-        store.save_stream(REQUESTS, cursor)
+        store.save_stream(REQUESTS, None, StreamCursor(Position(2, 5)))
+        store.save_stream(REQUESTS, StreamCursor(Position(2, 5)), cursor)
         store.add_assignments(1, [assignment(1, bucket=2**64 - 1), assignment(2)])
         store.save_cursor("exp", "brier", 4)
         store.save_evidence("exp", 1, {"cell": b"one", "tally": b"two"})
