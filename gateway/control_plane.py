@@ -88,6 +88,7 @@ class ControlPlane:
         pages = self.controller.health.pages
         totals = views.told_of_upstreams(pages.totals(pages.read()), self.controller.plan)
         samples = list(views.samples(self.controller, self.intake.status, self._clock.wall_us()))
+        samples += self.upkeep.samples()
         return GatewayCollector(lambda: (totals, samples))
 
     def exposition(self, accept: str) -> tuple[bytes, str]:

@@ -12,7 +12,7 @@ from gateway.evidence.report import OVERALL, WATCH
 from gateway.plan import Plan
 from gateway.release.controller import Controller
 from gateway.release.intake import ReloadStatus
-from gateway.release.membership import Membership
+from gateway.release.membership import LIVING, Membership
 from gateway.release.policy import permitted
 from gateway.release.state import Decision, ReleaseState, shares_of
 from gateway.release.view import Rules
@@ -142,6 +142,7 @@ def _experiment(controller: Controller, name: str, now_us: int) -> dict[str, Any
         "next": _next(run.decision, rules) if run.decision and state.open else None,
         "last": _last(run.last) if run.last else None,
         "report": msgspec.to_builtins(run.report) if run.report else None,
+        "lags": [one._asdict() for one in run.lags],
         "counters": [
             {"variant": variant, "name": counter, "value": value}
             for (variant, counter), value in sorted(run.counters.items())
@@ -189,12 +190,31 @@ def samples(controller: Controller, reload: ReloadStatus, now_us: int) -> Iterat
         yield metrics.FACTS, (kind,), count
     yield metrics.SPOOL_DAMAGE, ("torn",), controller.engine.shipped.torn
     yield metrics.SPOOL_DAMAGE, ("quarantined",), len(controller.engine.shipped.quarantined)
+    yield from _chain_samples(controller)
     splits = _splits(controller)
     for name in controller.loaded.config.endpoints:
         for variant, share in splits.get(name, {}).items():
             yield metrics.SPLIT, (name, variant), share
         if controller.states[name].experiment:
             yield from _experiment_samples(controller, name)
+
+
+def _chain_samples(controller: Controller) -> Iterator[Sample]:
+    chain = controller.chain
+    for metric, histogram in (
+        (metrics.SHIP_DELAY, chain.shipped),
+        (metrics.DECIDE_DELAY, chain.decided),
+        (metrics.TAKE_DELAY, chain.taken),
+        (metrics.FOLLOW_DELAY, chain.followed),
+    ):
+        yield metric, (), tuple(histogram.slots)
+    yield metrics.HALTS, (), len(controller.halts.all)
+    yield metrics.LEADS, (), float(controller.engine.leading)
+    nodes = controller.membership.nodes
+    if nodes:
+        living = sum(node.silent < LIVING for node in nodes)
+        yield metrics.NODES, ("living",), living
+        yield metrics.NODES, ("silent",), len(nodes) - living
 
 
 def _experiment_samples(controller: Controller, name: str) -> Iterator[Sample]:
@@ -204,6 +224,10 @@ def _experiment_samples(controller: Controller, name: str) -> Iterator[Sample]:
     run = controller.run(state.experiment)
     for kind, count in sorted(run.decisions.items()):
         yield metrics.DECISIONS, (state.experiment, kind), count
+    for lag in run.lags:
+        about = state.experiment, lag.metric, lag.variant
+        yield metrics.OUTCOME_LAG, about, lag.median_seconds
+        yield metrics.OUTCOME_LAG_ALARM, about, float(lag.differs)
     report = run.report
     if report is None:
         return

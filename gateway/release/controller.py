@@ -39,6 +39,7 @@ from gateway.release.stages import IllegalMove
 from gateway.release.state import Decision, Kind, ReleaseState
 from gateway.release.view import Rules, View
 from gateway.store.base import LedgerRow, Store
+from gateway.telemetry.chain import Chain
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class Controller:
         self._publisher = Publisher(data_dir / "plan.json", store, keys, clock)
         self._prune_due = True
         self._kills: dict[str, dict[str, str]] = {}  # by endpoint and challenger, as of this round
+        self.chain = Chain()
+        self._untaken_since: float | None = None  # when the plan was written that not all workers serve yet
         self.store_error = ""
         self.health.look()
         serving = self.plan if as_served else None
@@ -121,6 +124,7 @@ class Controller:
     def tick(self) -> None:
         """One round. A failing store pauses decisions and says so; the next tick starts over from the store."""
         self.health.look()
+        self._note_taken()
         if self.halts.look():
             self._publisher.due = True
         self._kills = {name: self._kills_of(name) for name in self.loaded.config.endpoints}
@@ -131,11 +135,14 @@ class Controller:
             self.membership.meet(self.loaded.digest, self.plan_revision, self._releases.trouble)
             self.engine.epoch = self.membership.epoch
             self.engine.step()
+            shipped = self._note_shipped()
             if self._releases.follow() | self._releases.write_halts():
                 self._publisher.due = True
             for name in self.loaded.config.endpoints:
                 if self.states[name].experiment:
                     self._judge(name)
+            if shipped is not None:
+                self.chain.decided.observe((self._clock.monotonic() - shipped) * 1e6)
             self._publish()
         except (LeaseLost, Overtaken) as error:
             log.warning("%s; looking again", error)
@@ -238,6 +245,19 @@ class Controller:
             return {}
         return crashing(name, self.loaded.config.endpoints[name], self.artifacts, self.health.crashes.stopped)
 
+    def _note_shipped(self) -> float | None:
+        """When facts came into the store just now."""
+        if self.engine.ship_delay_us is None:
+            return None
+        self.chain.shipped.observe(self.engine.ship_delay_us)
+        return self._clock.monotonic()
+
+    def _note_taken(self) -> None:
+        """Looked at once a round, so it is told up to a round later than it was."""
+        if self._untaken_since is not None and self.health.living and self.health.serve_from(self.plan):
+            self.chain.taken.observe((self._clock.monotonic() - self._untaken_since) * 1e6)
+            self._untaken_since = None
+
     def _loading(self, name: str) -> bool:
         return name in self._publisher.held
 
@@ -251,7 +271,12 @@ class Controller:
         )
         if recorded:
             self._releases.restart_clocks(arriving(self.plan, following))
+        before = self.plan_revision
         self._publisher.publish(following, self.engine.step_number, recorded=recorded)
+        if self.plan_revision != before:
+            self._untaken_since = self._clock.monotonic()
+            if (decided_at := self._releases.moved_elsewhere()) is not None:
+                self.chain.followed.observe(self._clock.wall_us() - decided_at)
         self._prune_due = True
 
     def _publish_or_fail(self) -> None:

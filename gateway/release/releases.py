@@ -43,6 +43,7 @@ class Releases:
         self.health = Health(data_dir / "status", clock)
         self.halts = Halts(data_dir)
         self._runs: dict[str, Run] = {}
+        self._moved_at: int | None = None
         self._journal = Journal(store, clock)
         self.engine: AnyEngine = membership.engine(self._spool)
         self.settling = Settling(loaded, Artifacts(folder=data_dir / MODELS), self._journal, store, clock)
@@ -163,6 +164,8 @@ class Releases:
         """What other nodes have written, and what this one may write by now; whether there was any of it."""
         moved = self.membership.shared and self._journal.refresh()
         if moved:
+            newest = self._store.ledger(1)
+            self._moved_at = newest[0].at if newest else None
             self.settling.look(self.engine)
             for run in self._runs.values():
                 run.ledger_has_grown()
@@ -170,6 +173,11 @@ class Releases:
             return moved
         self._write(self.loaded, self.artifacts)
         return True
+
+    def moved_elsewhere(self) -> int | None:
+        """When another node made the move that was learned of since the last question; None if there was none."""
+        at, self._moved_at = self._moved_at, None
+        return at
 
     def start_over(self) -> None:
         """What the store has is what happened."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from gateway.evidence.engine import AnyEngine
+from gateway.evidence.lags import VariantLag, lags
 from gateway.evidence.report import Report, Thresholds
 from gateway.evidence.verdict import judge
 from gateway.release.health import Health
@@ -29,6 +30,7 @@ class Run:
     counted: int = -1  # fold step of the counters
     decision: Decision | None = None
     counters: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    lags: list[VariantLag] = field(default_factory=list)
     decisions: Mapping[str, int] = field(default_factory=dict)  # rows of the ledger by kind
     last: LedgerRow | None = None  # the newest row of the ledger that is about this experiment
     _news: object = None  # at the last look
@@ -58,6 +60,7 @@ class Run:
             self.judged = basis
         if self.counted != engine.step_number:
             self.counters = store.counters(experiment)
+            self.lags = lags(store.lags(experiment), engine.evidence[experiment].definition.arms)
             self.counted = engine.step_number
         if not self._ledger_read:
             self.decisions = store.decisions_by_kind(experiment)

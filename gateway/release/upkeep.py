@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from gateway.clock import Clock
 from gateway.config.schema import Config
@@ -12,6 +12,8 @@ from gateway.numbers import SpoolNumbers
 from gateway.spool.keeping import Keeper, Tidied
 from gateway.store.base import Store
 from gateway.store.cluster import SPOOLS
+from gateway.telemetry import metrics
+from gateway.telemetry.exposition import Sample
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,12 @@ class Upkeep:
                 self._numbers.grant(self._claim(), SPOOLS)
         except (OSError, ValueError) as error:
             raise StoreError(f"numbers of spools cannot be kept: {error}") from error
+
+    def samples(self) -> Iterator[Sample]:
+        """As of the last look."""
+        tidied = self.tidied
+        yield metrics.SPOOL_BYTES, ("shipped",), tidied.bytes - tidied.unshipped
+        yield metrics.SPOOL_BYTES, ("waiting",), tidied.unshipped
 
     def _tidy(self) -> None:
         try:

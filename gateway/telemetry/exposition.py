@@ -14,7 +14,7 @@ from gateway.telemetry import metrics
 from gateway.telemetry.metrics import LATENCY_BOUNDS_US, WORKER_METRICS, Metric
 from gateway.telemetry.status_page import Series
 
-Sample = tuple[Metric, tuple[str, ...], float]
+Sample = tuple[Metric, tuple[str, ...], float | tuple[int, ...]]
 
 
 class GatewayCollector(Collector):
@@ -35,7 +35,7 @@ class GatewayCollector(Collector):
                 continue  # a page of another version of the program
             _add(families, metric, labels, values)
         for metric, labels, value in samples:
-            _add(families, metric, labels, (value,))
+            _add(families, metric, labels, value if isinstance(value, tuple) else (value,))
         yield from families.values()
 
 

@@ -239,8 +239,48 @@ SPOOL_BYTES = Metric(
 SPOOL_DAMAGE = Metric(
     "gateway_spool_damaged_records", "counter", ("kind",), "Records torn by a kill, or streams quarantined."
 )
+SHIP_DELAY = Metric(
+    "gateway_ship_delay_seconds",
+    "histogram",
+    (),
+    "Age of the oldest fact of a shipment when the store had it.",
+)
+DECIDE_DELAY = Metric(
+    "gateway_decide_delay_seconds",
+    "histogram",
+    (),
+    "Time from a shipment in the store until the releases were judged by it.",
+)
+TAKE_DELAY = Metric(
+    "gateway_take_delay_seconds",
+    "histogram",
+    (),
+    "Time from a plan's file until every worker of the node served it.",
+)
+FOLLOW_DELAY = Metric(
+    "gateway_follow_delay_seconds",
+    "histogram",
+    (),
+    "Time from a decision of another node until this one's plan, by the clocks of both.",
+)
+OUTCOME_LAG = Metric(
+    "gateway_outcome_lag_seconds",
+    "gauge",
+    ("experiment", "metric", "variant"),
+    "Median time from an exposure to its outcome, rounded up to a power of two.",
+)
+OUTCOME_LAG_ALARM = Metric(
+    "gateway_outcome_lag_differs",
+    "gauge",
+    ("experiment", "metric", "variant"),
+    "1 if outcomes of the variant are proved to come sooner or later than another's.",
+)
+NODES = Metric("gateway_nodes", "gauge", ("state",), "Nodes on a shared store; state is living or silent.")
+LEADS = Metric("gateway_leads", "gauge", (), "1 while this node folds and decides.")
+HALTS = Metric("gateway_halts", "gauge", (), "Challengers stopped on this node that no ledger knows of yet.")
 CONTROL_METRICS = (
     BUILD_INFO, WORKERS, WORKER_PLAN, IN_FLIGHT, PLAN_REVISION, SPLIT, PREPARING, STAGE, UNITS, LOG_EVIDENCE,
     EFFECT, DECISIONS, HOLD, RELOAD_OK, RELOAD_TIME, CONFIG_INFO, FACTS, SPOOL_LAG, STORE_UP, SPOOL_BYTES,
-    SPOOL_DAMAGE,
+    SPOOL_DAMAGE, SHIP_DELAY, DECIDE_DELAY, TAKE_DELAY, FOLLOW_DELAY, OUTCOME_LAG, OUTCOME_LAG_ALARM, NODES, LEADS,
+    HALTS,
 )  # fmt: skip
