@@ -21,7 +21,13 @@ URL = r"https?://[^\s/@?#]+(/[^\s?#]*)?"
 PATH = r"/[!\"$-~]*"
 MOST_URLS = 16
 NETWORK = r"(unix|[0-9a-fA-F:.]+(/[0-9]{1,3})?)"
-STORE = r"sqlite:///[^?#]+"
+SQLITE = r"sqlite:///[^?#]+"
+_VARIABLE = r"\$\{[A-Za-z_][A-Za-z0-9_]*\}"
+_PART = rf"(?:[A-Za-z0-9._~%-]|{_VARIABLE})+"
+_HOSTS = rf"(?:[A-Za-z0-9._~%,:\[\]-]|{_VARIABLE})*"  # of one server, or of a primary and its standbys
+_OPTION = rf"[a-z_]+=(?:[A-Za-z0-9._~%/@:,+-]|{_VARIABLE})*"
+POSTGRES = rf"postgres(?:ql)?://(?:{_PART}(?::{_VARIABLE})?@)?{_HOSTS}/{_PART}(?:\?{_OPTION}(?:&{_OPTION})*)?"
+STORE = rf"(?:{SQLITE}|{POSTGRES})"
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?")
 _NUMERIC = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)\.?")  # what the C library reads as an IPv4 address
 
@@ -100,12 +106,28 @@ def parse_folder(value: Any, info: ValidationInfo) -> Path:
 
 
 def parse_store(value: Any, info: ValidationInfo) -> str:
-    """`sqlite:///` and a path; after this the path is absolute: `sqlite:////var/...`."""
-    if isinstance(value, str) and value.startswith(("postgresql", "postgres:")):
-        raise ValueError("expected sqlite:///path, found a PostgreSQL URL: not supported by this version")
-    if not isinstance(value, str) or not re.fullmatch(STORE, value) or value.endswith(("/", ":memory:")):
-        raise ValueError(f"expected sqlite:///path, found {shown(value)}")
+    """`sqlite:///` and a path, absolute after this: `sqlite:////var/...`; or a PostgreSQL URL, its variables as they
+    are."""
+    if isinstance(value, str) and re.match("postgres(ql)?:", value):
+        return _parse_postgres(value)
+    if not isinstance(value, str) or not re.fullmatch(SQLITE, value) or value.endswith(("/", ":memory:")):
+        raise ValueError(f"expected sqlite:///path or postgresql://user@host/database, found {shown(value)}")
     return f"sqlite:///{located(value.removeprefix('sqlite:///'), info)}"
+
+
+def _parse_postgres(value: str) -> str:
+    """No message repeats it, for it may hold a password."""
+    authority = value.partition("://")[2]
+    password = re.match(r"[^/@]*:(?P<password>[^/]*)@", authority) or re.search(
+        r"[?&](?:ssl)?password=(?P<password>[^&]*)", value
+    )
+    if password and not re.fullmatch(_VARIABLE, password["password"]):
+        raise ValueError(
+            "expected the password as ${NAME}, taken from the environment, or in a passfile of libpq, found one in here"
+        )
+    if not re.fullmatch(POSTGRES, value):
+        raise ValueError("expected postgresql://user@host/database, found another form of a PostgreSQL URL")
+    return value.replace("postgres://", "postgresql://", 1)
 
 
 def located(value: str, info: ValidationInfo) -> Path:

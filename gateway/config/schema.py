@@ -296,7 +296,9 @@ class Config(Section):
     data_dir: kinds.Folder = Field("var/gateway", validate_default=True)
     """Folder for what the gateway keeps (facts, plan, keys), from the folder of this file."""
     store: kinds.StoreUrl = Field(default_factory=_default_store, validate_default=True)
-    """sqlite:///path, from the folder of this file; by default gateway.db in data_dir."""
+    """Where everything is kept that has happened. One node: sqlite:///path, from the folder of this file; by default
+    gateway.db in data_dir. Several nodes: postgresql://user:${NAME}@host/database, with options of libpq behind a ?;
+    ${NAME} is taken from the environment, for no password may stand here."""
     keys: Keys | None = None
     """The secrets that all nodes share; needed where several share a store. By default each node makes its own and
     keeps them in data_dir."""

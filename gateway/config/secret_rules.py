@@ -24,10 +24,16 @@ _STORE: TypeAdapter[str] = TypeAdapter(kinds.StoreUrl)
 
 
 def secret_findings(raw: Value) -> Iterator[Finding]:
-    """Findings about `keys`."""
+    """Findings about `keys`, and about what `store` takes from the environment."""
+    store = mapping(raw).get("store")
+    if isinstance(store, str) and _is_shared(store):
+        try:
+            filled(store, os.environ)
+        except KeyError as error:
+            yield Finding(("store",), f"expected the variable {error.args[0]} in the environment, found none")
     given = mapping(raw).get("keys")
     if given is None:
-        if _is_shared(mapping(raw).get("store")):
+        if _is_shared(store):
             yield Finding(
                 ("store",),
                 "expected `keys` beside a store that nodes share: all of them need the same; `gateway keys` makes some",
