@@ -53,11 +53,11 @@ def endure(node: Node, outage: Outage, seconds: float, seed: int) -> Case:
             with outage(node):
                 during = _during(node, callers, seconds)
             known = Known.of(callers.log)
-            catch_up = settled(lambda: shipped(known, node.database), "the store did not catch up", CATCH_UP)
+            catch_up = settled(lambda: _caught_up(node, known), "the store did not catch up", CATCH_UP)
             callers.more(AFTER)
             log = callers.stop()
-        settled(lambda: shipped(Known.of(log), node.database), "not everything was shipped", CATCH_UP)
-        dropped = round(node.metrics().get(_DROPPED, 0.0))
+        settled(lambda: _caught_up(node, Known.of(log)), "not everything was shipped", CATCH_UP)
+        dropped = _dropped(node)
         code = node.stop()
     result = audit(log, node, Allowed(dropped=dropped))
     problems = result["problems"]
@@ -67,6 +67,16 @@ def endure(node: Node, outage: Outage, seconds: float, seed: int) -> Case:
         problems["requests that were not answered"] = [unanswered]
     times = {"outage_s": round(seconds, 1), "catch_up_s": round(catch_up, 2)}
     return {"seed": seed, **times, "dropped": dropped, **during, **result, "pass": not problems}
+
+
+def _caught_up(node: Node, known: Known) -> bool:
+    """Whether the store has what is known, but for what no spool took."""
+    return shipped(known._replace(requests=known.requests - _dropped(node)), node.database)
+
+
+def _dropped(node: Node) -> int:
+    """Facts of requests that no spool took, as the node tells Prometheus."""
+    return round(node.metrics().get(_DROPPED, 0.0))
 
 
 def _during(node: Node, callers: Calling, seconds: float) -> Case:

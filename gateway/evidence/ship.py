@@ -131,8 +131,9 @@ class Shipper:
     def collect(self, watermark: int) -> Shipment:
         """Read what is new in every stream. `watermark` is the last one: it never falls."""
         shipment = Shipment()
-        # A spool that appears after this moment holds only later facts, so the watermark may not pass it.
-        now = self._clock.wall_us()
+        # A spool that appears after this moment holds only later facts, so the watermark may not pass it. Where the
+        # clock was set back, the times of streams stand still until it has come as far again, and so does this one.
+        now = max(self._clock.wall_us(), watermark)
         through = [now]
         for stream in reader.discover(self._directory):
             cursor = self.cursors.get(stream, StreamCursor())
