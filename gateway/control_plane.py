@@ -172,11 +172,11 @@ def _opened(
         return open_store(config.store), None, None
     store = cast("SharedStore", open_store(config.store))
     try:
-        store.join(_node_id(config.data_dir), name, keys.fingerprint)
+        member = Member(store, _node_id(config.data_dir), name, keys.fingerprint, clock)
     except StoreError:
         store.close()
         raise
-    return store, Member(store, name, clock), store.claim_spools
+    return store, member, store.claim_spools
 
 
 def _node_id(data_dir: Path) -> str:

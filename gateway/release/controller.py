@@ -72,6 +72,7 @@ class Controller:
         self._untaken_since: float | None = None  # when the plan was written that not all workers serve yet
         self.store_error = ""
         self.health.look()
+        self.halts.look()  # before anything is published
         serving = self.plan if as_served else None
         self.take(loaded, self.artifacts.as_served(loaded.config, serving) if serving else None)
 

@@ -59,6 +59,9 @@ class Membership(Protocol):
     def lost(self) -> None:
         """The store has failed, or says that another node leads: nothing is known until the next meeting."""
 
+    def rejoin(self) -> None:
+        """After the store was away: it may have forgotten this node; raises StoreError."""
+
     def leave(self) -> None:
         """This node goes, and everything that it had is shipped; raises StoreError."""
 
@@ -88,17 +91,22 @@ class Alone:
     def lost(self) -> None:
         pass
 
+    def rejoin(self) -> None:
+        pass
+
     def leave(self) -> None:
         pass
 
 
 class Member:
-    """One of several nodes on a shared store, which it has joined."""
+    """One of several nodes on a shared store, which it joins."""
 
     shared = True
 
-    def __init__(self, store: SharedStore, name: str, clock: Clock) -> None:
+    def __init__(self, store: SharedStore, id: str, name: str, fingerprint: str, clock: Clock) -> None:
+        """`id` is that of the data directory, `fingerprint` that of the keys. Raises StoreError."""
         self._store = store
+        self._who = id, name, fingerprint
         self._name = name
         self._clock = clock
         self._meet_at = clock.monotonic()
@@ -106,6 +114,7 @@ class Member:
         self._lease = Lease(0, 0, 0.0)
         self._leads_until = 0.0  # monotonic: the lease may be another's from then on
         self.nodes: list[Node] = []
+        self.rejoin()
 
     def engine(self, spool_directory: Path) -> AnyEngine:
         return SharedEngine(spool_directory, self._store, self._clock)
@@ -152,6 +161,9 @@ class Member:
     def lost(self) -> None:
         self._lease = Lease(0, 0, 0.0)
         self._meet_at = self._clock.monotonic()
+
+    def rejoin(self) -> None:
+        self._store.join(*self._who)
 
     def leave(self) -> None:
         if self.epoch:

@@ -183,6 +183,7 @@ class Releases:
         """What the store has is what happened."""
         self._store.recover()
         self.membership.lost()
+        self.membership.rejoin()
         self._journal.load()
         self.engine = self.membership.engine(self._spool)
         self.settling.look(self.engine)

@@ -13,7 +13,7 @@ from gateway.plan import HASH_SPACE, KeptPlan, Slot, shares
 Status = Literal["fixed", "running", "promoted", "rolled_back", "inconclusive"]
 Kind = Literal[
     "start", "continue", "hold", "resume", "advance", "drop", "promote", "complete", "rollback", "inconclusive",
-    "withdraw",
+    "withdraw", "erase",
 ]  # fmt: skip
 
 BLAMELESS = frozenset({"futility", "equivalent"})  # reasons to leave that are no harm

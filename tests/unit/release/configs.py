@@ -67,7 +67,7 @@ def write(folder: Path, **endpoints: dict[str, Any]) -> Path:
     """Writes gateway.yaml; names of endpoints with "_" for "-"."""
     document = {
         "version": 1,
-        "data_dir": str(folder / "data"),
+        "data_dir": "data",
         "model_roots": [".."],
         "endpoints": {name.replace("_", "-"): endpoint for name, endpoint in endpoints.items()},
     }

@@ -17,12 +17,14 @@ from gateway.events import Assignment, Completion, Outcome, decision_id
 from gateway.plan import HASH_SPACE, Plan, shares
 from gateway.release.controller import Controller
 from gateway.release.keys import load_or_create
+from gateway.release.membership import Member
 from gateway.release.state import ReleaseState
 from gateway.spool.writer import SpoolWriter
 from gateway.store.base import Store
+from gateway.store.postgres.store import PostgresStore
 from gateway.store.sqlite import SqliteStore
 from gateway.telemetry import metrics
-from gateway.telemetry.status_page import StatusPage
+from gateway.telemetry.status_page import StatusPage, Word
 from tests.unit.release.configs import experiment, loaded
 
 GOLDEN = 0x9E3779B97F4A7C15  # steps through the hash space as evenly as can be
@@ -74,17 +76,34 @@ class Rig:
     endpoint: dict[str, Any] = field(default_factory=experiment)
     clock: FakeClock = field(default_factory=FakeClock)
     sequence: int = 0
+    keys_print: str = "keys"
+    url: str = ""  # of a database that other rigs share
 
     def __post_init__(self) -> None:
         for name in ("spool", "status"):
             (self.data / name).mkdir(parents=True)
-        self.sqlite = SqliteStore(self.data / "gateway.db")
+        self.keys = load_or_create(self.data / "keys.json")
+        self.sqlite, self.spool = self._open()
         self.store = Flaky(self.sqlite)
-        self.page = StatusPage(self.data / "status" / "00000001-ab.page")
+        self.page = StatusPage(self.data / "status" / f"{self.spool:08d}-ab.page")
+        self.page.words[Word.SPOOL] = self.spool
         self.requests, self.outcomes = (
-            SpoolWriter(self.data / "spool", 1, stream, b"i" * 16, self.clock) for stream in ("requests", "outcomes")
+            SpoolWriter(self.data / "spool", self.spool, stream, b"i" * 16, self.clock)
+            for stream in ("requests", "outcomes")
         )
         self.control = self.restart()
+
+    def _open(self) -> tuple[SqliteStore | PostgresStore, int]:
+        """The store, and the number of the one spool."""
+        if not self.url:
+            return SqliteStore(self.data / "gateway.db"), 1
+        store = PostgresStore(self.url)
+        return store, store.claim_spools()
+
+    @property
+    def _membership(self) -> Member | None:
+        name = self.folder.name
+        return Member(self.store, name, name, self.keys_print, self.clock) if self.url else None
 
     @property
     def data(self) -> Path:
@@ -94,8 +113,9 @@ class Rig:
         return loaded(self.folder, rank=self.endpoint)
 
     def restart(self) -> Controller:
-        keys = load_or_create(self.data / "keys.json")
-        self.control = Controller(self.load(), self.store, self.data, keys, self.clock)
+        self.control = Controller(
+            self.load(), self.store, self.data, self.keys, self.clock, membership=self._membership
+        )
         return self.control
 
     def close(self) -> None:
@@ -124,7 +144,7 @@ class Rig:
             self.sequence += 1
             bucket = self.sequence * GOLDEN % HASH_SPACE
             variant = owner(plan.endpoints[0].slots, bucket) if fair else arms[-1 - index % len(arms)]
-            decision = decision_id(1, self.sequence)
+            decision = decision_id(self.spool, self.sequence)
             self.requests.append(
                 Assignment(
                     decision,
@@ -135,7 +155,7 @@ class Rig:
                     variant,
                     0.5,
                     bucket,
-                    self.sequence.to_bytes(16, "big"),
+                    decision.to_bytes(16, "big"),
                     segments,
                     plan.revision,
                 )

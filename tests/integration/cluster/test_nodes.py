@@ -1,0 +1,200 @@
+"""Several controllers, one PostgreSQL: one decides, all serve the same, nobody is counted twice."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.evidence.ship import MAX_LAG_US
+from gateway.plan import shares
+from gateway.release.needs import missing
+from gateway.release.state import Decision
+from tests.integration.cluster.conftest import Cluster
+from tests.unit.release.configs import experiment
+from tests.unit.release.rig import Rig
+
+
+def pair(cluster: Cluster) -> tuple[Rig, Rig]:
+    """Two nodes; the first one leads."""
+    first, second = cluster.node(), cluster.node()
+    cluster.settle()
+    assert (first.control.engine.leading, second.control.engine.leading) == (True, False)
+    return first, second
+
+
+def kinds(cluster: Cluster) -> list[tuple[str, str]]:
+    rows = cluster.query("SELECT kind, body FROM ledger ORDER BY id")
+    return [(kind, json.loads(body)["actor"]) for kind, body in rows]
+
+
+def test_one_leads_and_starts_and_the_other_serves_the_same(cluster: Cluster) -> None:
+    first, second = pair(cluster)
+    assert kinds(cluster) == [("start", "config")]
+    assert first.state == second.state
+    assert first.plan.endpoints == second.plan.endpoints
+    assert first.plan.revision != second.plan.revision
+    assert first.split == {"a": 0.99, "b": 0.01}
+
+
+def test_facts_of_all_nodes_are_one_story(cluster: Cluster) -> None:
+    first, second = pair(cluster)
+    for _ in range(14):
+        for rig in (first, second):
+            rig.units(10, better=0.3)
+        cluster.tick(seconds=61.0)
+        cluster.tick()
+    assert first.status == second.status == "promoted"
+    cluster.settle()
+    assert first.split == second.split == {"b": 1.0}
+    assert [kind for kind, _ in kinds(cluster)].count("promote") == 1
+    votes = dict(cluster.query("SELECT decision >> 40, count(DISTINCT decision) FROM vote GROUP BY 1"))
+    assert votes[first.spool] == votes[second.spool] >= 60
+    ((rows,),) = cluster.query("SELECT count(*) FROM vote")
+    assert rows == sum(votes.values())
+    assert first.control.engine.progress("one") == second.control.engine.progress("one")
+    assert first.sqlite.broken_link() is None
+
+
+def test_a_leader_that_was_stopped_wakes_up_and_decides_nothing(cluster: Cluster) -> None:
+    first, second = pair(cluster)
+    cluster.end_lease()
+    cluster.tick(second)
+    cluster.tick(second)
+    assert second.control.engine.leading
+    for rig in (first, second):
+        rig.units(60, errors="b")
+    cluster.tick(second, seconds=61.0)
+    before = kinds(cluster)
+    # Its own clock would tell it, but a clock may be wrong: it believes that it leads, with evidence of before.
+    membership: Any = first.control.membership
+    membership._meet_at = membership._leads_until = first.clock.monotonic() + 1000.0
+    first.control.tick()
+    assert first.control.store_error.endswith("this node does not lead any more")
+    assert kinds(cluster) == before
+    cluster.settle()
+    assert not first.control.engine.leading
+    assert first.control.store_error == ""
+    assert first.state == second.state
+
+
+def test_nothing_moves_until_all_nodes_have_the_file(cluster: Cluster) -> None:
+    first, second = pair(cluster)
+    first.endpoint = second.endpoint = experiment("two")
+    first.control.take(first.load())
+    cluster.settle()
+    assert first.state.experiment == "one" or first.state.status == "fixed"
+    assert first.split == second.split == {"a": 0.99, "b": 0.01}, "the old plan stays"
+    assert second.state.experiment == "one"
+    second.control.take(second.load())
+    cluster.settle()
+    assert first.state.experiment == second.state.experiment == "two"
+    assert [kind for kind, _ in kinds(cluster)] == ["start", "withdraw", "start"]
+    assert first.plan.endpoints == second.plan.endpoints
+    assert first.plan.endpoints[0].experiment == "two"
+
+
+def test_a_node_with_another_file_holds_stages_and_no_rollback(cluster: Cluster) -> None:
+    first, second = pair(cluster)
+    second.endpoint = experiment(max_duration="20d")
+    second.control.take(second.load())
+    cluster.settle()
+    for rig in (first, second):
+        rig.units(60)
+    cluster.tick(seconds=61.0)
+    cluster.tick()
+    assert first.state.stage == "traffic-1%"
+    view = first.control._releases.view("rank", loading=False)
+    assert "node-2" in missing(view)
+    for rig in (first, second):
+        rig.failures("b", ok=0, error=9)
+    cluster.settle()
+    assert first.status == second.status == "rolled_back"
+
+
+@pytest.mark.parametrize("killer", [0, 1])
+def test_the_kill_rule_of_any_node_rolls_back_once(cluster: Cluster, killer: int) -> None:
+    nodes = pair(cluster)
+    nodes[killer].failures("b", ok=0, error=9)
+    cluster.settle()
+    assert [rig.status for rig in nodes] == ["rolled_back", "rolled_back"]
+    assert [rig.split for rig in nodes] == [{"a": 1.0}, {"a": 1.0}]
+    assert [kind for kind, _ in kinds(cluster)] == ["start", "rollback"]
+
+
+def test_both_kill_at_once_and_one_row_is_written(cluster: Cluster) -> None:
+    first, second = pair(cluster)
+    for rig in (first, second):
+        rig.failures("b", ok=0, error=9)
+    cluster.settle()
+    assert [kind for kind, _ in kinds(cluster)] == ["start", "rollback"]
+    assert first.split == second.split == {"a": 1.0}
+
+
+def test_a_person_is_heard_by_any_node(cluster: Cluster) -> None:
+    first, second = pair(cluster)
+    second.control.command("rank", "hold", "ada", "lunch")
+    cluster.tick(first)
+    assert first.state.hold == "lunch"
+    first.control.command("rank", "rollback", "bob", "enough")
+    cluster.settle()
+    assert second.split == {"a": 1.0}
+    assert kinds(cluster)[1:] == [("hold", "ada"), ("rollback", "bob")]
+
+
+def test_a_node_that_says_nothing_is_given_up_and_its_facts_are_late(cluster: Cluster) -> None:
+    first, second = pair(cluster)
+    second.units(10)
+    for _ in range(3):
+        first.units(10)
+        cluster.tick(first, seconds=MAX_LAG_US / 2e6 + 1)
+    cluster.tick(first, seconds=61.0)
+    ((votes,),) = cluster.query("SELECT count(*) FROM vote")
+    assert votes >= 20, "the others go on"
+    cluster.tick(second)
+    cluster.settle()
+    late = dict(cluster.query("SELECT kind, count(*) FROM late_fact GROUP BY kind"))
+    assert late == {"assignment": 10, "completion": 10, "outcome": 10}
+    counted = dict(cluster.query("SELECT name, sum(value) FROM counter WHERE variant = 'b' GROUP BY name"))
+    assert counted["late"] == 10, "5 assignments and 5 outcomes of the challenger"
+    ((after,),) = cluster.query(f"SELECT count(*) FROM vote WHERE decision >> 40 = {second.spool}")
+    assert after == 0
+
+
+def test_whoever_leaves_is_not_waited_for(cluster: Cluster) -> None:
+    first, second = pair(cluster)
+    second.control.membership.leave()
+    first.units(10)
+    cluster.tick(first)
+    cluster.tick(first)
+    ((votes,),) = cluster.query("SELECT count(*) FROM vote")
+    assert votes == 10
+    second.control.membership.rejoin()
+    cluster.settle()
+    second.units(10)
+    cluster.settle()
+    ((votes,),) = cluster.query("SELECT count(*) FROM vote")
+    assert votes == 20
+
+
+def test_a_leader_that_leaves_is_followed_at_once(cluster: Cluster) -> None:
+    first, second = pair(cluster)
+    first.control.membership.leave()
+    cluster.tick(second)
+    cluster.tick(second)
+    assert second.control.engine.leading
+    assert shares(second.plan.endpoints[0].slots).keys() == {"a", "b"}
+
+
+def test_what_two_write_at_once_is_written_once_and_the_other_looks_again(cluster: Cluster) -> None:
+    first, second = pair(cluster)
+    before = second.state
+    first.control.command("rank", "hold", "ada", "first")
+    assert second.state == before
+    second.control._releases.run("one").decision = Decision(kind="hold", reason="manual", text="")
+    with pytest.raises(Exception, match="changed by somebody else"):
+        second.control.command("rank", "rollback", "bob", "second")
+    cluster.settle()
+    assert second.state.hold == "first"
+    assert [kind for kind, _ in kinds(cluster)] == ["start", "hold"]
