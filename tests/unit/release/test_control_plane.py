@@ -117,7 +117,7 @@ def test_the_metrics_say_what_the_evidence_says(tmp_path: Path) -> None:
     assert len({(metric.name, labels) for metric, labels, _ in told}) == len(told), "no series twice"
     values = {(metric.name, *labels): value for metric, labels, value in told}
     assert values["gateway_workers",] == 1
-    assert values["gateway_worker_plan_revision", "0"] == 0
+    assert values["gateway_worker_plan_revision", "1"] == 0
     assert values["gateway_split_ratio", "rank", "b"] == pytest.approx(0.1)
     assert values["gateway_experiment_stage_info", "rank", "one", "running:traffic-10%"] == 1
     assert values["gateway_experiment_units", "one", "a"] == 594
