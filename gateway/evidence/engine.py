@@ -7,6 +7,7 @@ from the store. Where nodes share a store, shipping and folding are transactions
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +19,7 @@ from gateway.evidence.folder import Arrived, Folder
 from gateway.evidence.join import Admission
 from gateway.evidence.record import record
 from gateway.evidence.ship import Shipment, Shipper
-from gateway.store.base import Store
+from gateway.store.base import Store, UnitKey
 
 
 @dataclass(slots=True)
@@ -75,6 +76,9 @@ class AnyEngine(Protocol):
     def progress(self, experiment: str) -> tuple[int, ...]:
         """Votes admitted, and votes folded by each metric: where these stand still, the evidence does."""
 
+    def forget(self, units: Iterable[UnitKey]) -> None:
+        """The store no longer knows these units."""
+
     def step(self) -> int:
         """Ship and fold what is due. Returns the number of votes folded; raises StoreError, then discard me."""
 
@@ -126,6 +130,9 @@ class Engine:
     @property
     def everything_read(self) -> bool:
         return self._shipper.everything_read
+
+    def forget(self, units: Iterable[UnitKey]) -> None:
+        self._folder.forget(units)
 
     def step(self) -> int:
         shipment = self._shipper.collect(self.watermark)

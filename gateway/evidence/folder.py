@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -14,7 +15,7 @@ from gateway.evidence.definition import Definition, encode
 from gateway.evidence.folded import Folded
 from gateway.evidence.join import Admission, Admitted
 from gateway.evidence.record import note_repeated
-from gateway.store.base import FoldStep, Store
+from gateway.store.base import FoldStep, Store, UnitKey
 
 
 class Arrived(NamedTuple):
@@ -50,6 +51,10 @@ class Folder(Folded):
 
     def units(self, experiment: str) -> int:
         return self._admission.units(self._store, experiment)
+
+    def forget(self, units: Iterable[UnitKey]) -> None:
+        """The store no longer knows these units."""
+        self._admission.known.forget(units)
 
     def fold(self, arrived: Arrived) -> Step | None:
         """One step inside the caller's transaction, with its row; None if nothing has happened, and no row."""

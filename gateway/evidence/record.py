@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from gateway.events import Completion, Fact, Outcome, Rejection, Shadow, UnitOutcome
 from gateway.evidence.cells import Evidence
 from gateway.evidence.definition import Definition
+from gateway.evidence.erased import refuse_erased
 from gateway.evidence.ship import Facts
 from gateway.store.base import Exposure, Lag, Store
 
@@ -23,13 +24,15 @@ def record(store: Store, step: int, facts: Facts, evidence: Mapping[str, Evidenc
     What is older than `before` comes from a spool that had been given up, and others did not wait for it: such facts
     are late whatever their window, so that what a vote counts never depends on when its facts were shipped.
     """
+    refuse_erased(store, facts)
     late = facts.late(before)
     store.add_assignments(step, facts.assignments)
     store.add_completions(step, facts.completions)
     if facts.shadows:
         store.add_shadows(step, facts.shadows)
-    if late:
-        store.add_late(late)
+    # A late assignment is kept with the others, for it shows a coin; that it was late is kept, too.
+    if set_aside := [*(fact for fact in facts.assignments if fact.at < before), *late]:
+        store.add_late(set_aside)
     ours = _not_for_clients(evidence) if facts.outcomes or facts.unit_outcomes else set()
     refused = [fact for fact in facts.posted if (fact.experiment, fact.metric) in ours]
     # Workers accept no NaN; one that does all the same must not stop the shipping of everybody's facts.
@@ -62,9 +65,11 @@ class _Tally:
 
     def __init__(self, store: Store, about: Sequence[Fact]) -> None:
         self._store = store
-        decisions = {fact.decision for fact in about if isinstance(fact, _OF_A_DECISION)}
+        known = [fact for fact in about if isinstance(fact, _OF_A_DECISION)]
+        times = {0 if isinstance(fact, Rejection) else fact.assigned_at for fact in known}
         # An outcome can overtake its assignment (another worker, another spool): then no variant is known.
-        self._exposures = store.exposures(decisions) if decisions else {}
+        decisions = {fact.decision for fact in known}
+        self._exposures = store.exposures(decisions, times if all(times) else ()) if decisions else {}
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self._lags: Counter[Lag] = Counter()
 

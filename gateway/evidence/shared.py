@@ -8,6 +8,7 @@ watermark is late when it comes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from gateway.evidence.record import record
 from gateway.evidence.ship import MAX_LAG_US, Shipper
 from gateway.evidence.splits import Splits
 from gateway.spool.reader import StreamId
-from gateway.store.base import StreamCursor
+from gateway.store.base import StreamCursor, UnitKey
 from gateway.store.cluster import Node, SharedStore
 
 REPORT = 0.5  # seconds between two words of a node that has nothing to ship
@@ -92,6 +93,10 @@ class SharedEngine:
     @property
     def everything_read(self) -> bool:
         return self._shipper.everything_read
+
+    def forget(self, units: Iterable[UnitKey]) -> None:
+        if self._leader is not None:
+            self._leader.folder.forget(units)
 
     def step(self) -> int:
         """Ship what is here; fold, if this node leads. Returns the number of votes folded; raises StoreError, then

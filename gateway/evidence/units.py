@@ -34,3 +34,9 @@ class Units:
             wanted = list(away)
             younger.update(zip(wanted, store.known_units(wanted), strict=True))
         return younger
+
+    def forget(self, keys: Iterable[UnitKey]) -> None:
+        """They are strangers from now on, in the store, too."""
+        for key in keys:
+            self._younger.pop(key, None)
+            self._older.pop(key, None)

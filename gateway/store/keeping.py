@@ -63,9 +63,8 @@ class Keeping(Store, Protocol):
     def drop_erasures(self, now: int) -> None:
         """Those that are complete by now."""
 
-    def requests_of_erased(self, after: int, end: int, before: int, asked: int) -> list[UnitRequest]:
-        """Requests with decision ids in (after, end) from before a time, of units whose erasure is due and was asked
-        for by `asked`."""
+    def requests_of_erased(self, after: int, end: int, asked: int) -> list[UnitRequest]:
+        """Requests with decision ids in (after, end) of units whose erasure was asked for by a time and is due."""
 
     def next_decision(self, after: int) -> int | None:
         """The first assignment behind a decision id."""
@@ -156,12 +155,12 @@ class KeepTables(Tables):
             [(decision, until) for decision in decisions],
         )
 
-    def requests_of_erased(self, after: int, end: int, before: int, asked: int) -> list[UnitRequest]:
+    def requests_of_erased(self, after: int, end: int, asked: int) -> list[UnitRequest]:
         rows = self.rows(
             "SELECT r.decision, r.at, r.experiment, r.bucket, r.unit FROM request r"
             " JOIN erasure e ON e.unit = r.unit AND (e.endpoint = '' OR e.endpoint = r.endpoint)"
-            " WHERE r.decision > ? AND r.decision < ? AND r.at < ? AND e.through = 0 AND e.at <= ?",
-            (after, end, before, asked),
+            " WHERE r.decision > ? AND r.decision < ? AND e.through = 0 AND e.at <= ?",
+            (after, end, asked),
         )
         return [
             UnitRequest(decision, at, experiment, bucket % (1 << 64), bytes(unit))
