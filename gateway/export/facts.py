@@ -28,6 +28,12 @@ class Selection(NamedTuple):
     until: int
 
 
+# What is known of the exposure of a fact. The view `request` would be read whole for this, where it is outer-joined.
+ASSIGNED = "LEFT JOIN assignment a ON a.decision = {0}.decision LEFT JOIN draw d ON d.id = a.draw"
+OUTCOME = (
+    "o.decision, a.at, d.endpoint, d.experiment, d.variant, o.metric, o.id, o.value, o.at, nullif(o.happened_at, 0)"
+)
+
 _EXPOSURE = (
     Column("decision", "integer", "id of the decision: spool number and sequence"),
     Column("at", "time", "when the unit was assigned"),
@@ -113,8 +119,7 @@ def named_exposure(row: Row, names: Names) -> Row:
 def outcomes(store: OpenStore, now: Moment, selected: Selection) -> Iterator[tuple[int, Row]]:
     """Rows of OUTCOMES with the times of their exposures."""
     sql = (
-        "SELECT o.decision, r.at, r.endpoint, r.experiment, r.variant, o.metric, o.id, o.value, o.at,"
-        " nullif(o.happened_at, 0) FROM outcome o LEFT JOIN request r ON r.decision = o.decision"
+        f"SELECT {OUTCOME} FROM outcome o {ASSIGNED.format('o')}"
         " WHERE (o.decision, o.metric, o.id) > (:key0, :key1, :key2) AND o.decision >= :key0 AND o.decision < :end"
         " AND o.at < :watermark{experiment} ORDER BY o.decision, o.metric, o.id LIMIT :most"
     )
@@ -124,8 +129,8 @@ def outcomes(store: OpenStore, now: Moment, selected: Selection) -> Iterator[tup
 def shadows(store: OpenStore, now: Moment, selected: Selection) -> Iterator[tuple[int, Row]]:
     """Rows of SHADOWS with the times of their exposures."""
     sql = (
-        "SELECT s.decision, r.at, r.experiment, s.variant, s.at, s.total_us, s.error, s.prediction"
-        " FROM shadow s LEFT JOIN request r ON r.decision = s.decision"
+        "SELECT s.decision, a.at, d.experiment, s.variant, s.at, s.total_us, s.error, s.prediction"
+        f" FROM shadow s {ASSIGNED.format('s')}"
         " WHERE (s.decision, s.variant) > (:key0, :key1) AND s.decision >= :key0 AND s.decision < :end"
         " AND s.at < :watermark{experiment} ORDER BY s.decision, s.variant LIMIT :most"
     )
@@ -176,11 +181,12 @@ def stored_exposures(
 ) -> Iterator[Row]:
     """As they are stored: EXPOSURES, but with bare values of segments, and flags."""
     sql = (
-        "SELECT r.decision, r.at, r.endpoint, r.experiment, r.stage, r.variant, r.pi, r.unit, r.segments, r.covariates,"
-        " r.revision, r.flags, c.at, c.served, c.ended, c.status, c.first_byte_us, c.total_us, c.error, c.tries,"
-        f" c.prediction FROM request r LEFT JOIN completion c ON c.decision = r.decision{store.same_day('c', 'r.at')}"
-        " AND c.at < :watermark WHERE r.decision > :key0 AND r.decision < :end{experiment}"
-        " ORDER BY r.decision LIMIT :most"
+        "SELECT a.decision, a.at, d.endpoint, d.experiment, d.stage, d.variant, d.pi, a.unit, d.segments, a.covariates,"
+        " d.revision, d.flags, c.at, c.served, c.ended, c.status, c.first_byte_us, c.total_us, c.error, c.tries,"
+        " c.prediction FROM assignment a JOIN draw d ON d.id = a.draw"
+        f" LEFT JOIN completion c ON c.decision = a.decision{store.same_day('c', 'a.at')}"
+        " AND c.at < :watermark WHERE a.decision > :key0 AND a.decision < :end{experiment}"
+        " ORDER BY a.decision LIMIT :most"
     )
     start = {"key0": span.begin - 1, "end": span.end, "watermark": watermark, "most": most}
     return _chunks(store, *_about(sql, start, experiment), (0,))
@@ -213,7 +219,7 @@ def _in_order(
 def _about(sql: str, parameters: dict[str, Any], experiment: str | None) -> tuple[str, dict[str, Any]]:
     if experiment is None:
         return sql.format(experiment=""), parameters
-    return sql.format(experiment=" AND r.experiment = :experiment"), parameters | {"experiment": experiment}
+    return sql.format(experiment=" AND d.experiment = :experiment"), parameters | {"experiment": experiment}
 
 
 def _chunks(store: OpenStore, sql: str, parameters: dict[str, Any], key: Sequence[int]) -> Iterator[Row]:

@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -142,7 +143,13 @@ def arrow_schema(columns: Iterable[Column]) -> Any:
 
 def iso(at: int) -> str:
     """A time in microseconds since the epoch, as ISO 8601 in UTC with all six digits."""
-    return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    seconds, rest = divmod(at, 1_000_000)
+    return f"{_second(seconds)}.{rest:06d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _arrow_values(kind: Kind, values: tuple[Any, ...]) -> Iterable[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -31,19 +30,19 @@ class Teller:
 
     def exposure(self, row: Row) -> Event:
         """From a row of EXPOSURES."""
-        return self._event("exposure", str(row[0]), row[1], row[3] or row[2], EXPOSURES, row)
+        return self._event("exposure", str(row[0]), row[1], row[3] or row[2], _EXPOSURES, row)
 
     def outcome(self, row: Row) -> Event:
         """From a row of OUTCOMES."""
         decision, metric, id, at = row[0], row[5], row[6], row[8]
-        return self._event("outcome", f"{decision}/{metric}/{id}", at, row[3] or row[2] or "", OUTCOMES, row)
+        return self._event("outcome", f"{decision}/{metric}/{id}", at, row[3] or row[2] or "", _OUTCOMES, row)
 
     def decision(self, row: Row) -> Event:
         """From a row of the ledger."""
         told = decision_row(row)
-        return self._event("decision", str(row[0]), row[1], row[4] or row[3], DECISIONS, told)
+        return self._event("decision", str(row[0]), row[1], row[4] or row[3], _DECISIONS, told)
 
-    def _event(self, kind: str, about: str, at: int, subject: str, columns: Sequence[Column], row: Row) -> Event:
+    def _event(self, kind: str, about: str, at: int, subject: str, columns: _Columns, row: Row) -> Event:
         id = f"{kind}/{about}"
         head: dict[str, Any] = {
             "specversion": "1.0",
@@ -55,17 +54,28 @@ class Teller:
         if subject:
             head["subject"] = subject
         head["datacontenttype"] = "application/json"
-        head["data"] = {column.name: _said(column, value) for column, value in zip(columns, row, strict=True)}
+        data = dict(zip(columns.names, row, strict=True))
+        for name, say in columns.said:
+            if data[name] is not None:
+                data[name] = say(data[name])
+        head["data"] = data
         return Event(id, _encode(head))
 
 
-def _said(column: Column, value: Any) -> Any:
-    if value is None:
-        return None
-    if column.name == "decision":
-        return str(value)  # beyond what a double holds, which is what numbers become in most JSON readers
-    say = _SAY.get(column.kind)
-    return value if say is None else say(value)
+class _Columns:
+    """Names, and how what is stored is said in JSON."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.names = [column.name for column in columns]
+        self.said = [(column.name, _SAY[column.kind]) for column in columns if column.kind in _SAY]
+        # Beyond what a double holds, which is what numbers become in most readers of JSON.
+        self.said += [(name, str) for name in self.names if name == "decision"]
 
 
-_SAY: dict[Kind, Any] = {"time": iso, "hash": bytes.hex, "flag": bool, "json": json.loads}
+def _raw(text: str) -> msgspec.Raw:
+    """JSON as it is."""
+    return msgspec.Raw(text.encode())
+
+
+_SAY: dict[Kind, Any] = {"time": iso, "hash": bytes.hex, "flag": bool, "json": _raw}
+_EXPOSURES, _OUTCOMES, _DECISIONS = (_Columns(columns) for columns in (EXPOSURES, OUTCOMES, DECISIONS))

@@ -17,7 +17,7 @@ from msgspec.structs import asdict, replace
 from gateway.events import decision_id
 from gateway.evidence.definition import Definition, decode
 from gateway.export.columns import Row
-from gateway.export.facts import CHUNK, Names, named_exposure, stored_exposures
+from gateway.export.facts import ASSIGNED, CHUNK, OUTCOME, Names, named_exposure, stored_exposures
 from gateway.export.outbox.events import Event, Teller
 from gateway.export.outbox.position import Arrival, Position
 from gateway.export.source import OpenStore
@@ -122,10 +122,9 @@ class Feed:
     def _arrived(self, after: Arrival, horizon: Horizon) -> list[Row]:
         """Rows of OUTCOMES. Where no index finds them every outcome is looked at: so as many as memory bears."""
         return self._store.rows(
-            "SELECT o.decision, r.at, r.endpoint, r.experiment, r.variant, o.metric, o.id, o.value, o.at,"
-            " nullif(o.happened_at, 0) FROM (SELECT * FROM outcome WHERE at >= :at AND at < :watermark"
+            f"SELECT {OUTCOME} FROM (SELECT * FROM outcome WHERE at >= :at AND at < :watermark"
             " AND (at, decision, metric, id) > (:at, :decision, :metric, :id)"
-            " ORDER BY at, decision, metric, id LIMIT :most) o LEFT JOIN request r ON r.decision = o.decision"
+            f" ORDER BY at, decision, metric, id LIMIT :most) o {ASSIGNED.format('o')}"
             " ORDER BY o.at, o.decision, o.metric, o.id",
             {**asdict(after), "watermark": horizon.watermark, "most": _PAGE},
         )
