@@ -135,7 +135,7 @@ async def _tick_until(stop: asyncio.Event, process: _Process, there: bool) -> No
         there = await process.run(process.build)
     while not stop.is_set():
         await process.run(process.plane.poll)
-        await _is_set_within(stop, TICK)
+        await _is_set_within(stop, 0.0 if process.plane.behind else TICK)
 
 
 async def _is_set_within(stop: asyncio.Event, seconds: float) -> bool:

@@ -104,6 +104,11 @@ class ControlPlane:
         self.controller.tick()
 
     @property
+    def behind(self) -> bool:
+        """Whether the next round has work already."""
+        return self.controller.engine.behind and not self.controller.store_error
+
+    @property
     def everything_shipped(self) -> bool:
         return self.controller.engine.everything_read
 

@@ -6,6 +6,7 @@ Spelling, values and rules are all looked at before anything is said, so that on
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class LoadedConfig:
 
     config: Config
     digest: str  # sha256 of the file's bytes, hex
+    common: str  # sha256 of what nodes on one store must have alike, the endpoints as they are written, hex
     path: Path  # absolute
     text: bytes
 
@@ -60,7 +62,13 @@ def parse(text: bytes, path: Path, *, files: bool = True) -> LoadedConfig:
     problems = document.problems + _problems(document, found)
     if problems or config is None:
         raise ConfigError(_shortened(sorted(problems, key=lambda problem: (problem.line, problem.column))))
-    return LoadedConfig(config, digest_of(text), absolute, text)
+    return LoadedConfig(config, digest_of(text), _common(document), absolute, text)
+
+
+def _common(document: Document) -> str:
+    """Ports, folders and the like may differ from node to node; and so may the layout of the file, and comments."""
+    endpoints = document.data["endpoints"] if isinstance(document.data, dict) else None
+    return digest_of(json.dumps(endpoints, sort_keys=True, default=str).encode())
 
 
 def warnings(loaded: LoadedConfig) -> list[ConfigProblem]:

@@ -55,6 +55,10 @@ class AnyEngine(Protocol):
         """Up to which time facts were known at the last step that was written down."""
 
     @property
+    def behind(self) -> bool:
+        """Whether there is more to ship already."""
+
+    @property
     def seen_through(self) -> int:
         """Up to which time facts are known."""
 
@@ -106,6 +110,10 @@ class Engine:
     @property
     def watermark(self) -> int:
         return self._folder.watermark
+
+    @property
+    def behind(self) -> bool:
+        return self._shipper.behind
 
     @property
     def seen_through(self) -> int:

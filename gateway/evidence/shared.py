@@ -30,7 +30,7 @@ from gateway.spool.reader import StreamId
 from gateway.store.base import StreamCursor, UnitKey
 from gateway.store.cluster import Node, SharedStore
 
-REPORT = 0.5  # seconds between two words of a node that has nothing to ship
+REPORT = 0.2  # seconds between two words of a node that has nothing to ship
 MOST = 20_000  # assignments of one spool that one step admits
 FOLLOW = 1.0  # seconds between two looks of a node that does not lead at what the leader has folded
 
@@ -68,8 +68,13 @@ class SharedEngine:
         return self._known.watermark
 
     @property
+    def behind(self) -> bool:
+        return self._shipper.behind
+
+    @property
     def seen_through(self) -> int:
-        return self._leader.seen_through if self._leader else self._followed.watermark
+        """Of a node that does not lead: what it has shipped itself."""
+        return self._leader.seen_through if self._leader else self._through
 
     @property
     def evidence(self) -> dict[str, Evidence]:

@@ -23,6 +23,9 @@ from gateway.spool.reader import StreamId
 from gateway.store.base import Store, StreamCursor
 
 SKEW_US = 5_000_000  # how far a worker's clock may be ahead of ours before its times are capped
+BUDGET = 2 << 20  # bytes, about, that one step ships: who catches up must still be heard, and stop what fails
+LEAST = 64 << 10  # bytes that are read of a stream, if any
+FACT = 120  # bytes of a fact in a spool, about
 MAX_LAG_US = 60_000_000  # a stream that is silent for longer no longer holds up the others
 
 
@@ -125,6 +128,8 @@ class Shipper:
         self._clock = clock
         self._heard: dict[StreamId, int] = {}  # when this process last had something new of a stream
         self._quarantined: set[StreamId] = set()
+        self._left = BUDGET
+        self.behind = False  # whether the last step left something for the next
         self.cursors = store.streams()
         self._stored = dict(self.cursors)
 
@@ -135,12 +140,20 @@ class Shipper:
         # clock was set back, the times of streams stand still until it has come as far again, and so does this one.
         now = max(self._clock.wall_us(), watermark)
         through = [now]
-        for stream in reader.discover(self._directory):
-            cursor = self.cursors.get(stream, StreamCursor())
-            if not cursor.finished:
+        self._left = BUDGET
+        for stream, cursor in self._unread():
+            if self._left > 0:
                 through += self._read(shipment, stream, cursor, now)
+            else:
+                through.append(cursor.through)
+        self.behind = self._left <= 0
         shipment.watermark = max(watermark, min(through))
         return shipment
+
+    def _unread(self) -> list[tuple[StreamId, StreamCursor]]:
+        """Streams that may have more, those first that hold up the others."""
+        known = ((stream, self.cursors.get(stream, StreamCursor())) for stream in reader.discover(self._directory))
+        return sorted(((s, c) for s, c in known if not c.finished), key=lambda one: one[1].through)
 
     @property
     def everything_read(self) -> bool:
@@ -194,10 +207,12 @@ class Shipper:
             why = reader.recognise(self._directory, stream, cursor.position, cursor.incarnation)
             if why:
                 return reader.Batch(cursor.position, corrupt=why)
-        batch = reader.read(self._directory, stream, cursor.position, cursor.incarnation)
+        batch = reader.read(self._directory, stream, cursor.position, cursor.incarnation, max(self._left, LEAST))
+        self._left -= len(batch.facts) * FACT
         if batch.position.segment != cursor.position.segment:
             # The end of a segment says nothing about how far the stream has come.
-            following = reader.read(self._directory, stream, batch.position, batch.incarnation)
+            following = reader.read(self._directory, stream, batch.position, batch.incarnation, max(self._left, LEAST))
+            self._left -= len(following.facts) * FACT
             if not following.corrupt:
                 following.facts[:0] = batch.facts
                 following.torn += batch.torn

@@ -133,7 +133,7 @@ class Controller:
             if self.store_error:
                 self._start_over()
             self._publisher.record()
-            self.membership.meet(self.loaded.digest, self.plan_revision, self._releases.trouble)
+            self.membership.meet(self.loaded.common, self.plan_revision, self._releases.trouble)
             self.engine.epoch = self.membership.epoch
             self.engine.step()
             shipped = self._note_shipped()

@@ -91,7 +91,7 @@ class Releases:
             now_us=self._clock.wall_us(),
             facts_lost=self.facts_lost,
             loading=loading,
-            disagreement=self.membership.disagreement(self.loaded.digest),
+            disagreement=self.membership.disagreement(self.loaded.common),
         )
 
     # ------------------------------------------------------------------ moving
@@ -191,7 +191,7 @@ class Releases:
             run.store_came_back()
 
     def _decides(self, loaded: LoadedConfig) -> bool:
-        return self.engine.leading and not self.membership.disagreement(loaded.digest)
+        return self.engine.leading and not self.membership.disagreement(loaded.common)
 
     def _write(self, loaded: LoadedConfig, artifacts: Artifacts) -> None:
         rows = self.settling.write(loaded, artifacts, self.engine, self._basis(loaded), self._runs)
