@@ -214,8 +214,8 @@ class Store(Protocol):
     def add_unit_outcomes(self, facts: Iterable[UnitOutcome]) -> None:
         """Park outcomes until the votes of their time are known."""
 
-    def exposures(self, decisions: Iterable[int]) -> dict[int, Exposure]:
-        """Assignments by decision id, where known."""
+    def exposures(self, decisions: Iterable[int], times: Collection[int] = ()) -> dict[int, Exposure]:
+        """Assignments by decision id, where known; `times` are when all of these were assigned, for who knows it."""
 
     def assignments_after(
         self, decision: int, end: int, *, before: int = FOREVER, limit: int = NO_LIMIT

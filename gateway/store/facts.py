@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -102,9 +102,11 @@ class FactTables(Tables):
             ],
         )
 
-    def exposures(self, decisions: Iterable[int]) -> dict[int, Exposure]:
+    def exposures(self, decisions: Iterable[int], times: Collection[int] = ()) -> dict[int, Exposure]:
         condition, wanted = self.among("decision", list(decisions))
-        rows = self.rows(f"SELECT decision, experiment, variant, at FROM request WHERE {condition}", (wanted,))
+        rows = self.rows(
+            f"SELECT decision, experiment, variant, at FROM request WHERE {condition}{self.on_days(times)}", (wanted,)
+        )
         return {decision: Exposure(*exposure) for decision, *exposure in rows}
 
     def assignments_after(

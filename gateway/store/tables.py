@@ -6,7 +6,7 @@ Statements are written once, in the SQL that both engines share, with `?` and `:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -44,6 +44,10 @@ class Tables(ABC):
 
     def same_day(self, fact: str, assigned: str) -> str:
         """A further condition, " AND ...", for facts that are kept by the day of their assignment."""
+        return ""
+
+    def on_days(self, times: Collection[int]) -> str:
+        """A further condition, " AND ...", for requests that were assigned at some of these times; () for any."""
         return ""
 
     @abstractmethod

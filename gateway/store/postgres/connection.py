@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -11,19 +11,25 @@ from psycopg.pq import TransactionStatus
 
 from gateway.clock import Clock
 from gateway.errors import LeaseLost, StoreError, StoreUnavailable
+from gateway.store.keeping import DAY_US
 from gateway.store.postgres.dialect import array, insert, translated
 from gateway.store.postgres.migrating import expect_schema, migrate
 from gateway.store.postgres.session import Session
 from gateway.store.tables import Parameters, Tables
 
-# A transaction that its owner forgot, or that was stopped in its midst, must let go of its locks.
-_BOUNDS: Final = "SET LOCAL statement_timeout = '20s'; SET LOCAL lock_timeout = '{lock}'"
-_SETTINGS: Final = (
-    f"{_BOUNDS.format(lock='5s')}; SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL jit = off"
-    # Votes are read in their order and seldom to the end, and facts are looked up: a plan that begins by reading all
-    # facts, as the planner likes for tables it does not know yet, would take hours.
-    "; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+# Votes are read in their order and seldom to the end, and facts are looked up: a plan that begins by reading all facts,
+# as the planner likes for tables that it does not know yet, would take hours.
+_PLANS: Final = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"
+# Whoever writes has locks that others wait for: a writer that was stopped in mid-transaction loses them.
+_WRITER: Final = (
+    "SET LOCAL statement_timeout = '20s'; SET LOCAL lock_timeout = '5s'"
+    f"; SET LOCAL idle_in_transaction_session_timeout = '5s'; {_PLANS}"
 )
+_READER: Final = (
+    "SET LOCAL statement_timeout = '10min'; SET LOCAL idle_in_transaction_session_timeout = '10min'"
+    f"; SET LOCAL transaction_read_only = on; {_PLANS}"
+)
+_WRITER_WAITS, _READER_WAITS = 30.0, 630.0  # seconds for an answer: longer than a statement may take
 _FIRST_PART, _LARGEST_PART = 256, 8192  # rows of a stream fetched at a time
 _STATEMENTS = 500  # sent together
 
@@ -37,8 +43,10 @@ class Connection(Tables):
 
     def __init__(self, url: str, clock: Clock, *, read_only: bool = False) -> None:
         """Opens nothing yet."""
-        self._session = Session(url, clock)
+        self._session = Session(url, clock, _READER_WAITS if read_only else _WRITER_WAITS)
+        self._clock = clock
         self._read_only = read_only
+        self._settings = _READER if read_only else _WRITER
         self._current = False  # whether the schema was looked at
         self._columns: dict[str, dict[str, str]] = {}
         self._streams = 0
@@ -108,17 +116,14 @@ class Connection(Tables):
                     db.execute("ROLLBACK")
 
     def _begin(self, durable: bool, leading: bool) -> None:
-        # One consistent view for who leads: what nodes ship meanwhile belongs to the next step.
-        isolation = "REPEATABLE READ" if leading else "READ COMMITTED"
-        access = " READ ONLY" if self._read_only else ""
+        # One moment of the store for who only looks, and for who leads: what is shipped meanwhile is of the next step.
+        isolation = "REPEATABLE READ" if leading or self._read_only else "READ COMMITTED"
         waits = "on" if durable else "off"  # facts are in spools until they are on the disk of this server
         db = self._connected()
         if self.within:
             raise StoreError(f"{self._session.place}: a transaction within a transaction")
         with self._errors():
-            db.execute(
-                f"BEGIN ISOLATION LEVEL {isolation}{access}; SET LOCAL synchronous_commit = {waits}; {_SETTINGS}"
-            )
+            db.execute(f"BEGIN ISOLATION LEVEL {isolation}; SET LOCAL synchronous_commit = {waits}; {self._settings}")
 
     def _expect_lease(self) -> None:
         """Raises LeaseLost where this is no node that leads."""
@@ -178,8 +183,7 @@ class Connection(Tables):
         db = self._connected()
         if self.within:
             return db.execute(translated(sql), parameters)
-        access = "SET LOCAL transaction_read_only = on; " if self._read_only else ""
-        cursor = db.execute(f"{access}{_SETTINGS}; {translated(sql)}", parameters)
+        cursor = db.execute(f"{self._settings}; {translated(sql)}", parameters)
         while cursor.nextset():
             pass  # the results of the settings
         return cursor
@@ -213,7 +217,11 @@ class Connection(Tables):
         return f"{column} = ANY(CAST(? AS {kind}[]))", array(values, kind)
 
     def same_day(self, fact: str, assigned: str) -> str:
-        return f" AND {fact}.day = {assigned} / 86400000000"
+        return f" AND {fact}.day = {assigned} / {DAY_US}"
+
+    def on_days(self, times: Collection[int]) -> str:
+        days = sorted({at // DAY_US for at in times})
+        return f" AND day IN ({', '.join(map(str, days))})" if days else ""
 
     def object_of(self, name: str, value: str) -> str:
         return f"CAST(json_object_agg({name}, {value}) AS TEXT)"

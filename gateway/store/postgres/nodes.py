@@ -15,6 +15,8 @@ from gateway.store.releases import ReleaseTables
 
 LEDGER_LOCK: Final = 0x41424757_0000_0003  # of pg_advisory_xact_lock
 JOIN_LOCK: Final = 0x41424757_0000_0004
+LEADER_LOCK: Final = 0x41424757  # of pg_advisory_xact_lock_shared, beside a node's number: who is in a transaction
+_STUCK: Final = 5.0  # seconds after the end of a lease
 _NODE: Final = (
     "number, id, name, through, config_digest, plan_revision, trouble,"
     " CAST(extract(epoch FROM clock_timestamp() - reported_at) AS DOUBLE PRECISION)"
@@ -26,6 +28,8 @@ class PostgresNodes(Connection, ReleaseTables):
     """Implements what `store.cluster.SharedStore` adds to a store."""
 
     _epoch = 0  # of the lease that this node took last, 0 if it gave it up
+    _shipments: int | None = None  # that are committed, as far as this process knows
+    _shipping: int | None = None  # what they will be with the present one
 
     # ------------------------------------------------------------------ nodes
 
@@ -82,12 +86,29 @@ class PostgresNodes(Connection, ReleaseTables):
     def note_through(self, through: int) -> int:
         # The row is locked first: a leader that gives this node up meanwhile is waited for, or waits.
         row = self.row(
-            "SELECT greatest(through, given_up) FROM node WHERE number = ? AND NOT forgotten FOR UPDATE", (self.node,)
+            "SELECT greatest(through, given_up), shipments FROM node WHERE number = ? AND NOT forgotten FOR UPDATE",
+            (self.node,),
         )
         self._only_me(0 if row is None else 1)
-        self.write("UPDATE node SET through = greatest(through, ?) WHERE number = ?", (through, self.node))
         late_before: int = row[0]
+        if self._shipments not in (None, row[1]):
+            # A server that crashes forgets what it had not written to its disk yet; a pooler in between hides that.
+            raise StoreError(f"{self._session.place}: not what this node has shipped last: it must start over")
+        self._shipping = row[1] + 1
+        self.write(
+            "UPDATE node SET through = greatest(through, ?), shipments = ? WHERE number = ?",
+            (through, self._shipping, self.node),
+        )
         return late_before
+
+    def _committed(self) -> None:
+        super()._committed()
+        if self._shipping is not None:
+            self._shipments, self._shipping = self._shipping, None
+
+    def _rolled_back(self) -> None:
+        super()._rolled_back()
+        self._shipping = None
 
     def give_up(self, node: int, watermark: int) -> None:
         self.write(
@@ -107,10 +128,12 @@ class PostgresNodes(Connection, ReleaseTables):
                 self.write("SET LOCAL lock_timeout = '250ms'")
                 row = self._take_lease(seconds) or self._lease()
         except StoreError as error:
-            # The holder, or somebody who would be, is in the midst of something: the row can be read all the same.
             if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
                 raise
+            # The holder, or somebody who would be, is in the midst of something: the row can be read all the same.
             row = self._lease()
+            if row[2] < -_STUCK:
+                self._end_transactions(row[0])
         lease = Lease(row[0], row[1], max(0.0, row[2]))
         if lease.holder != self.node:
             self._epoch = 0
@@ -130,6 +153,16 @@ class PostgresNodes(Connection, ReleaseTables):
     def _lease(self) -> Any:
         return self.row(f"SELECT {_LEASE} FROM lease")
 
+    def _end_transactions(self, holder: int) -> None:
+        """Of a leader whose lease has run out, and that keeps it locked: it was stopped while it read an answer, which
+        no timeout of the server's ends."""
+        self.row(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " AND classid = ? AND objid = ? AND objsubid = 2",
+            (LEADER_LOCK, holder),
+        )
+
     def resign(self) -> None:
         self.write(
             "UPDATE lease SET holder = 0, until = clock_timestamp() WHERE holder = ? AND epoch = ?",
@@ -138,9 +171,12 @@ class PostgresNodes(Connection, ReleaseTables):
         self._epoch = 0
 
     def _expect_lease(self) -> None:
-        held = "SELECT epoch FROM lease WHERE holder = ? AND epoch = ? FOR SHARE"
+        held = (
+            "SELECT pg_try_advisory_xact_lock_shared(?, CAST(holder AS INTEGER)) FROM lease"
+            " WHERE holder = ? AND epoch = ? FOR SHARE"
+        )
         try:
-            row = self.row(held, (self.node, self._epoch)) if self._epoch else None
+            row = self.row(held, (LEADER_LOCK, self.node, self._epoch)) if self._epoch else None
         except StoreError as error:
             if not isinstance(error.__cause__, psycopg.errors.SerializationFailure):
                 raise
@@ -152,6 +188,7 @@ class PostgresNodes(Connection, ReleaseTables):
     def _forget(self) -> None:
         super()._forget()
         self._epoch = 0
+        self._shipments = None
 
     # ------------------------------------------------------------------ decisions
 

@@ -25,23 +25,32 @@ _CONNECT: Final[dict[str, Any]] = {
     "client_encoding": "UTF8",
     "application_name": "ab-gateway",
 }
-_DEADLINE: Final = 30.0  # seconds for one answer: a server that was stopped says nothing at all
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # seconds between two tries to connect
 
 
 class _Bounded(psycopg.Connection[Any]):
+    """Waits no longer for an answer than the deadline: a server that was stopped says nothing at all."""
+
+    deadline = 30.0
+
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        return super().wait(gen, interval, _DEADLINE if timeout is None else timeout)
+        return super().wait(gen, interval, self.deadline if timeout is None else timeout)
 
 
 class Session:
     """Raises StoreUnavailable where the server cannot be reached, StoreError for everything else that it refuses."""
 
-    def __init__(self, url: str, clock: Clock, jitter: Callable[[], float] = random.random) -> None:
-        """`jitter` gives numbers in [0, 1). Raises StoreError for what is no URL of a database."""
+    def __init__(
+        self, url: str, clock: Clock, deadline: float = 30.0, jitter: Callable[[], float] = random.random
+    ) -> None:
+        """`deadline` is for one answer, in seconds; `jitter` gives numbers in [0, 1).
+
+        Raises StoreError for what is no URL of a database.
+        """
         self.place = place(url)
         self._parameters = _CONNECT | parameters(url)
         self._clock = clock
+        self._deadline = deadline
         self._jitter = jitter
         self._db: _Bounded | None = None
         self._failures = 0
@@ -105,6 +114,7 @@ class Session:
             self._next_try = self._clock.monotonic() + pause
             raise StoreUnavailable(f"{self.place}: cannot be reached: {_line(error)}") from error
         self._failures = 0
+        connection.deadline = self._deadline
         return connection
 
 

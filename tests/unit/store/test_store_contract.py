@@ -9,10 +9,9 @@ from math import inf
 import pytest
 
 from gateway.errors import StoreError
-from gateway.events import Assignment, Completion, Outcome, Shadow, decision_id
+from gateway.events import Completion, Shadow, decision_id
 from gateway.plan import Slot
 from gateway.spool.format import Position
-from gateway.spool.reader import StreamId
 from gateway.store.base import (
     Exposure,
     FoldStep,
@@ -21,32 +20,8 @@ from gateway.store.base import (
     Store,
     StreamCursor,
     UnitKey,
-    Vote,
 )
-
-SECOND = 1_000_000
-REQUESTS = StreamId(1, "requests")
-
-
-def assignment(number: int, *, at: int = 0, variant: str = "b", bucket: int = 7, unit: bytes = b"u" * 16) -> Assignment:
-    segments = ("EWR", "other")
-    return Assignment(decision_id(1, number), at, "rank", "exp", "s1", variant, 0.1, bucket, unit, segments, 3, 1)
-
-
-def completion(number: int, *, at: int = 1, error: str = "", first_byte: int = 500, total: int = 600) -> Completion:
-    return Completion(decision_id(1, number), at, "b", "answered", 200, first_byte, total, error)
-
-
-def outcome(number: int, value: float, *, id: str = "", at: int = 1, metric: str = "brier") -> Outcome:
-    return Outcome(id, at, decision_id(1, number), "rank", "exp", metric, value)
-
-
-def vote(ordinal: int, *, at: int = 0, arm: int = 1, complete: bool = True) -> Vote:
-    decision = decision_id(1, ordinal)
-    return Vote("exp", ordinal, decision, at, "s1", "ab"[arm], arm, ("EWR",), (0.9, 0.1), complete, (1.5, -2.0))
-
-
-UNIT, ELSE = UnitKey("exp", 7, b"u" * 16), UnitKey("exp", 7, b"v" * 16)
+from tests.unit.store.made import ELSE, REQUESTS, SECOND, UNIT, assignment, completion, outcome, vote
 
 
 def test_a_new_store_is_empty(store: Store) -> None:

@@ -238,6 +238,7 @@ CREATE TABLE node (              -- who has joined; its number is never given to
     keys TEXT NOT NULL,          -- a fingerprint: all nodes must have the same
     through BIGINT NOT NULL,     -- time up to which everything that it has is shipped
     given_up BIGINT NOT NULL,    -- its facts from before this time are late
+    shipments BIGINT NOT NULL DEFAULT 0,  -- grows with each that is committed
     config_digest TEXT NOT NULL DEFAULT '',
     plan_revision BIGINT NOT NULL DEFAULT 0,
     trouble TEXT NOT NULL DEFAULT '',  -- why its log is not whole
