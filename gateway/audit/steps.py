@@ -11,10 +11,12 @@ import msgspec
 
 from gateway.audit.finding import Finding
 from gateway.audit.refolding import ADMITTED, Cursors
+from gateway.spool.format import Position
 from gateway.store.base import FoldStep
 from gateway.store.keeping import Keeping
 
 _written = msgspec.json.Decoder(dict[str, dict[str, int]])
+_moved = msgspec.json.Decoder(dict[str, Position])
 
 
 @dataclass(slots=True)
@@ -34,6 +36,9 @@ class Steps:
     watermarks: array[int] = field(default_factory=lambda: array("q"))
     courses: dict[str, Course] = field(default_factory=dict)
     known_plans: dict[int, int] = field(default_factory=dict)  # by revision: the first step that could know the plan
+    positions: dict[str, tuple[int, Position]] = field(
+        default_factory=dict
+    )  # of streams, with the last step to name it
     findings: list[Finding] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -64,6 +69,7 @@ def read_steps(store: Keeping, wanted: Mapping[str, set[int]]) -> Steps:
     for step in _in_order(store, steps):
         while waiting and waiting[0].at <= step.at:
             steps.known_plans[waiting.pop(0).revision] = step.step
+        _note_positions(steps, step)
         for experiment, cursors in _cursors(step, steps).items():
             _take(steps, step, experiment, cursors)
         for experiment in asked.get(step.step, ()):
@@ -85,6 +91,22 @@ def _in_order(store: Keeping, steps: Steps) -> Iterator[FoldStep]:
             steps.findings.append(msgspec.structs.replace(falls, expected=f">= {before}", found=str(step.watermark)))
         steps.watermarks.append(max(before, step.watermark))
         yield step
+
+
+def _note_positions(steps: Steps, step: FoldStep) -> None:
+    if step.positions == "{}":
+        return
+    try:
+        moved = _moved.decode(step.positions)
+    except msgspec.DecodeError as error:
+        steps.findings.append(Finding(what="step", text=f"its positions cannot be read: {error}", step=step.step))
+        return
+    for stream, position in moved.items():
+        before, known = steps.positions.get(stream, (0, position))
+        if position < known:
+            text = f"stream {stream} is read back from where step {before} had come"
+            steps.findings.append(Finding(what="step", text=text, step=step.step))
+        steps.positions[stream] = step.step, position
 
 
 def _cursors(step: FoldStep, steps: Steps) -> dict[str, dict[str, int]]:

@@ -205,7 +205,7 @@ class Erasures:
 
     def _delete(self, search: _Search, erasures: list[Erasure], keys: list[UnitKey], through: int) -> None:
         store, until = self._store, max(one.until for one in erasures)
-        store.forget_requests([request.decision for request in search.located], until)
+        store.forget_requests(search.located, until)
         for vote, decision in search.votes.items():
             store.forget_revisits(vote.experiment, [decision])
         store.forget_units(keys)

@@ -12,9 +12,9 @@ from base64 import b64encode
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from gateway.store.base import Erasure, PlanRow, Store, UnitKey, Vote
+from gateway.store.auditing import Auditable, AuditTables
+from gateway.store.base import Erasure, UnitKey
 from gateway.store.facts import signed
-from gateway.store.tables import Tables
 
 DAY_US: Final = 86_400_000_000
 _PART: Final = 5_000  # decisions in one statement
@@ -38,20 +38,8 @@ class VotePlace(NamedTuple):
     decision: int  # 0 once its unit is erased
 
 
-class Keeping(Store, Protocol):
+class Keeping(Auditable, Protocol):
     """A store from which something goes. Raises StoreError when the engine fails."""
-
-    def votes(self, experiment: str, after: int, limit: int) -> list[Vote]:
-        """The first votes behind an ordinal."""
-
-    def shipping_steps(self, after: int, end: int, limit: int) -> list[tuple[int, int]]:
-        """Decision and step of the first assignments in (after, end); a step of 0 is one that nobody wrote down."""
-
-    def late_assignments(self) -> set[int]:
-        """Decisions that came from a spool that had been given up: they have no vote."""
-
-    def plans(self) -> list[PlanRow]:
-        """Every plan that was published, ascending."""
 
     # erasure
     def ask_erasure(self, erasure: Erasure) -> None:
@@ -72,8 +60,8 @@ class Keeping(Store, Protocol):
     def anonymise(self, experiment: str, ordinal: int, at: int, *, covariates: bool) -> None:
         """From now on nothing of a vote says whose it was; `covariates` stay where the evidence is made of them."""
 
-    def forget_requests(self, decisions: Collection[int], until: int) -> None:
-        """Delete everything about requests; what still comes of them until then is refused."""
+    def forget_requests(self, requests: Collection[UnitRequest], until: int) -> None:
+        """Delete everything about them; what still comes of them until then is refused."""
 
     def forget_revisits(self, experiment: str, votes: Collection[int]) -> None:
         """Which later requests belonged to the votes of these decisions."""
@@ -109,7 +97,7 @@ class Keeping(Store, Protocol):
         """The first votes behind an ordinal."""
 
 
-class KeepTables(Tables):
+class KeepTables(AuditTables):
     """The statements of `Keeping` that engines share."""
 
     # ------------------------------------------------------------------ erasure
@@ -178,12 +166,14 @@ class KeepTables(Tables):
             (at, experiment, ordinal),
         )
 
-    def forget_requests(self, decisions: Collection[int], until: int) -> None:
-        for part in _parts(decisions):
+    def forget_requests(self, requests: Collection[UnitRequest], until: int) -> None:
+        times = [request.at for request in requests]
+        for part in _parts(request.decision for request in requests):
             condition, among = self.among("decision", part)
-            for table in _ABOUT_REQUESTS:
-                self.write(f"DELETE FROM {table} WHERE {condition}", (among,))
-        self.add_erased(decisions, until)
+            for table in _BY_DAY:
+                self.write(f"DELETE FROM {table} WHERE {condition}{self.on_days(times)}", (among,))
+            self.write(f"DELETE FROM late_fact WHERE {condition}", (among,))
+        self.add_erased([request.decision for request in requests], until)
 
     def forget_revisits(self, experiment: str, votes: Collection[int]) -> None:
         for part in _parts(votes):
@@ -239,40 +229,10 @@ class KeepTables(Tables):
         )
         return [VotePlace(*row) for row in rows]
 
-    # ------------------------------------------------------------------ reading what happened again
 
-    def shipping_steps(self, after: int, end: int, limit: int) -> list[tuple[int, int]]:
-        return self.rows(
-            "SELECT decision, step FROM assignment WHERE decision > ? AND decision < ? ORDER BY decision LIMIT ?",
-            (after, end, limit),
-        )
-
-    def late_assignments(self) -> set[int]:
-        return {decision for (decision,) in self.rows("SELECT decision FROM late_fact WHERE kind = 'assignment'")}
-
-    def plans(self) -> list[PlanRow]:
-        rows = self.rows("SELECT revision, at, as_of, config_digest, shares, slots FROM plan ORDER BY revision")
-        return [PlanRow(*row) for row in rows]
-
-    def votes(self, experiment: str, after: int, limit: int) -> list[Vote]:
-        rows = self.rows(
-            "SELECT experiment, ordinal, decision, at, stage, variant, arm, segments, odds, complete, covariates"
-            " FROM vote WHERE experiment = ? AND ordinal > ? ORDER BY ordinal LIMIT ?",
-            (experiment, after, limit),
-        )
-        return [_vote(row) for row in rows]
+_BY_DAY: Final = ("assignment", "completion", "shadow", "outcome")
 
 
-_ABOUT_REQUESTS: Final = ("assignment", "completion", "shadow", "outcome", "late_fact")
-
-
-def _parts(decisions: Collection[int]) -> Iterable[list[int]]:
+def _parts(decisions: Iterable[int]) -> Iterable[list[int]]:
     ordered = sorted(decisions)
     return (ordered[begin : begin + _PART] for begin in range(0, len(ordered), _PART))
-
-
-def _vote(row: tuple[object, ...]) -> Vote:
-    *known, segments, odds, complete, covariates = row
-    texts = (segments, odds, covariates)
-    lists = [tuple(json.loads(str(text))) for text in texts]
-    return Vote._make((*known, lists[0], lists[1], bool(complete), lists[2]))

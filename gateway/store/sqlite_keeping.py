@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from gateway.events import SEQUENCE_BITS, decision_id, spool_of
 from gateway.store.keeping import DAY_US, KeepTables
 
+_FOREIGN: Final = "PRAGMA foreign_key_check"
 _BY_DECISION: Final = ("assignment", "completion", "shadow", "outcome")
 
 
@@ -30,6 +31,11 @@ class SqliteKeeping(KeepTables):
 
     @abstractmethod
     def transaction(self, *, durable: bool = False, leading: bool = False) -> AbstractContextManager[None]: ...
+
+    def integrity(self) -> list[str]:
+        found = [text for (text,) in self.rows("PRAGMA integrity_check") if text != "ok"]
+        orphans = (f"{table}: row {row} names no {parent}" for table, row, parent, _ in self.rows(_FOREIGN))
+        return [*found, *orphans]
 
     def first_day(self) -> int | None:
         oldest = min((first.at for first in self._firsts()), default=None)
