@@ -299,3 +299,11 @@ def problems(path: Path) -> Callable[[str | bytes], list[str]]:
         return [str(problem).removeprefix(f"{path}:").strip() for problem in found]
 
     return refuse
+
+
+@pytest.fixture(autouse=True)
+def secrets_of_the_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What config/cluster.yaml takes from the environment."""
+    monkeypatch.setenv("GATEWAY_SIGNING_KEY", "ab" * 32)
+    monkeypatch.setenv("GATEWAY_PEPPER", "cd" * 32)
+    monkeypatch.setenv("GATEWAY_DB_PASSWORD", "secret")
