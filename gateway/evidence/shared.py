@@ -161,6 +161,7 @@ class _Leader:
         self._heard: dict[int, _Heard] = {}
         self._cursors = store.streams()  # as of the last step that was written down
         self._admitted = store.admitted()
+        self._asked: dict[StreamId, tuple[StreamCursor, int]] = {}  # where each was, and up to which time it was read
 
     def fold(self) -> int:
         """One step. Raises StoreError, LeaseLost among them; then discard me."""
@@ -209,13 +210,23 @@ class _Leader:
         """The assignments before the watermark that were not admitted yet; of many the oldest, and then the watermark
         is lower: the order of the coins is that over all spools."""
         found: list[Assignment] = []
-        for spool in sorted({stream.spool for stream in cursors if stream.stream == "requests"}):
-            after = self._admitted.get(spool) or decision_id(spool, 0)
-            more = self._store.assignments_after(after, (spool + 1) << SEQUENCE_BITS, before=watermark, limit=MOST)
+        asked = {stream: cursor for stream, cursor in cursors.items() if self._may_have_more(stream, cursor)}
+        for stream in sorted(asked, key=lambda stream: stream.spool):
+            after = self._admitted.get(stream.spool) or decision_id(stream.spool, 0)
+            end = (stream.spool + 1) << SEQUENCE_BITS
+            more = self._store.assignments_after(after, end, before=watermark, limit=MOST)
             if len(more) == MOST:
                 watermark = max(self.folder.watermark, more[-1].at)
             found += more
+        self._asked |= {stream: (cursor, watermark) for stream, cursor in asked.items()}
         return [fact for fact in found if fact.at < watermark], watermark
+
+    def _may_have_more(self, stream: StreamId, cursor: StreamCursor) -> bool:
+        """Whether it has moved, or had facts beyond the watermark: of the many that have ended nobody asks again."""
+        if stream.stream != "requests":
+            return False
+        before, read_to = self._asked.get(stream, (None, 0))
+        return cursor != before or cursor.through >= read_to
 
     def _moved(self, cursors: dict[StreamId, StreamCursor]) -> str:
         """The positions, as JSON, of streams that have moved since the last step that was written down."""
