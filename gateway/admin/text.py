@@ -18,6 +18,7 @@ TEST_NAMES = {
     "non_inferior": "{} is not much worse",
     "sample_ratio": "the split is not as configured ({})",
 }
+SILENT = 10.0  # seconds after which a node is worth a word
 CUTS = {"": "all", "cycle": "this cycle", "last-cycle": "last cycle", "watch": "since the promotion"}
 
 
@@ -42,9 +43,35 @@ def status_view(document: dict[str, Any]) -> RenderableType:
     ]
     if not document["store"]["ok"]:
         lines.append(Text(f"store: {document['store']['error']}", style="bold red"))
+    lines += [Text(line, style=style) for line, style in _node_lines(document)]
+    lines += [Text(f"{one['endpoint']}: stopped on this node: {one['text']}", style="red") for one in document["halts"]]
     for name, endpoint in document["endpoints"].items():
         lines += ["", endpoint_view(name, endpoint)]
     return Group(*lines)
+
+
+def _node_lines(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Nodes on a shared store, each with what is wrong with it."""
+    for node in document["nodes"]:
+        silent = node["silent_seconds"] >= SILENT
+        notes = [
+            *(["this node"] if node["number"] == document["node"] else []),
+            *(["leads"] if node["leads"] else []),
+            *([f"silent for {node['silent_seconds']:.0f} s"] if silent else []),
+            *([node["trouble"]] if node["trouble"] else []),
+        ]
+        style = "red" if node["trouble"] else "yellow" if silent else "dim"
+        yield f"node {node['number']} ({node['name']}): {', '.join(notes) or 'serves'}", style
+
+
+def _lag_lines(lags: list[dict[str, Any]]) -> Iterator[str]:
+    """Where outcomes of variants take differently long."""
+    differing = [one for one in lags if one["differs"]]
+    for metric in dict.fromkeys(one["metric"] for one in differing):
+        medians = ", ".join(
+            f"{one['variant']} {one['median_seconds']:.3g} s" for one in differing if one["metric"] == metric
+        )
+        yield f"outcomes of {metric} take differently long, median: {medians}"
 
 
 def endpoint_view(name: str, endpoint: dict[str, Any]) -> RenderableType:
@@ -62,6 +89,7 @@ def endpoint_view(name: str, endpoint: dict[str, Any]) -> RenderableType:
         parts.append(Text(f"held: {experiment['hold']}", style="yellow"))
     if experiment["next"] and not experiment["hold"]:
         parts.append(Text(_next_line(experiment["next"], experiment["automation"]), style="dim"))
+    parts += [Text(line, style="yellow") for line in _lag_lines(experiment["lags"])]
     if experiment["counters"]:
         parts.append(Text(not_counted(experiment["counters"]), style="dim"))
     report = experiment["report"]

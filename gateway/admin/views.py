@@ -29,11 +29,18 @@ _CHARTED = (OVERALL, WATCH)  # tests as metrics: those of segments are many, and
 
 def waiting(error: str, pages: list[PageReading]) -> dict[str, Any]:
     """The state of a node that has no store yet: what its workers say."""
+    none = {"problems": [], "needs_restart": [], "changed_models": [], "reading_models": False}
     return {
         "version": __version__,
+        "config": {"path": "", "digest": "", "ok": True, "accepted_at_us": 0, **none},
+        "plan_revision": max((page.word(Word.PLAN_REVISION) for page in pages), default=0),
         "workers": _workers(pages),
         "store": {"ok": False, "error": error},
+        "node": 0,
         "nodes": [],
+        "halts": [],
+        "step": 0,
+        "lag_seconds": None,
         "endpoints": {},
     }
 
@@ -57,6 +64,7 @@ def status(controller: Controller, reload: ReloadStatus, now_us: int) -> dict[st
         "store": {"ok": not controller.store_error, "error": controller.store_error},
         "node": controller.membership.number,
         "nodes": [_node(node, controller.membership) for node in controller.membership.nodes],
+        "halts": [msgspec.to_builtins(halt) for halt in controller.halts.all],
         "step": controller.engine.step_number,
         "lag_seconds": max(0.0, (now_us - controller.engine.seen_through) / 1e6),
         "endpoints": _endpoints(controller, now_us),
