@@ -1,60 +1,61 @@
-"""One SQLite file, opened, checked, migrated; and the only place where the engine's errors become StoreError."""
+"""One SQLite file as statements and transactions; and the only place where the engine's errors become StoreError."""
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from gateway.clock import Clock
 from gateway.errors import StoreError
+from gateway.store.file import APPLICATION_ID, SCHEMA_VERSION, opened, say_which
 from gateway.store.tables import Parameters, Tables
 
-SCHEMA_VERSION = 5
-APPLICATION_ID = 0x41424757  # "ABGW" in the file's header: this database is ours
-_MAGIC = b"SQLite format 3\0"
-_CACHE_KIB = 32 << 10  # pages kept in memory: new units land all over their table
-_BUSY = 5.0  # seconds to wait for a reader that blocks a checkpoint
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "Connection"]
+
+log = logging.getLogger(__name__)
+
+LARGE_LOG: Final = 256 << 20  # bytes of the write-ahead log of which a person should know
+_LOOK: Final = 256  # transactions between two looks at it
+_MEMORY: Final = ":memory:"
+# After these nothing that the connection remembers may be trusted: a page that was not written counts as written.
+_UNTRUSTED: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Connection(Tables):
-    """The one writing connection of a file, or one that only looks. Use from one thread at a time."""
+    """The one writing connection of a file, or one that only looks. Use from one thread at a time.
 
-    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+    After an error of the disk it does nothing more until `recover` has opened and checked the file anew.
+    """
+
+    def __init__(self, path: Path | str, clock: Clock, *, read_only: bool = False) -> None:
         self._path = path
+        self._clock = clock
         self._begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
         self._read_only = read_only
-        self._db = self._opened()
+        self._untrusted = ""  # why
+        self._closed = False
+        self._commits = 0
+        self._large = False
+        self._db = opened(path, clock, read_only=read_only)
+        if not read_only:
+            say_which()
 
     def recover(self) -> None:
-        """Open the file anew: after an error of the disk, what a connection remembers of it may be wrong."""
-        if self._path != ":memory:":
+        if self._closed:
+            raise StoreError(f"{self._path}: closed")
+        if self._path != _MEMORY:
             self._db.close()
-            self._db = self._opened()
+            self._untrusted = "could not be opened again"
+            self._db = opened(self._path, self._clock, read_only=self._read_only)
+            self._untrusted = ""
+        self._forget()
 
-    def _opened(self) -> sqlite3.Connection:
-        _refuse_foreign(self._path)
-        name = f"{Path(self._path).absolute().as_uri()}?mode=ro" if self._read_only else self._path
-        try:
-            db = sqlite3.connect(
-                name, isolation_level=None, check_same_thread=False, timeout=_BUSY, uri=self._read_only
-            )
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
-        try:
-            if self._read_only:
-                self._expect_schema(db)
-            else:
-                self._migrate(db)
-        except sqlite3.Error as error:
-            db.close()
-            raise self._failed(error) from error
-        except StoreError:
-            db.close()
-            raise
-        return db
+    def _forget(self) -> None:
+        """What was learned from rows that may be gone."""
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[None]:
@@ -76,84 +77,72 @@ class Connection(Tables):
             if isinstance(error, sqlite3.Error):
                 raise self._failed(error) from error
             raise
+        self._commits += 1
+        if self._commits % _LOOK == 0 and not self._read_only:
+            self._look_at_log()
 
     def close(self) -> None:
+        self._closed = True
         self._db.close()
+
+    @property
+    def wal_bytes(self) -> int:
+        """The size of the write-ahead log. It grows while a reader stays at one moment, and is cut back after that."""
+        try:
+            return Path(f"{self._path}-wal").stat().st_size
+        except OSError:
+            return 0
+
+    def _look_at_log(self) -> None:
+        large = self.wal_bytes > LARGE_LOG
+        if large and not self._large:
+            log.warning("%s-wal: over %d MiB, for a reader keeps the store at one moment", self._path, LARGE_LOG >> 20)
+        self._large = large
+
+    # ------------------------------------------------------------------ statements
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[Any]:
         try:
-            return self._db.execute(sql, parameters).fetchall()
+            return self._trusted().execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
     def row(self, sql: str, parameters: Parameters = ()) -> Any:
         """The first row, or None."""
         try:
-            return self._db.execute(sql, parameters).fetchone()
+            return self._trusted().execute(sql, parameters).fetchone()
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
     def stream(self, sql: str, parameters: Parameters = ()) -> Iterator[Any]:
         """Rows read as they are asked for; inside a transaction only, which turns errors on the way."""
         try:
-            return self._db.execute(sql, parameters)
+            return self._trusted().execute(sql, parameters)
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
     def write(self, sql: str, parameters: Parameters = ()) -> int:
         """Returns the number of rows changed."""
         try:
-            return self._db.execute(sql, parameters).rowcount
+            return self._trusted().execute(sql, parameters).rowcount
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
     def write_all(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
         """Returns the number of rows changed in all."""
-        before = self._db.total_changes
         try:
+            before = self._trusted().total_changes
             self._db.executemany(sql, rows)
         except sqlite3.Error as error:
             raise self._failed(error) from error
         return self._db.total_changes - before
 
+    def _trusted(self) -> sqlite3.Connection:
+        if self._untrusted:
+            raise StoreError(f"{self._path}: {self._untrusted}: must be opened anew")
+        return self._db
+
     def _failed(self, error: sqlite3.Error) -> StoreError:
+        if (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _UNTRUSTED:
+            self._untrusted = str(error)
         return StoreError(f"{self._path}: {error}")
-
-    def _expect_schema(self, db: sqlite3.Connection) -> None:
-        """Whoever only looks migrates nothing."""
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version != SCHEMA_VERSION:
-            found = f"its schema is {version}, this program's {SCHEMA_VERSION}"
-            raise StoreError(f"{self._path}: {found}: start the gateway once")
-
-    def _migrate(self, db: sqlite3.Connection) -> None:
-        version, application, tables = (
-            db.execute(sql).fetchone()[0]
-            for sql in ("PRAGMA user_version", "PRAGMA application_id", "SELECT count(*) FROM sqlite_master")
-        )
-        if application != APPLICATION_ID and (application or version or tables):
-            raise StoreError(f"{self._path}: the database of another program; name another store")
-        if version > SCHEMA_VERSION:
-            raise StoreError(f"{self._path}: schema {version} is newer than this program's {SCHEMA_VERSION}")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        folder = resources.files("gateway.store") / "migrations" / "sqlite"
-        for number in range(version + 1, SCHEMA_VERSION + 1):
-            script = (folder / f"{number:04d}.sql").read_text()
-            marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}"
-            db.executescript(f"BEGIN IMMEDIATE; {script}; {marks}; COMMIT;")
-
-
-def _refuse_foreign(path: Path | str) -> None:
-    """A file that is no database is never overwritten, and never ignored in favour of a new one."""
-    if not isinstance(path, Path):
-        return
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_MAGIC))
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}") from error
-    if head and head != _MAGIC:
-        raise StoreError(f"{path}: not a SQLite file; move it away or name another store")

@@ -32,7 +32,7 @@ def open_store(
     that cannot be reached now raises StoreUnavailable when the store is first used, and is tried again later.
     """
     if url.startswith(SQLITE):
-        return SqliteStore(Path(url.removeprefix(SQLITE)), read_only=read_only)
+        return SqliteStore(Path(url.removeprefix(SQLITE)), read_only=read_only, clock=clock)
     if not url.startswith(POSTGRES):
         raise StoreError("expected sqlite:///path or postgresql://user@host/database")
     try:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gateway.clock import Clock, SystemClock
 from gateway.events import Assignment, Completion, Outcome, Shadow
 from gateway.store.connection import Connection
 from gateway.store.draws import Draws
@@ -19,13 +20,19 @@ from gateway.store.facts import FactTables, json_text, signed
 from gateway.store.folding import FoldTables
 from gateway.store.releases import ReleaseTables
 from gateway.store.sqlite_keeping import SqliteKeeping
+from gateway.store.tables import FINITE
 
 
 class SqliteStore(Connection, FactTables, FoldTables, ReleaseTables, SqliteKeeping):
     """Implements `store.base.Store`. Use from one thread at a time."""
 
-    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
-        super().__init__(path, read_only=read_only)
+    def __init__(self, path: Path | str, *, read_only: bool = False, clock: Clock | None = None) -> None:
+        """Raises StoreError if the file cannot be had, is no store, newer, or damaged."""
+        super().__init__(path, clock or SystemClock(), read_only=read_only)
+        self._draws = Draws(self)
+
+    def _forget(self) -> None:
+        super()._forget()
         self._draws = Draws(self)
 
     @contextmanager
@@ -42,7 +49,9 @@ class SqliteStore(Connection, FactTables, FoldTables, ReleaseTables, SqliteKeepi
         return f"{column} IN (SELECT value FROM json_each(?))", json.dumps(values)
 
     def object_of(self, name: str, value: str) -> str:
-        return f"json_group_object({name}, {value})"
+        # SQLite itself would write 15 digits.
+        exact = f"CASE WHEN {value} {FINITE} THEN json(printf('%!.19g', {value})) END"
+        return f"json_group_object({name}, {exact})"
 
     def sum_of(self, value: str, order: str) -> str:
         return f"sum({value})"  # outcomes are read in the order of their primary key

@@ -12,6 +12,9 @@ from typing import Any
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 
+FINITE = "BETWEEN -1.7976931348623157e308 AND 1.7976931348623157e308"
+
+
 class Tables(ABC):
     """One connection of a store. Every method raises StoreError where the engine fails."""
 
@@ -52,7 +55,8 @@ class Tables(ABC):
 
     @abstractmethod
     def object_of(self, name: str, value: str) -> str:
-        """The aggregate that makes a JSON object, as text, of names and numbers that may be NULL."""
+        """The aggregate that makes a JSON object, as text, of names and numbers to the last digit; what is no finite
+        number becomes null, which JSON has for it."""
 
     @abstractmethod
     def sum_of(self, value: str, order: str) -> str:

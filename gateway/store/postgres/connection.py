@@ -15,7 +15,7 @@ from gateway.store.keeping import DAY_US
 from gateway.store.postgres.dialect import array, insert, translated
 from gateway.store.postgres.migrating import expect_schema, migrate
 from gateway.store.postgres.session import Session
-from gateway.store.tables import Parameters, Tables
+from gateway.store.tables import FINITE, Parameters, Tables
 
 # Votes are read in their order and seldom to the end, and facts are looked up: a plan that begins by reading all facts,
 # as the planner likes for tables that it does not know yet, would take hours.
@@ -224,7 +224,7 @@ class Connection(Tables):
         return f" AND day IN ({', '.join(map(str, days))})" if days else ""
 
     def object_of(self, name: str, value: str) -> str:
-        return f"CAST(json_object_agg({name}, {value}) AS TEXT)"
+        return f"CAST(json_object_agg({name}, CASE WHEN {value} {FINITE} THEN {value} END) AS TEXT)"
 
     def sum_of(self, value: str, order: str) -> str:
         return f"sum({value} ORDER BY {order})"

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from gateway.errors import StoreError
-from gateway.events import Completion, Fact, Outcome, UnitOutcome, decision_id
+from gateway.events import Completion, Fact, Outcome, Shadow, UnitOutcome, decision_id
 from gateway.spool.format import Position
 from gateway.spool.reader import StreamId
 from gateway.store.base import Exposure, FoldStep, Lag, PlanRow, Store, StreamCursor
@@ -172,6 +172,17 @@ def test_numbers_are_kept_to_the_last_digit(store: Store) -> None:
         store.add_outcomes(1, facts)
         again = store.add_outcomes(2, facts)
     assert [repr(kept) for _, kept in again] == [repr(value) for value in values]
+
+
+def test_predictions_reach_the_fold_to_the_last_digit(store: Store) -> None:
+    values = [1 / 3, 0.1 + 0.2, 1.7976931348623157e308, 5e-324, -123456.78901234567, 0.0, inf, None]
+    shadows = [Shadow(decision_id(1, 1), 5, f"v{number}", 1, "", value) for number, value in enumerate(values)]
+    with store.transaction():
+        store.add_votes([vote(1, at=1)])
+        store.add_shadows(1, shadows)
+        (row,) = store.scored_values("exp", "brier", 0, SECOND)
+    found = json.loads(row.shadows)
+    assert [found[f"v{number}"] for number in range(len(values))] == [*values[:6], None, None]
 
 
 def test_another_connection_is_as_good(store: Store) -> None:
