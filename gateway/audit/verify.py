@@ -64,10 +64,10 @@ def _ledger(store: Keeping) -> Iterator[Finding]:
         yield Finding(what="ledger", text=f"row {broken} does not follow from the rows before")
     last = store.last_step()
     number = last.step if last else 0
-    for row in store.ledger(NO_LIMIT):
-        if row.step > number:
-            text = f"row {row.id} rests on a step that is not written down"
-            yield Finding(what="ledger", text=text, step=row.step, experiment=row.experiment)
+    beyond = [row for row in store.ledger(NO_LIMIT) if row.step > number]
+    if beyond:
+        text = f"{len(beyond)} rows rest on steps that are not written down, the first is {beyond[0].id}"
+        yield Finding(what="ledger", text=text, step=beyond[0].step, experiment=beyond[0].experiment)
 
 
 def _streams(store: Keeping, steps: Steps) -> Iterator[Finding]:
