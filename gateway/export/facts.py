@@ -7,7 +7,7 @@ belongs to an exposure is filed under the exposure's time, so a range of times n
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from gateway.events import FORCED
@@ -15,7 +15,7 @@ from gateway.evidence.definition import Definition
 from gateway.export.columns import Column, Row
 from gateway.export.moment import Moment
 from gateway.export.source import OpenStore
-from gateway.export.spans import Span, merged, spans
+from gateway.export.spans import Span, merged, spans, spans_of
 
 CHUNK = 2_000  # rows in memory, of each spool that lived at one time
 
@@ -105,7 +105,8 @@ def exposures(store: OpenStore, now: Moment, selected: Selection) -> Iterator[tu
         for row in stored_exposures(store, span, now.watermark, selected.experiment):
             yield row[1], named_exposure(row, names)
 
-    return _in_order(store, now, selected, rows)
+    found = spans(store, selected.since, min(selected.until, now.watermark))
+    return merged([(span.since, span) for span in found], rows)
 
 
 def named_exposure(row: Row, names: Names) -> Row:
@@ -123,7 +124,7 @@ def outcomes(store: OpenStore, now: Moment, selected: Selection) -> Iterator[tup
         " WHERE (o.decision, o.metric, o.id) > (:key0, :key1, :key2) AND o.decision >= :key0 AND o.decision < :end"
         " AND o.at < :watermark{experiment} ORDER BY o.decision, o.metric, o.id LIMIT :most"
     )
-    return _in_order(store, now, selected, _of_exposures(store, now, selected, sql, (0, 5, 6)))
+    return _of_exposures(store, now, selected, sql, (0, 5, 6), "outcome")
 
 
 def shadows(store: OpenStore, now: Moment, selected: Selection) -> Iterator[tuple[int, Row]]:
@@ -134,7 +135,7 @@ def shadows(store: OpenStore, now: Moment, selected: Selection) -> Iterator[tupl
         " WHERE (s.decision, s.variant) > (:key0, :key1) AND s.decision >= :key0 AND s.decision < :end"
         " AND s.at < :watermark{experiment} ORDER BY s.decision, s.variant LIMIT :most"
     )
-    return _in_order(store, now, selected, _of_exposures(store, now, selected, sql, (0, 3)))
+    return _of_exposures(store, now, selected, sql, (0, 3), "shadow")
 
 
 def votes(store: OpenStore, now: Moment, selected: Selection) -> Iterator[tuple[int, Row]]:
@@ -193,9 +194,9 @@ def stored_exposures(
 
 
 def _of_exposures(
-    store: OpenStore, now: Moment, selected: Selection, sql: str, key: Sequence[int]
-) -> Callable[[Span], Iterator[tuple[int, Row]]]:
-    """Facts of the exposures in a span, whose time is the second column."""
+    store: OpenStore, now: Moment, selected: Selection, sql: str, key: Sequence[int], table: str
+) -> Iterator[tuple[int, Row]]:
+    """Facts about exposures, whose time is the second column."""
 
     def rows(span: Span) -> Iterator[tuple[int, Row]]:
         at = span.since
@@ -206,13 +207,7 @@ def _of_exposures(
             at = at if row[1] is None else row[1]
             yield at, row
 
-    return rows
-
-
-def _in_order(
-    store: OpenStore, now: Moment, selected: Selection, rows: Callable[[Span], Iterator[tuple[int, Row]]]
-) -> Iterator[tuple[int, Row]]:
-    found = spans(store, selected.since, min(selected.until, now.watermark))
+    found = spans_of(store, table, selected.since, selected.until if selected.until < now.watermark else None)
     return merged([(span.since, span) for span in found], rows)
 
 

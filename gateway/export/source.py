@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING, TypeAlias
 
 from gateway.errors import GatewayError, StoreError
-from gateway.store.sqlite import SqliteStore
+from gateway.store.open import POSTGRES, SQLITE, open_store
 
-OpenStore: TypeAlias = SqliteStore
+if TYPE_CHECKING:
+    from gateway.store.open import AnyStore
 
-_SQLITE = "sqlite:///"
-_POSTGRES = ("postgresql://", "postgres://")
+OpenStore: TypeAlias = "AnyStore"
+
 _MAGIC = b"SQLite format 3\0"
 
 
@@ -27,7 +28,7 @@ class SourceError(GatewayError):
 
 def url_of(named: str) -> str:
     """The store's URL. Raises SourceError, or ConfigError if it is a config that cannot be taken."""
-    if named.startswith((_SQLITE, *_POSTGRES)):
+    if named.startswith((SQLITE, *POSTGRES)):
         return named
     if "://" in named:
         raise SourceError(f"{without_password(named)}: expected sqlite:///PATH, postgresql://…, or a config file")
@@ -38,7 +39,7 @@ def url_of(named: str) -> str:
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from error
     if head == _MAGIC:
-        return f"{_SQLITE}{path.absolute()}"
+        return f"{SQLITE}{path.absolute()}"
     from gateway.config.load import load  # pydantic and YAML, which a notebook on a store does not need
 
     return load(path).config.store
@@ -46,25 +47,20 @@ def url_of(named: str) -> str:
 
 def path_of(url: str) -> Path | None:
     """The file of a SQLite store; None for another engine."""
-    return Path(url.removeprefix(_SQLITE)) if url.startswith(_SQLITE) else None
+    return Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else None
 
 
 def without_password(url: str) -> str:
     """For messages and manifests."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
+    return re.sub(r"(://[^/@]*?):[^/@]*@", r"\1:***@", re.sub(r"([?&]password=)[^&]*", r"\1***", url))
 
 
 def open_readable(url: str) -> OpenStore:
     """A store that is only looked at. Raises StoreError if there is none, or if its schema is another."""
     path = path_of(url)
-    if path is None:
-        raise StoreError(f"{without_password(url)}: PostgreSQL is not supported by this version")
-    if not path.exists():
+    if path is not None and not path.exists():
         raise StoreError(f"{path}: there is no store yet: serve from its config first")
-    return SqliteStore(path, read_only=True)
+    return open_store(url, read_only=True)
 
 
 @contextmanager

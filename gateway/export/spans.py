@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from gateway.events import decision_id, spool_of
 from gateway.export.columns import Row
@@ -16,7 +16,7 @@ from gateway.export.source import OpenStore
 
 T = TypeVar("T")
 
-_FIRST = "decision, at FROM assignment WHERE decision >= ? AND decision < ? ORDER BY decision"
+_ASSIGNMENTS = "decision, at FROM assignment WHERE decision >= ? AND decision < ? ORDER BY decision"
 _BEYOND = (1 << 63) - 1  # all decisions
 
 
@@ -29,11 +29,11 @@ class Span(NamedTuple):
     end: int
 
 
-def spools(store: OpenStore) -> Iterator[int]:
-    """Every spool that has left an assignment, ascending."""
+def spools(store: OpenStore, table: str = "assignment") -> Iterator[int]:
+    """Every spool that has left an assignment, or of which there is something else; ascending."""
     spool = 0
     while True:
-        row = store.row(f"SELECT {_FIRST} LIMIT 1", (decision_id(spool, 0), _BEYOND))
+        row = _first(store, table, decision_id(spool, 0), _BEYOND)
         if row is None:
             return
         yield spool_of(row[0])
@@ -44,10 +44,21 @@ def spans(store: OpenStore, since: int, until: int) -> list[Span]:
     """Where in each spool the assignments lie that were drawn from `since` until before `until`; none are empty."""
     found = []
     for spool in spools(store):
-        begin = first_since(store, spool, since)
-        end = first_since(store, spool, until)
+        begin, end = first_since(store, spool, since), first_since(store, spool, until)
         if begin < end:
-            found.append(Span(store.row(f"SELECT {_FIRST} LIMIT 1", (begin, end))[1], spool, begin, end))
+            found.append(Span(_first(store, "assignment", begin, end)[1], spool, begin, end))
+    return sorted(found)
+
+
+def spans_of(store: OpenStore, table: str, since: int, until: int | None) -> list[Span]:
+    """The same for facts about assignments, which may not be there: `until` is None for no end."""
+    found = []
+    for spool in spools(store, table):
+        begin = first_since(store, spool, since) if since > 0 else decision_id(spool, 0)
+        end = decision_id(spool + 1, 0) if until is None else first_since(store, spool, until)
+        first = _first(store, "assignment", begin, end) or _first(store, table, begin, end)
+        if first is not None:
+            found.append(Span(first[1], spool, begin, end))
     return sorted(found)
 
 
@@ -83,15 +94,22 @@ def merged(
 def first_since(store: OpenStore, spool: int, at: int) -> int:
     """A decision such that those before were drawn before a time, and those from it on then or later."""
     low, high = decision_id(spool, 0), decision_id(spool + 1, 0)
-    last = store.row(f"SELECT {_FIRST} DESC LIMIT 1", (low, high))
+    last = store.row(f"SELECT {_ASSIGNMENTS} DESC LIMIT 1", (low, high))
     if last is None:
         return low
     beyond, high = high, last[0] + 1
     while low < high:
         middle = (low + high) // 2
-        row = store.row(f"SELECT {_FIRST} LIMIT 1", (middle, beyond))
+        row = _first(store, "assignment", middle, beyond)
         if row is None or row[1] >= at:
             high = middle
         else:
             low = row[0] + 1
     return low
+
+
+def _first(store: OpenStore, table: str, begin: int, end: int) -> Any:
+    """Decision and time of the first row, or None."""
+    return store.row(
+        f"SELECT decision, at FROM {table} WHERE decision >= ? AND decision < ? ORDER BY decision LIMIT 1", (begin, end)
+    )
