@@ -80,6 +80,10 @@ class _Process:
     async def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str) -> None:
         await self.run(lambda: self.plane.command(endpoint, kind, actor, text, variant))
 
+    async def erase(self, unit: str, endpoint: str, actor: str, text: str) -> dict[str, Any]:
+        asked = await self.run(lambda: self.plane.erase(unit, endpoint, actor, text))
+        return {"complete_at_us": asked.until, "text": asked.text}
+
     async def ledger(self) -> list[dict[str, Any]]:
         rows = await self.run(lambda: self.plane.controller.ledger())
         return [msgspec.to_builtins(row) for row in rows]

@@ -14,7 +14,9 @@ from gateway.clock import Clock
 from gateway.config.load import LoadedConfig, load, parse
 from gateway.config.places import filled
 from gateway.config.schema import Config
-from gateway.errors import ConfigError, GatewayError, StoreError
+from gateway.errors import ConfigError, GatewayError, StoreError, UnknownEndpoint
+from gateway.forgetting.erasure import Asked
+from gateway.forgetting.forgetting import Forgetting
 from gateway.release.controller import Controller
 from gateway.release.intake import Intake, ReloadStatus
 from gateway.release.keys import Keys, given, load_or_create
@@ -23,6 +25,7 @@ from gateway.release.state import Kind
 from gateway.release.upkeep import Upkeep
 from gateway.store.base import Store
 from gateway.store.cluster import SharedStore
+from gateway.store.keeping import Keeping
 from gateway.store.open import open_store
 from gateway.telemetry.exposition import GatewayCollector, render
 
@@ -59,6 +62,9 @@ class ControlPlane:
         except GatewayError as error:
             self.store.close()
             raise _away(config, error) from error
+        self.forgetting = Forgetting(
+            config, cast("Keeping", self.store), keys.pepper, clock, lambda units: self.controller.engine.forget(units)
+        )
         self.intake = Intake(self.controller, config.data_dir / LAST_GOOD, clock)
         self._next_view = 0.0
         self.snapshot: dict[str, Any] = self._view()
@@ -76,6 +82,12 @@ class ControlPlane:
     def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str = "") -> None:
         self.controller.command(endpoint, kind, actor, text, variant)
         self.snapshot = self._view()
+
+    def erase(self, unit: str, endpoint: str, actor: str, text: str) -> Asked:
+        """Have a unit forgotten; "" for all endpoints. Raises UnknownEndpoint, StoreError."""
+        if endpoint and endpoint not in self.controller.loaded.config.endpoints:
+            raise UnknownEndpoint(f"there is no endpoint {endpoint!r}")
+        return self.forgetting.ask(unit, endpoint, actor, text)
 
     def reload(self) -> ReloadStatus:
         """Look at the file now. Model files that have changed may still be read when this returns."""
@@ -128,8 +140,12 @@ class ControlPlane:
         """While the store fails, nothing that rests on it."""
         if not self.controller.store_error:
             self.upkeep.take(self.controller.loaded.config)
+            self.forgetting.take(self.controller.loaded.config)
+            engine = self.controller.engine
             try:
                 self.upkeep.tick()
+                if engine.leading and not engine.behind:
+                    self.forgetting.tick(engine.seen_through)
             except StoreError as error:
                 log.warning("upkeep waits for the store: %s", error)
 

@@ -29,6 +29,7 @@ class Control(Protocol):
 
     def snapshot(self) -> dict[str, Any]: ...
     async def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str) -> None: ...
+    async def erase(self, unit: str, endpoint: str, actor: str, text: str) -> dict[str, Any]: ...
     async def ledger(self) -> list[dict[str, Any]]: ...
     async def exposition(self, accept: str) -> tuple[bytes, str]: ...
     async def reload(self) -> list[str]: ...
@@ -68,6 +69,14 @@ def admin_app(control: Control) -> Starlette:
         await control.command(request.path_params["endpoint"], COMMANDS[verb], actor, text, variant)
         return _json(control.snapshot()["endpoints"][request.path_params["endpoint"]])
 
+    async def erase(request: Request) -> Response:
+        body = await _object(request)
+        unit = body.get("unit")
+        if not (isinstance(unit, str) and unit):
+            raise RequestError("expected `unit`, as requests give it")
+        endpoint, actor = str(body.get("endpoint") or ""), str(body.get("actor") or "api")
+        return _json(await control.erase(unit, endpoint, actor, str(body.get("reason") or "")), 202)
+
     return Starlette(
         routes=[
             Route("/-/healthy", healthy),
@@ -76,6 +85,7 @@ def admin_app(control: Control) -> Starlette:
             Route("/api/status", status),
             Route("/api/decisions", ledger),
             Route("/api/endpoints/{endpoint}/{verb}", command, methods=["POST"]),
+            Route("/api/erasures", erase, methods=["POST"]),
         ],
         exception_handlers={GatewayError: _problem},
     )

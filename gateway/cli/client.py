@@ -56,13 +56,17 @@ class Admin:
         body = {"actor": actor, "reason": reason, "variant": variant}
         return self._call("POST", f"/api/endpoints/{endpoint}/{verb}", body)
 
+    def erase(self, unit: str, endpoint: str, actor: str, reason: str) -> dict[str, Any]:
+        body = {"unit": unit, "endpoint": endpoint, "actor": actor, "reason": reason}
+        return self._call("POST", "/api/erasures", body)
+
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         try:
             with httpx.Client(transport=httpx.HTTPTransport(uds=self._file), timeout=TIMEOUT) as client:
                 answer = client.request(method, self._base + path, json=body)
         except httpx.HTTPError as error:
             raise AdminError(f"no gateway answers at {self._address}: {error}") from error
-        if answer.status_code != 200:
+        if answer.status_code not in (200, 202):
             raise AdminError(_detail(answer))
         document: dict[str, Any] = answer.json()
         return document

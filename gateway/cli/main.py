@@ -7,13 +7,16 @@ import click
 from gateway import __version__
 from gateway.cli.check import check, schema
 from gateway.cli.demo import demo
+from gateway.cli.erase import erase
 from gateway.cli.export import export
 from gateway.cli.keys import keys
 from gateway.cli.outbox import outbox
 from gateway.cli.plan import plan
+from gateway.cli.replay import replay
 from gateway.cli.serve import serve
 from gateway.cli.simulate import simulate
 from gateway.cli.steer import complete, drop, hold, promote, resume, rollback, status
+from gateway.cli.verify import verify
 
 
 @click.group()
@@ -27,3 +30,6 @@ for command in (serve, check, schema, plan, simulate, status, demo, hold, resume
 main.add_command(keys)
 main.add_command(export)
 main.add_command(outbox)
+main.add_command(replay)
+main.add_command(verify)
+main.add_command(erase)

@@ -13,6 +13,7 @@ from gateway.listeners import Address
 _DURATION = PlainSerializer(scalars.duration_text)
 Duration = Annotated[float, scalars.duration("0s"), _DURATION]  # seconds
 Period = Annotated[float, scalars.duration("1ms"), _DURATION]  # seconds, never 0
+Retention = Annotated[float, scalars.duration("1h"), _DURATION]
 Timeout = Annotated[float, scalars.duration("1ms", "10m"), _DURATION]
 
 _PERCENT = PlainSerializer(scalars.percent_text)

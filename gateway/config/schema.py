@@ -35,6 +35,7 @@ __all__ = [
     "Metrics",
     "Objective",
     "Outcomes",
+    "Retention",
     "Section",
     "Segment",
     "Spool",
@@ -279,6 +280,14 @@ class Keys(Section):
     one everybody is a stranger."""
 
 
+class Retention(Section):
+    """How long facts are kept in the store. Votes, evidence, decisions and plans stay."""
+
+    requests: kinds.Retention = Field("7d", validate_default=True)
+    """Requests, with answers and outcomes, go by the day (UTC) when this has passed since its end, and what they were
+    counted as is written down; from 1h, by default 7d."""
+
+
 def _default_store(data: dict[str, Any]) -> str:
     return f"sqlite:///{data['data_dir'] / 'gateway.db'}"
 
@@ -293,6 +302,7 @@ class Config(Section):
     metrics: Metrics = Field({}, validate_default=True)
     outcomes: Outcomes = Field({}, validate_default=True)
     spool: Spool = Field({}, validate_default=True)
+    retention: Retention = Field({}, validate_default=True)
     data_dir: kinds.Folder = Field("var/gateway", validate_default=True)
     """Folder for what the gateway keeps (facts, plan, keys), from the folder of this file."""
     store: kinds.StoreUrl = Field(default_factory=_default_store, validate_default=True)

@@ -1,0 +1,45 @@
+"""Everything that the control process forgets, in pieces between its rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from gateway.clock import Clock
+from gateway.config.schema import Config
+from gateway.errors import LeaseLost
+from gateway.forgetting.erasure import Asked, Erasures, ask
+from gateway.forgetting.retention import Retention
+from gateway.store.base import UnitKey
+from gateway.store.keeping import Keeping
+
+
+class Forgetting:
+    """Erasure and retention of one node. `forget` tells whoever remembers units that some are strangers now."""
+
+    def __init__(
+        self, config: Config, store: Keeping, pepper: str, clock: Clock, forget: Callable[[Iterable[UnitKey]], None]
+    ) -> None:
+        self._store = store
+        self._pepper = bytes.fromhex(pepper)
+        self._clock = clock
+        self._kept_seconds = config.spool.keep
+        self.retention = Retention(store, clock, config.retention.requests)
+        self._erasures = Erasures(store, clock, forget)
+
+    def take(self, config: Config) -> None:
+        """Keep to a config."""
+        self._kept_seconds = config.spool.keep
+        self.retention.keep_seconds = config.retention.requests
+
+    def ask(self, unit: str, endpoint: str, actor: str, reason: str) -> Asked:
+        """Have a unit erased; any node may take that in. Raises StoreError."""
+        now = self._clock.wall_us()
+        return ask(self._store, self._pepper, unit.encode(), endpoint, actor, reason, now, self._kept_seconds)
+
+    def tick(self, through: int) -> None:
+        """Go on a little: the node that leads, up to a time up to which everything is admitted. Raises StoreError."""
+        try:
+            self._erasures.tick(through)
+            self.retention.tick(through)
+        except LeaseLost:
+            pass  # another node goes on
