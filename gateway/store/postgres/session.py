@@ -7,6 +7,7 @@ transactions): settings are SET LOCAL, locks belong to transactions, nothing is 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -135,12 +136,19 @@ def _unusable(connection: psycopg.Connection[Any], error: psycopg.Error) -> bool
     return connection.closed or waiting or isinstance(error, _UNUSABLE)
 
 
+_EXPECTED: Final = "expected postgresql://user@host/database, spelled as URLs are, and options that libpq knows"
+
+
 def parameters(url: str) -> dict[str, Any]:
     """What libpq makes of a URL; raises StoreError, in which nothing of the URL is repeated: it may hold a password."""
     try:
-        return conninfo_to_dict(url)
+        known = conninfo_to_dict(url)
     except psycopg.Error as error:
-        raise StoreError("expected postgresql://user@host/database, and options that libpq knows") from error
+        raise StoreError(_EXPECTED) from error
+    # A password with a slash in it, not spelled as URLs want it, would pass for the name of a database.
+    if set("/@") & set(str(known.get("dbname", ""))) or not re.fullmatch("[0-9,]*", str(known.get("port", ""))):
+        raise StoreError(_EXPECTED)
+    return known
 
 
 def place(url: str) -> str:

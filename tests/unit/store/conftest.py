@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from gateway.store.base import Store
@@ -34,5 +35,38 @@ def reopen(request: pytest.FixtureRequest) -> Open:
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     opened = opener(request.param, request)()
+    yield opened
+    opened.close()
+
+
+class Nodes:
+    """Stores of several nodes on one database, and a hand on its clock."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._stores: list[PostgresStore] = []
+
+    def join(self, id: str, keys: str = "keys") -> PostgresStore:
+        store = self.open()
+        store.join(id, f"{id}:8081", keys)
+        return store
+
+    def open(self) -> PostgresStore:
+        self._stores.append(PostgresStore(self.url))
+        return self._stores[-1]
+
+    def execute(self, sql: str) -> None:
+        """As somebody else."""
+        with psycopg.connect(self.url, autocommit=True) as db:
+            db.execute(sql.encode())
+
+    def close(self) -> None:
+        for store in self._stores:
+            store.close()
+
+
+@pytest.fixture
+def nodes(fresh_database: str) -> Iterator[Nodes]:
+    opened = Nodes(fresh_database)
     yield opened
     opened.close()
