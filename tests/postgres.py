@@ -57,7 +57,7 @@ class PostgresServer:
         self._settings = _SETTINGS | settings
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = count(1)
-        self.port = _free_port()
+        self.port = free_port()
         self._initialise()
 
     def __enter__(self) -> Self:
@@ -89,7 +89,7 @@ class PostgresServer:
                 stderr=log,
                 preexec_fn=_end_with_parent,
                 start_new_session=True,  # Ctrl-C is for the tests
-                **self._as_somebody,
+                **self.as_somebody,
             )
         deadline = time.monotonic() + _DEADLINE
         while not self._answers():
@@ -128,13 +128,14 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         done = subprocess.run(
-            [self._programs / program, *arguments], capture_output=True, text=True, check=False, **self._as_somebody
+            [self._programs / program, *arguments], capture_output=True, text=True, check=False, **self.as_somebody
         )
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr}")
 
     @property
-    def _as_somebody(self) -> dict[str, Any]:
+    def as_somebody(self) -> dict[str, Any]:
+        """How subprocess starts a program that refuses to be root's."""
         environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
         common: dict[str, Any] = {"cwd": self.folder, "env": environment}
         if self._user is None:
@@ -176,7 +177,7 @@ def _reachable(programs: Path, user: pwd.struct_passwd | None, folder: Path) -> 
     return Path(shutil.copytree(programs.parent, folder / "server")) / programs.name
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
