@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from gateway.export import facts, records
+from gateway.export import facts, ledger, records
 from gateway.export.columns import Column, Row
 from gateway.export.facts import Selection
 from gateway.export.moment import Moment
@@ -58,8 +58,8 @@ TABLES = {
         Table(
             "decisions",
             "the ledger: what was decided, when, by whom and on what evidence",
-            records.DECISIONS,
-            lambda store, now, selected: records.decisions(store, now, selected),
+            ledger.DECISIONS,
+            lambda store, now, selected: ledger.decisions(store, now, selected),
         ),
         Table(
             "results",

@@ -7,15 +7,16 @@ belongs to an exposure is filed under the exposure's time, so a range of times n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.events import FORCED
-from gateway.evidence.definition import Definition
 from gateway.export.columns import Column, Row
-from gateway.export.moment import Moment
 from gateway.export.source import OpenStore
 from gateway.export.spans import Span, merged, spans, spans_of
+
+if TYPE_CHECKING:
+    from gateway.export.moment import Moment  # which reads evidence: that takes a second to import
 
 CHUNK = 2_000  # rows in memory, of each spool that lived at one time
 
@@ -99,7 +100,7 @@ VOTES = (
 
 def exposures(store: OpenStore, now: Moment, selected: Selection) -> Iterator[tuple[int, Row]]:
     """Rows of EXPOSURES with their times."""
-    names = Names(now.experiments)
+    names = Names(now.segments)
 
     def rows(span: Span) -> Iterator[tuple[int, Row]]:
         for row in stored_exposures(store, span, now.watermark, selected.experiment):
@@ -140,7 +141,7 @@ def shadows(store: OpenStore, now: Moment, selected: Selection) -> Iterator[tupl
 
 def votes(store: OpenStore, now: Moment, selected: Selection) -> Iterator[tuple[int, Row]]:
     """Rows of VOTES with their times."""
-    names = Names(now.experiments)
+    names = Names(now.segments)
     sql = (
         "SELECT experiment, ordinal, decision, at, stage, variant, arm, complete, odds, segments, covariates FROM vote"
         " WHERE experiment = :experiment AND ordinal > :key1 AND at < :until ORDER BY ordinal LIMIT :most"
@@ -161,8 +162,9 @@ def votes(store: OpenStore, now: Moment, selected: Selection) -> Iterator[tuple[
 class Names:
     """Values of segments get their names, of every combination once."""
 
-    def __init__(self, experiments: dict[str, Definition]) -> None:
-        self._names = {id: definition.segments for id, definition in experiments.items()}
+    def __init__(self, names: Mapping[str, tuple[str, ...]]) -> None:
+        """`names` of an experiment's segments, in the order of the values in an assignment."""
+        self._names = names
         self._known: dict[tuple[str, str], str] = {}
 
     def segments(self, experiment: str, values: str) -> str:

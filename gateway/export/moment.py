@@ -42,6 +42,11 @@ class Moment:
     lags: list[Row] = field(default_factory=list)
     thresholds: dict[str, Thresholds] = field(default_factory=dict)  # as the last decision about each had them
 
+    @property
+    def segments(self) -> dict[str, tuple[str, ...]]:
+        """Names of segments by experiment."""
+        return {id: definition.segments for id, definition in self.experiments.items()}
+
     def report(self, experiment: str) -> Report:
         """What was known of an experiment whose evidence was wanted."""
         evidence, thresholds = self.evidence[experiment], self.thresholds.get(experiment, THRESHOLDS)

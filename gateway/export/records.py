@@ -1,10 +1,9 @@
-"""The tables that people read: what was decided, on what evidence, and what the log says of itself."""
+"""The tables that people read beside the ledger: effects and their evidence, and what the log says of itself."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from gateway.evidence.definition import encode
 from gateway.evidence.report import Report
@@ -13,23 +12,8 @@ from gateway.export.facts import Selection
 from gateway.export.moment import Moment
 from gateway.export.source import OpenStore
 
-_CHUNK = 1_000  # rows in memory; those of the ledger hold whole reports
+_CHUNK = 1_000  # rows in memory
 
-DECISIONS = (
-    Column("id", "integer", "place in the ledger"),
-    Column("at", "time", "when it was decided"),
-    Column("step", "integer", "the fold step on which it rests"),
-    Column("endpoint", "word", ""),
-    Column("experiment", "word", ""),
-    Column("kind", "word", "advance, hold, promote, rollback …"),
-    Column("variant", "word", "that it is about, where it is about one"),
-    Column("actor", "word", "who decided: gateway, or a person"),
-    Column("reason", "text", ""),
-    Column("text", "text", "the reason in a sentence"),
-    Column("config_digest", "word", "of the config that was in use"),
-    Column("body", "json", "everything, with the evidence, as it was hashed"),
-    Column("hash", "word", "of this row and the one before: the chain of the ledger"),
-)
 RESULTS = (
     Column("experiment", "word", ""),
     Column("challenger", "word", ""),
@@ -102,29 +86,6 @@ LATE = (
     Column("at", "time", ""),
     Column("body", "json", "the fact, as its worker wrote it"),
 )
-
-
-def decisions(store: OpenStore, now: Moment, selected: Selection) -> Iterator[tuple[int, Row]]:
-    """Rows of DECISIONS with their times."""
-    after = 0
-    # Of one experiment all are read: they are few.
-    while rows := store.rows(
-        "SELECT id, at, step, endpoint, experiment, kind, body, hash FROM ledger WHERE id > ? AND id <= ?"
-        " ORDER BY id LIMIT ?",
-        (after, now.last_decision, _CHUNK),
-    ):
-        for row in rows:
-            if row[4] == (selected.experiment or row[4]) and selected.since <= row[1] < selected.until:
-                yield row[1], decision_row(row)
-        after = rows[-1][0]
-
-
-def decision_row(row: Row) -> Row:
-    """A row of DECISIONS, from one of the ledger."""
-    id, at, step, endpoint, experiment, kind, body, digest = row
-    told: dict[str, Any] = json.loads(body)
-    said = (told.get(name, "") for name in ("variant", "actor", "reason", "text", "config_digest"))
-    return id, at, step, endpoint, experiment, kind, *said, body, digest
 
 
 def results(now: Moment, selected: Selection) -> Iterator[tuple[int, Row]]:

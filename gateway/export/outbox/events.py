@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.export.columns import Column, Kind, Row
 from gateway.export.facts import EXPOSURES, OUTCOMES
-from gateway.export.records import DECISIONS, decision_row
+from gateway.export.ledger import DECISIONS, decision_row
 from gateway.export.writers import iso
 
 _encode = msgspec.json.Encoder().encode

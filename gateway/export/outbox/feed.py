@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import asdict, replace
 
 from gateway.events import decision_id
-from gateway.evidence.definition import Definition, decode
 from gateway.export.columns import Row
 from gateway.export.facts import ASSIGNED, CHUNK, OUTCOME, Names, named_exposure, stored_exposures
 from gateway.export.outbox.events import Event, Teller
@@ -29,6 +29,13 @@ _BYTES = 1 << 20  # in a batch
 _PAGE = 50_000  # outcomes in memory
 _ROWS = 100  # of the ledger; each holds a whole report
 _COMPLETED_AT, _EMPTY = 12, (None,) * 9  # in a row of EXPOSURES: where its completion begins, and none
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What is to be known of an experiment's definition."""
+
+    segments: tuple[str, ...]
+    answer_within_us: int
 
 
 class Batch(NamedTuple):
@@ -46,7 +53,7 @@ class Horizon:
     watermark: int = 0
     admitted: dict[int, int] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)  # spools of which no more comes
-    experiments: dict[str, Definition] = field(default_factory=dict)
+    experiments: dict[str, Terms] = field(default_factory=dict)
     expired_through: int = 0  # what was assigned before is deleted
 
 
@@ -73,7 +80,9 @@ class Feed:
             for stream, cursor in self._store.streams().items():
                 if stream.stream == "requests" and cursor.finished:
                     found.finished.add(stream.spool)
-            found.experiments = {id: decode(text) for id, (_, text) in self._store.experiments().items()}
+            found.experiments = {
+                id: msgspec.json.decode(text, type=Terms) for id, (_, text) in self._store.experiments().items()
+            }
         return found
 
     def identity(self) -> str:
@@ -95,7 +104,7 @@ class Feed:
                 yield batch
 
     def _exposures(self, position: Position, horizon: Horizon) -> Iterator[Batch]:
-        names = Names(horizon.experiments)
+        names = Names({id: terms.segments for id, terms in horizon.experiments.items()})
         for spool, admitted in sorted(horizon.admitted.items()):
             last = position.exposures.get(spool, decision_id(spool, 0))
             while last < admitted and (rows := self._due(Span(0, spool, last + 1, admitted + 1), horizon)):
@@ -151,8 +160,8 @@ class Feed:
 
 
 def _within(row: Row, horizon: Horizon) -> int:
-    definition = horizon.experiments.get(row[3])
-    return definition.answer_within_us if definition else OVERDUE_US
+    terms = horizon.experiments.get(row[3])
+    return terms.answer_within_us if terms else OVERDUE_US
 
 
 def _closed(row: Row, horizon: Horizon) -> bool:

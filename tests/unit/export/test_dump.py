@@ -286,6 +286,7 @@ def test_more_rows_than_a_chunk_or_a_row_group_holds(
     written(log, tmp_path / "whole")
     monkeypatch.setattr("gateway.export.facts.CHUNK", 3)
     monkeypatch.setattr("gateway.export.records._CHUNK", 2)
+    monkeypatch.setattr("gateway.export.ledger._CHUNK", 2)
     monkeypatch.setattr("gateway.export.writers._GROUP", 4)
     written(log, tmp_path / "parts")
     written(log, tmp_path / "parquet", format="parquet")
