@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import closing
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,7 +16,7 @@ from gateway.assignment.hashing import unit_digest
 from gateway.assignment.ranges import owner
 from gateway.events import Fact, Outcome
 from gateway.plan import Slot
-from gateway.release.keys import Keys
+from gateway.store.open import open_store
 from gateway.store.releases import ReleaseTables
 from gateway.store.sqlite import SqliteStore
 from gateway.store.tables import Tables
@@ -44,6 +43,8 @@ class Allowed(NamedTuple):
     killed in between leaves one assignment without completion, which counts as failed."""
     dropped: int = 0
     """Facts of requests that a spool did not take, and that were counted: the request is answered all the same."""
+    moved: bool = False
+    """A decision has changed the split."""
 
 
 _NOTHING = Allowed()
@@ -59,9 +60,12 @@ class Problems(dict[str, list[Any]]):
 
 
 def audit(log: Log, node: Node, allowed: Allowed = _NOTHING) -> dict[str, Any]:
-    """The account of one stopped node; `problems` is empty if every statement of this module's head holds."""
-    with closing(SqliteStore(node.database, read_only=True)) as store:
-        result = examine(log, store, _pepper(node), allowed)
+    """The account of one stopped node, or of all that share its store; `problems` is empty if every statement of this
+    module's head holds."""
+    with closing(open_store(node.store_url, read_only=True)) as store:
+        result = examine(log, store, node.pepper, allowed)
+    if not isinstance(store, SqliteStore):
+        return result
     with closing(sqlite3.connect(f"file:{node.database}?mode=ro", uri=True)) as db:
         (sound,) = db.execute("PRAGMA integrity_check").fetchone()
     if sound != "ok":
@@ -80,11 +84,10 @@ class Known(NamedTuple):
         return cls(len(log.answered), len(log.acknowledged))
 
 
-def shipped(known: Known, database: Path) -> bool:
-    """Whether a store that is being written to has as many facts."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=1.0)) as db:
-        tables = ("assignment", "outcome")
-        stored = Known(*(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables))
+def shipped(known: Known, node: Node) -> bool:
+    """Whether the store of a running node has as many facts."""
+    with closing(open_store(node.store_url, read_only=True)) as store:
+        stored = Known(*(_number(store, f"SELECT count(*) FROM {table}") for table in ("assignment", "outcome")))
     return all(there >= wanted for there, wanted in zip(stored, known, strict=True))
 
 
@@ -94,7 +97,7 @@ def examine(log: Log, store: Tables, pepper: bytes, allowed: Allowed) -> dict[st
     requests = _requests(store)
     unassigned = _assignments(log, requests, pepper, allowed, problems)
     uncompleted = _completions(log, requests, allowed, problems)
-    _splits(store, requests.values(), problems)
+    _splits(store, requests.values(), allowed, problems)
     _outcomes(log, store, problems)
     _votes(store, problems)
     if isinstance(store, ReleaseTables) and (broken := store.broken_link()) is not None:
@@ -103,11 +106,6 @@ def examine(log: Log, store: Tables, pepper: bytes, allowed: Allowed) -> dict[st
     late = _number(store, "SELECT count(*) FROM late_fact")
     told = {"stored": stored, "late": late, "unassigned": unassigned, "uncompleted": uncompleted}
     return {**log.summary, **told, "problems": dict(problems)}
-
-
-def _pepper(node: Node) -> bytes:
-    keys = msgspec.json.decode((node.data_dir / "keys.json").read_bytes(), type=Keys)
-    return bytes.fromhex(keys.pepper)
 
 
 def _requests(store: Tables) -> dict[int, _Request]:
@@ -156,8 +154,8 @@ def _completions(log: Log, requests: dict[int, _Request], allowed: Allowed, prob
     return len(uncompleted)
 
 
-def _splits(store: Tables, requests: Iterable[_Request], problems: Problems) -> None:
-    """Every assignment follows from the plan that it names, and no unit has had two variants."""
+def _splits(store: Tables, requests: Collection[_Request], allowed: Allowed, problems: Problems) -> None:
+    """Every assignment follows from the plan that it names; unless that was decided, no unit has had two variants."""
     slots = {
         revision: tuple(Slot(start=start, variant=variant) for start, variant in msgspec.json.decode(text)[ENDPOINT])
         for revision, text in store.rows("SELECT revision, slots FROM plan")
@@ -169,8 +167,11 @@ def _splits(store: Tables, requests: Iterable[_Request], problems: Problems) -> 
         if one.revision not in slots or owner(slots[one.revision], one.bucket) != one.variant:
             wrong.append(one.decision)
     problems.note("assigned otherwise than the plan says", wrong)
+    if allowed.moved:
+        return
     problems.note("units with two variants", (unit.hex() for unit, variants in drawn.items() if len(variants) > 1))
-    splits = {msgspec.json.encode([[slot.start, slot.variant] for slot in one]).decode() for one in slots.values()}
+    used = {slots[one.revision] for one in requests if one.revision in slots}
+    splits = {msgspec.json.encode([[slot.start, slot.variant] for slot in one]).decode() for one in used}
     problems.note("another split than the first", sorted(splits)[1:])
 
 

@@ -81,7 +81,7 @@ def main(path: Path | None, ticks: int, requests: int, rounds: int, only: str | 
     document |= {"ticks": ticks, "requests": requests, "rounds": rounds, "cases": {}, "goals": []}
     failed = 0
     for name in [only] if only else [*CASES, "idle"]:
-        taken = [_idle(ticks) if name == "idle" else _busy(CASES[name], ticks, requests) for _ in range(rounds)]
+        taken = [_idle(ticks) if name == "idle" else busy(CASES[name], ticks, requests) for _ in range(rounds)]
         middle = middle_of(taken)
         goals = _goals(name, middle, rounds)
         failed += sum(not goal.passed for goal in goals)
@@ -98,10 +98,10 @@ def middle_of(rounds: list[dict[str, float]]) -> dict[str, float]:
     return sorted(rounds, key=lambda one: one["all"])[len(rounds) // 2]
 
 
-def _busy(case: Case, ticks: int, requests: int) -> dict[str, float]:
-    """CPU microseconds of a request by stage, and in all."""
+def busy(case: Case, ticks: int, requests: int, store: str = "") -> dict[str, float]:
+    """CPU microseconds of a request by stage, and in all; into the store of a URL, by default a file of its own."""
     warm = WARM + case.users // requests
-    with _node(case) as (node, worker):
+    with opened(case, store) as (node, worker):
         users = iter(Users(case.users))
         for tick in range(warm + ticks):
             worker.serve(users, requests, node.slots(), node.controller.plan_revision)
@@ -114,7 +114,7 @@ def _busy(case: Case, ticks: int, requests: int) -> dict[str, float]:
 
 def _idle(ticks: int) -> dict[str, float]:
     """Shares of a core, by stage, while nothing comes but heartbeats."""
-    with _node(CASES["outcome metric"]) as (node, worker):
+    with opened(CASES["outcome metric"]) as (node, worker):
         worker.serve(iter(Users(0)), 2000, node.slots(), node.controller.plan_revision)
         for tick in range(WARM + ticks):
             node.clock.advance(TICK)
@@ -132,9 +132,10 @@ def _tick(node: Node, worker: Worker, first: bool) -> None:
 
 
 @contextmanager
-def _node(case: Case) -> Iterator[tuple[Node, Worker]]:
+def opened(case: Case, store: str = "") -> Iterator[tuple[Node, Worker]]:
+    """A node without traffic, and what writes facts for it."""
     with tempfile.TemporaryDirectory() as folder:
-        node = Node(Path(folder) / "data", config(case), STAGES)
+        node = Node(Path(folder) / "data", config(case), STAGES, store)
         worker = Worker(node.folder, node.clock, EXPERIMENT if case.objective else "")
         try:
             yield node, worker

@@ -141,3 +141,75 @@ def bench_table(name: str) -> str:
         f"Python {machine['python']}; {versions or 'no peers'}."
     )
     return "\n".join([_TABLES[name](stored["summary"]), *goals, "", source, ""])
+
+
+_INGEST = {
+    "ship": "ship, live",
+    "ship a backlog": "ship, a backlog",
+    "postgresql: ship": "ship into PostgreSQL, live",
+}
+_JOINED = {
+    "users return": "users return",
+    "users return, outcomes posted": "users return, each request with an outcome",
+    "every user new": "every user new, with a vote of three metrics",
+    "postgresql: users return": "PostgreSQL: users return",
+    "postgresql: every user new": "PostgreSQL: every user new",
+}
+
+
+def ingest_table(summary: Summary) -> str:
+    """What facts cost on their way into the store, from the summary of `results/ingest.json`."""
+    parts = [_shipping(summary), _joining(summary), _taken_in(summary), _growing(summary)]
+    return "\n".join(part for part in parts if part)
+
+
+def _shipping(summary: Summary) -> str:
+    lines = [
+        "| facts without an experiment | facts/s of one core: median (range) | µs read | recorded | committed |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for name, label in _INGEST.items():
+        if own := summary.get(name):
+            each = (number(own[f"us_{stage}"]["median"]) for stage in ("read", "record", "commit"))
+            lines.append(f"| {label} | {_thousands(own['facts_per_s'])} | {' | '.join(each)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _joining(summary: Summary) -> str:
+    lines = ["| ship, join and fold | CPU µs a request: median (range) | wall µs |", "|---|--:|--:|"]
+    for name, label in _JOINED.items():
+        if own := summary.get(name):
+            lines.append(f"| {label} | {_range(own['us'])} | {number(own['us_wall']['median'])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _taken_in(summary: Summary) -> str:
+    lines = [
+        "| outcomes through a worker | outcomes/s, one core for worker and control: median (range) "
+        "| worker's CPU µs | control's | p99 ms of a post |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for level in ("process", "disk"):
+        if own := summary.get(f"outcomes, {level}"):
+            for how in ("batches", "one_by_one"):
+                parts = (number(own[f"{how}_cpu_us_{part}"]["median"]) for part in ("workers", "control"))
+                label = f"{'batches of 1000' if how == 'batches' else 'one by one'}, `{level}`"
+                p99 = number(own[f"{how}_p99_us"]["median"] / 1000.0)
+                lines.append(f"| {label} | {_thousands(own[f'{how}_rate'])} | {' | '.join(parts)} | {p99} |")
+    return "\n".join(lines) + "\n"
+
+
+def _growing(summary: Summary) -> str:
+    own = summary.get("growth")
+    if not own:
+        return ""
+    sizes = sorted(int(name.removeprefix("us_wall_")) for name in own if name.startswith("us_wall_"))
+    lines = ["| facts in the store | CPU µs a fact: median (range) | wall µs |", "|--:|--:|--:|"]
+    lines += [
+        f"| {size:,} | {_range(own[f'us_{size}'])} | {number(own[f'us_wall_{size}']['median'])} |" for size in sizes
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _thousands(spread: Mapping[str, float]) -> str:
+    return f"{spread['median']:,.0f} ({spread['low']:,.0f}-{spread['high']:,.0f})"

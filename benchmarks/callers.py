@@ -16,7 +16,7 @@ import threading
 import time
 from base64 import urlsafe_b64decode
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -97,13 +97,21 @@ class Caller:
     """One connection at a time to the first of the addresses that takes it, requests one after the other."""
 
     def __init__(
-        self, addresses: Sequence[int], log: Log, seed: int, pause: float = 0.02, outcomes: float = 0.8
+        self,
+        addresses: Sequence[int],
+        log: Log,
+        seed: int,
+        pause: float = 0.02,
+        outcomes: float = 0.8,
+        value: Callable[[float], float] | None = None,
     ) -> None:
+        """`outcomes` is the share of answers that get one; `value` makes it of the prediction, by default by chance."""
         self._addresses = deque(addresses)
         self._log = log
         self._random = random.Random(seed)
         self._pause = pause
-        self._outcomes = outcomes  # the share of answers that get one
+        self._outcomes = outcomes
+        self._value = value or (lambda _: self._random.random())
         self._connected: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._batch: list[Post] = []
         self._later: deque[tuple[float, Post]] = deque()
@@ -145,12 +153,12 @@ class Caller:
         self._log.answered[decision] = Answered(user, predicted[1], sent, came)
         self._log.slowest = max(self._log.slowest, came - sent)
         if self._random.random() < self._outcomes:
-            await self._follow(token[1].decode(), decision)
+            await self._follow(token[1].decode(), decision, float(predicted[1]))
 
-    async def _follow(self, token: str, decision: int) -> None:
+    async def _follow(self, token: str, decision: int, prediction: float) -> None:
         """What becomes of an answer: an outcome now, or with others, under an id of its own or under none."""
         id = "" if self._random.random() < 0.3 else f"{self._random.getrandbits(40):x}"
-        post = Post(token, Key(decision, METRIC, id), round(self._random.random(), 6))
+        post = Post(token, Key(decision, METRIC, id), round(self._value(prediction), 6))
         if self._random.random() < 0.5:
             self._batch.append(post)
         else:
@@ -218,7 +226,7 @@ class Caller:
 
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """The open one, or the first that is to be had."""
-        for _ in self._addresses:
+        for _ in range(len(self._addresses)):
             if self._connected is not None:
                 break
             try:

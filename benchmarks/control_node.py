@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from gateway.admin.views import status
 from gateway.clock import FakeClock
@@ -20,11 +20,16 @@ from gateway.plan import HASH_SPACE, Slot
 from gateway.release.controller import Controller
 from gateway.release.intake import ReloadStatus
 from gateway.release.keys import load_or_create
+from gateway.release.membership import Member
 from gateway.serving.counters import VariantCounters
 from gateway.spool.writer import SpoolWriter
 from gateway.store.base import Store
-from gateway.store.sqlite import SqliteStore
+from gateway.store.cluster import SharedStore
+from gateway.store.open import open_store
 from gateway.telemetry.status_page import StatusPage, Word
+
+if TYPE_CHECKING:
+    from gateway.store.open import AnyStore
 
 ENDPOINT = "score"
 ORIGINS = ("EWR", "JFK", "LGA")
@@ -119,11 +124,12 @@ class Worker:
 class Laps:
     """A store under which CPU time is told by stages: all since the last call belongs to the call that ends it."""
 
-    def __init__(self, store: SqliteStore, stages: dict[str, str]) -> None:
+    def __init__(self, store: AnyStore, stages: dict[str, str]) -> None:
         self._store = store
         self._stages = stages
         self._last = 0
         self.ns: Counter[str] = Counter()
+        self.wall_ns = 0  # of whole rounds
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
@@ -135,10 +141,14 @@ class Laps:
 
         return call
 
+    @property
+    def node(self) -> int:
+        return self._store.node
+
     @contextmanager
-    def transaction(self, *, durable: bool = False) -> Iterator[None]:
+    def transaction(self, **how: bool) -> Iterator[None]:
         self.lap("read, decode")
-        with self._store.transaction(durable=durable):
+        with self._store.transaction(**how):
             yield
             self.lap("rest")
         self.lap("commit")
@@ -154,11 +164,12 @@ class Laps:
 
 @dataclass(slots=True)
 class Node:
-    """A controller over the store and spools of one folder."""
+    """A controller over the store and spools of one folder. `store` is a URL, by default of a file in the folder."""
 
     folder: Path
     document: dict[str, Any]
     stages: dict[str, str]
+    store: str = ""
     clock: FakeClock = field(default_factory=FakeClock)
     laps: Laps = field(init=False)
     controller: Controller = field(init=False)
@@ -168,17 +179,23 @@ class Node:
             (self.folder / name).mkdir(parents=True)
         config = self.folder / "gateway.yaml"
         config.write_text(json.dumps(self.document))
-        self.laps = Laps(SqliteStore(self.folder / "gateway.db"), self.stages)
-        keys = load_or_create(self.folder / "keys.json")
-        self.controller = Controller(load(config), cast("Store", self.laps), self.folder, keys, self.clock)
+        self.laps = Laps(open_store(self.store or f"sqlite:///{self.folder / 'gateway.db'}"), self.stages)
+        keys, member = load_or_create(self.folder / "keys.json"), None
+        if self.store:
+            shared = cast("SharedStore", self.laps)
+            member = Member(shared, str(self.folder), "bench", keys.fingerprint, self.clock)
+        store = cast("Store", self.laps)
+        self.controller = Controller(load(config), store, self.folder, keys, self.clock, membership=member)
 
     def tick(self) -> None:
         """One round of the control loop, its CPU time told by stages."""
+        began = time.perf_counter_ns()
         self.laps.start()
         self.controller.tick()
         self.laps.lap("judge")
         status(self.controller, ReloadStatus(0), self.clock.wall_us())
         self.laps.lap("snapshot")
+        self.laps.wall_ns += time.perf_counter_ns() - began
 
     def slots(self) -> tuple[Slot, ...]:
         return self.laps.plan_slots(self.controller.plan_revision, ENDPOINT)  # type: ignore[no-any-return]

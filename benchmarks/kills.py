@@ -54,7 +54,7 @@ def measure(
             callers.more(100)
             log = callers.stop()
         seconds = time.monotonic() - began
-        shipping = waited(lambda: shipped(Known.of(log), node.database), SHIPPED)
+        shipping = waited(lambda: shipped(Known.of(log), node), SHIPPED)
         code = node.stop()
     workers = killed["worker"] + int(node.document["data"]["workers"]) * killed["everybody"]
     result = audit(log, node, Allowed(uncompleted=workers))

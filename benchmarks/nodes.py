@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 
 from benchmarks.processes import BenchmarkError, Tree, begun, free_port, wait_until
 from benchmarks.results_file import ROOT
+from gateway.release.keys import Keys
 
 MODELS = ROOT / "models" / "flight_delay"
 ENDPOINT, EXPERIMENT, METRIC = "score", "boosted-vs-logistic", "brier"
@@ -30,6 +32,7 @@ WINDOW = 2.0  # seconds for outcomes
 START = 60.0  # seconds until a node must be ready, whatever was killed before
 LEAVE = 45.0  # seconds until a node that was told to stop must have left
 WORKER, CONTROL = "gateway.worker", "gateway.control"
+SIGNING, PEPPER = "GATEWAY_BENCH_SIGNING", "GATEWAY_BENCH_PEPPER"  # in the environment of nodes that share a store
 
 
 def document(**more: Any) -> dict[str, Any]:
@@ -93,6 +96,19 @@ class Node:
         return self.home / named if named else self.data_dir / "gateway.db"
 
     @property
+    def store_url(self) -> str:
+        named = str(self.document.get("store", ""))
+        return named if named.startswith("postgresql:") else f"sqlite:///{self.database}"
+
+    @property
+    def pepper(self) -> bytes:
+        """Under which it remembers units."""
+        if PEPPER in self.environment:
+            return bytes.fromhex(self.environment[PEPPER])
+        keys = msgspec.json.decode((self.data_dir / "keys.json").read_bytes(), type=Keys)
+        return bytes.fromhex(keys.pepper)
+
+    @property
     def port(self) -> int:
         return int(self.document["data"]["listen"].rpartition(":")[2])
 
@@ -106,14 +122,18 @@ class Node:
 
     def start(self) -> None:
         """Begin a life; returns when its supervisor has the data directory, which the last one's may still hold."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(json.dumps(self.document, indent=1))
         self.lives += 1
         deadline = time.monotonic() + START
         while not self._begins():
             if time.monotonic() > deadline or "still draining" not in self.log.splitlines()[-1]:
                 raise BenchmarkError(f"{self.home.name} could not begin:\n{self.log[-2000:]}")
             time.sleep(0.05)
+
+    def prepare(self) -> list[str]:
+        """Write the config; returns the command that serves from it."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(json.dumps(self.document, indent=1))
+        return [sys.executable, "-m", self.module, "serve", "--config", str(self.config), "--shutdown-delay", "0.2"]
 
     def _begins(self) -> bool:
         """Spawn it; False if it ends before it has announced itself."""
@@ -128,14 +148,16 @@ class Node:
         wait_until(self.is_ready, START, f"{self.home.name} was not ready\n{self.log[-3000:]}", 0.05)
 
     def is_ready(self) -> bool:
-        """Every worker is there and serves the newest plan."""
+        """Every worker is there and serves the newest plan, in which the challenger has its share."""
         try:
             status = self.status()
         except httpx.HTTPError:
             return False
         workers = status["workers"]
         served = {worker["plan_revision"] for worker in workers}
-        return len(workers) == self.document["data"]["workers"] and served == {status["plan_revision"]}
+        split = status["endpoints"].get(ENDPOINT, {}).get("split", {})
+        all_there = len(workers) == self.document["data"]["workers"] and served == {status.get("plan_revision")}
+        return all_there and len(split) > 1
 
     def status(self) -> dict[str, Any]:
         """As the admin port tells; raises httpx.HTTPError."""
@@ -200,8 +222,8 @@ class Node:
         wait_until(lambda: all(begun(pid) != birth for pid, birth in left), LEAVE, f"{self.home.name} did not end")
 
     def _spawned(self) -> Tree:
+        command = self.prepare()
         log = self.home / f"life-{self.lives:04d}.log"
-        command = [sys.executable, "-m", self.module, "serve", "--config", str(self.config), "--shutdown-delay", "0.2"]
         with log.open("ab") as output:
             root = subprocess.Popen(
                 command,

@@ -71,7 +71,7 @@ def endure(node: Node, outage: Outage, seconds: float, seed: int) -> Case:
 
 def _caught_up(node: Node, known: Known) -> bool:
     """Whether the store has what is known, but for what no spool took."""
-    return shipped(known._replace(requests=known.requests - _dropped(node)), node.database)
+    return shipped(known._replace(requests=known.requests - _dropped(node)), node)
 
 
 def _dropped(node: Node) -> int:

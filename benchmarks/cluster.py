@@ -1,0 +1,281 @@
+"""Three nodes on one PostgreSQL under load: the store goes away, the leader is paused or dies, everybody is restarted.
+
+stopped   the server is stopped in an orderly way, and comes back
+crashed   it ends at once, as when it crashes, and comes back
+rolling   the nodes are stopped and started again, one after the other
+killed    the leader's processes are killed: how long until another one leads?
+paused    the leader's control process is stopped (SIGSTOP) while it writes a decision, and goes on seconds later
+
+`python -m benchmarks.cluster --scene rolling` does one; `python -m benchmarks.prove --only cluster` keeps results.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import httpx
+import psycopg
+
+from benchmarks.accounts import Allowed, Known, audit, shipped
+from benchmarks.callers import Calling, calling
+from benchmarks.nodes import CONTROL, ENDPOINT, EXPERIMENT, PEPPER, SIGNING, Node, document, running, settled
+from benchmarks.processes import prepare
+from benchmarks.results_file import Case
+from gateway.store.open import open_store
+from gateway.store.postgres.nodes import LEDGER_LOCK
+
+if TYPE_CHECKING:
+    from tests.postgres import PostgresServer, Stop
+
+CODE = (
+    "gateway/**/*.py",
+    "gateway/**/*.sql",
+    *(f"benchmarks/{name}.py" for name in ("cluster", "accounts", "callers")),
+)
+NODES = 3
+LEADS = 30.0  # seconds within which somebody must lead
+CATCH_UP = 180.0
+_NOTHING = Allowed()
+_SETTINGS = {"fsync": "on", "full_page_writes": "on"}
+
+
+@contextmanager
+def members(folder: Path, **settings: str) -> Iterator[tuple[list[Node], PostgresServer]]:
+    """The nodes, not started, and the server, which is."""
+    from tests.postgres import PostgresServer  # drags pytest in
+
+    environment = {SIGNING: secrets.token_hex(32), PEPPER: secrets.token_hex(32)}
+    keys = {"signing": [f"${{{SIGNING}}}"], "pepper": f"${{{PEPPER}}}"}
+    with PostgresServer(**(_SETTINGS | settings)) as server:
+        store = server.dsn(server.create())
+        nodes = []
+        for number in range(1, NODES + 1):
+            made = document(store=store, keys=keys)
+            made["data"]["workers"] = 1
+            nodes.append(Node(folder / f"node-{number}", made, environment=environment))
+        yield nodes, server
+
+
+def measure(scene: str, folder: Path, seconds: float, seed: int = 1) -> Case:
+    """One scene by its name in the head of this module."""
+    return _SCENES[scene](folder, seconds, seed)
+
+
+def store_away(folder: Path, seconds: float, seed: int, how: Stop) -> Case:
+    """The server is away for so long; nobody who asks notices."""
+    with members(folder) as (nodes, server), running(*nodes):
+        with _calling(nodes, seed) as callers:
+            leader(nodes)
+            callers.more(300)
+            server.stop(how)
+            answered, until = len(callers.log.answered), time.monotonic() + seconds
+            told = False
+            while time.monotonic() < until:
+                callers.more(20)
+                told |= not any(node.status()["store"]["ok"] for node in nodes)
+            answered = len(callers.log.answered) - answered
+            known = Known.of(callers.log)
+            server.start()
+            catch_up = settled(lambda: shipped(known, nodes[0]), "the store did not catch up", CATCH_UP)
+            leader(nodes)
+            callers.more(300)
+        figures = {"outage_s": seconds, "catch_up_s": round(catch_up, 2), "answered_during": answered}
+        return _account(nodes, callers, {**figures, "store_told_down": told})
+
+
+def rolling(folder: Path, seconds: float, seed: int) -> Case:
+    """Every node is told to leave and comes back, the leader among them; `seconds` lie between two."""
+    with members(folder) as (nodes, _), running(*nodes):
+        with _calling(nodes, seed) as callers:
+            leader(nodes)
+            callers.more(300)
+            for node in nodes:
+                assert node.stop() == 0
+                callers.more(50)
+                node.start()
+                node.await_ready()
+                until = time.monotonic() + seconds
+                while time.monotonic() < until:
+                    callers.more(20)
+        return _account(nodes, callers, {"lives": [node.lives for node in nodes]})
+
+
+def leader_killed(folder: Path, times: float, seed: int) -> Case:
+    """Whoever leads is killed, with all its processes, so often."""
+    took = []
+    with members(folder) as (nodes, _), running(*nodes):
+        with _calling(nodes, seed) as callers:
+            for _ in range(int(times)):
+                first = leader(nodes)
+                callers.more(100)
+                first.kill_all()
+                others = [node for node in nodes if node is not first]
+                took.append(round(settled(lambda: _leads(others) is not None, "nobody led", LEADS), 2))  # noqa: B023
+                first.start()
+                first.await_ready()
+            callers.more(100)
+        return _account(nodes, callers, {"fail_over_s": took}, Allowed(uncompleted=int(times)), unanswered=True)
+
+
+def leader_paused(folder: Path, seconds: float, seed: int) -> Case:
+    """The leader's control process is stopped while it writes a decision: it holds the lease's row, and the ledger.
+
+    Somebody else must lead within seconds, decide, and be the only one who has; whoever wakes up must not be heard.
+    """
+    with members(folder) as (nodes, _):
+        for node in nodes:
+            _decides(node.document)
+        with running(*nodes):
+            first = leader(nodes)
+            others = [node for node in nodes if node is not first]
+            with _ledger_held(nodes[0]) as held, _calling(nodes, seed, outcomes=1.0, value=_prediction) as callers:
+                settled(held.awaited, "nobody wanted to decide", LEADS)
+                said = len(first.log)
+                with _stopped(first):
+                    began = time.monotonic()
+                    held.let_go()
+                    fail_over = settled(lambda: _leads(others) is not None, "nobody else led", LEADS)
+                    settled(lambda: _decisions(nodes[0]) != [], "nobody decided", LEADS)
+                    decided = time.monotonic() - began
+                    while time.monotonic() < began + seconds:
+                        callers.more(20)
+                settled(lambda: all(map(_rolled_back, nodes)), "not everybody has heard of it", LEADS)
+                callers.more(300)
+            decisions, woke = _decisions(nodes[0]), first.log[said:]
+            told = {"paused_s": seconds, "fail_over_s": round(fail_over, 2), "decided_after_s": round(decided, 2)}
+            case = _account(nodes, callers, {**told, "decisions": decisions}, Allowed(moved=True))
+    if decisions != ["rollback"]:
+        case["problems"]["not one decision"] = decisions
+    if "the store failed" not in woke:
+        case["problems"]["whoever woke up was not refused"] = [woke[-500:]]
+    return {**case, "pass": not case["problems"]}
+
+
+def _prediction(prediction: float) -> float:
+    """What the challenger answers is greater, and that is worse."""
+    return prediction
+
+
+class _Held:
+    """A lock that whoever appends to the ledger has to have, held by somebody else."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LEDGER_LOCK,))
+
+    def awaited(self) -> bool:
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = %s"
+        row = self._connection.execute(waiting, (LEDGER_LOCK & 0xFFFFFFFF,)).fetchone()
+        return row is not None and row[0] > 0
+
+    def let_go(self) -> None:
+        self._connection.rollback()
+
+
+@contextmanager
+def _ledger_held(node: Node) -> Iterator[_Held]:
+    with psycopg.connect(node.store_url) as connection:
+        yield _Held(connection)
+
+
+@contextmanager
+def _stopped(node: Node) -> Iterator[None]:
+    """Its control process does nothing at all until it is told to go on, or this ends."""
+    (control,) = node.processes(CONTROL)
+    node.signal(control, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        node.signal(control, signal.SIGCONT)
+
+
+def leader(nodes: Sequence[Node]) -> Node:
+    """Whoever leads, once somebody does."""
+    settled(lambda: _leads(nodes) is not None, "nobody leads", LEADS)
+    found = _leads(nodes)
+    return found if found is not None else leader(nodes)
+
+
+def _leads(nodes: Sequence[Node]) -> Node | None:
+    """The node that says of itself that it leads."""
+    for node in nodes:
+        with suppress(httpx.HTTPError):
+            status = node.status()
+            if any(one["leads"] and one["number"] == status["node"] for one in status["nodes"]):
+                return node
+    return None
+
+
+def _calling(nodes: Sequence[Node], seed: int, **more: Any) -> Calling:
+    return calling([node.port for node in nodes], seed, **more)
+
+
+def _decides(made: dict[str, Any]) -> None:
+    """An experiment that ends by itself."""
+    made["endpoints"][ENDPOINT]["experiment"] |= {"guardrails": [], "automation": "full"}
+
+
+def _decisions(node: Node) -> list[str]:
+    """What the ledger says of the experiment's end."""
+    with closing(open_store(node.store_url, read_only=True)) as store:
+        kinds = [row.kind for row in store.ledger(experiment=EXPERIMENT)]
+    return [kind for kind in kinds if kind in ("promote", "rollback", "inconclusive", "advance")]
+
+
+def _rolled_back(node: Node) -> bool:
+    try:
+        return bool(node.status()["endpoints"][ENDPOINT]["status"] == "rolled_back")
+    except httpx.HTTPError:
+        return False
+
+
+def _account(
+    nodes: Sequence[Node], callers: Calling, told: Case, allowed: Allowed = _NOTHING, *, unanswered: bool = False
+) -> Case:
+    """Everybody is stopped, and the store held against what the clients know; `unanswered` requests are allowed."""
+    log = callers.stop()
+    settled(lambda: shipped(Known.of(log), nodes[0]), "not everything was shipped", CATCH_UP)
+    codes = [node.stop() for node in nodes]
+    result = audit(log, nodes[0], allowed)
+    problems = result["problems"]
+    if any(codes):
+        problems["nodes ended with"] = codes
+    if log.failed and not unanswered:
+        problems["requests that were not answered"] = [dict(log.failed)]
+    return {**told, **result, "pass": not problems}
+
+
+_SCENES: dict[str, Callable[[Path, float, int], Case]] = {
+    "stopped": lambda folder, seconds, seed: store_away(folder, seconds, seed, "fast"),
+    "crashed": lambda folder, seconds, seed: store_away(folder, seconds, seed, "immediate"),
+    "rolling": rolling,
+    "killed": leader_killed,
+    "paused": leader_paused,
+}
+SCENES = tuple(_SCENES)
+
+
+@click.command()
+@click.option("--scene", type=click.Choice(SCENES), default="stopped", show_default=True)
+@click.option("--seconds", default=10.0, show_default=True, help="Of the scene `killed` how often.")
+@click.option("--seed", default=1, show_default=True)
+def main(scene: str, seconds: float, seed: int) -> None:
+    """One scene, and what has become of every fact."""
+    prepare()
+    with tempfile.TemporaryDirectory(prefix="cluster-") as folder:
+        case = measure(scene, Path(folder), seconds, seed)
+    click.echo(json.dumps(case, indent=1))
+    raise SystemExit(not case["pass"])
+
+
+if __name__ == "__main__":
+    main()
