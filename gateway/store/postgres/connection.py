@@ -13,7 +13,7 @@ from gateway.clock import Clock
 from gateway.errors import LeaseLost, StoreError, StoreUnavailable
 from gateway.store.keeping import DAY_US
 from gateway.store.postgres.dialect import array, insert, translated
-from gateway.store.postgres.migrating import expect_schema, migrate
+from gateway.store.postgres.migrating import expect_schema, expect_whole, migrate
 from gateway.store.postgres.session import Session
 from gateway.store.tables import FINITE, Parameters, Tables
 
@@ -40,6 +40,8 @@ class Connection(Tables):
     A read or write outside of a transaction is one of its own. After a connection broke nothing is written until
     `recover`: what was committed last may be gone, so whoever writes must start over from what is there.
     """
+
+    expects_whole = True  # but not who completes what is not
 
     def __init__(self, url: str, clock: Clock, *, read_only: bool = False) -> None:
         """Opens nothing yet."""
@@ -237,6 +239,8 @@ class Connection(Tables):
             db = self._session.db
             if not self._current:
                 (expect_schema if self._read_only else migrate)(db, self._session.place)
+                if self.expects_whole:
+                    expect_whole(db, self._session.place)
                 self._columns.clear()
                 self._current = True
             return db

@@ -26,6 +26,10 @@ def day_of(at: int) -> int:
 class Days(Connection):
     """Partitions, made as they are needed and remembered."""
 
+    def ensure_days(self, table: str, days: Iterable[int]) -> None:
+        """Partitions of a table for rows of these days; inside a transaction."""
+        self._ensure(table, days)
+
     def _ensure(self, table: str, days: Iterable[int]) -> None:
         """Partitions of a table for these days; inside a transaction."""
         missing = set(days) - self._partitions[table]

@@ -26,6 +26,13 @@ def expect_schema(db: psycopg.Connection[Any], place: str) -> None:
         raise StoreError(f"{place}: {found}: start the gateway once")
 
 
+def expect_whole(db: psycopg.Connection[Any], place: str) -> None:
+    """Nobody serves from, or reads, what `gateway migrate` has not finished."""
+    found = db.execute("SELECT to_regclass('migration_progress') IS NULL").fetchone()
+    if not found or not found[0]:
+        raise StoreError(f"{place}: a migration into it is not finished: run `gateway migrate` again, or drop it")
+
+
 def migrate(db: psycopg.Connection[Any], place: str) -> None:
     """Raises StoreError for a newer schema; psycopg.Error if a step fails, and then nothing has changed."""
     if _known(_version(db), place) == SCHEMA_VERSION:
