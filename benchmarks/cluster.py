@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,60 +71,66 @@ def measure(scene: str, folder: Path, seconds: float, seed: int = 1) -> Case:
     return _SCENES[scene](folder, seconds, seed)
 
 
-def store_away(folder: Path, seconds: float, seed: int, how: Stop) -> Case:
-    """The server is away for so long; nobody who asks notices."""
+@dataclass(slots=True)
+class Stage:
+    """Nodes under load, and what is done to them."""
+
+    nodes: list[Node]
+    server: PostgresServer
+    callers: Calling
+
+    def store_away(self, seconds: float, how: Stop) -> Case:
+        """The server is away for so long; nobody who asks notices."""
+        self.server.stop(how)
+        log, until = self.callers.log, time.monotonic() + seconds
+        answered, told = len(log.answered), False
+        while time.monotonic() < until:
+            self.callers.more(20)
+            told |= not any(node.status()["store"]["ok"] for node in self.nodes)
+        answered, known = len(log.answered) - answered, Known.of(log)
+        self.server.start()
+        catch_up = settled(lambda: shipped(known, self.nodes[0]), "the store did not catch up", CATCH_UP)
+        leader(self.nodes)
+        figures = {"outage_s": seconds, "catch_up_s": round(catch_up, 2), "answered_during": answered}
+        return {how: {**figures, "store_told_down": told}}
+
+    def restarted(self, pause: float) -> Case:
+        """Every node is told to leave and comes back, with so many seconds between two."""
+        for node in self.nodes:
+            assert node.stop() == 0
+            self.callers.more(50)
+            node.start()
+            node.await_ready()
+            until = time.monotonic() + pause
+            while time.monotonic() < until:
+                self.callers.more(20)
+        return {"restarted": len(self.nodes), "failed_by_restarts": dict(self.callers.log.failed)}
+
+    def leader_killed(self, times: int) -> Case:
+        """Whoever leads is killed, with all its processes, so often."""
+        took = []
+        for _ in range(times):
+            first = leader(self.nodes)
+            self.callers.more(100)
+            first.kill_all()
+            others = [node for node in self.nodes if node is not first]
+            took.append(round(settled(lambda: _leads(others) is not None, "nobody led", LEADS), 2))  # noqa: B023
+            first.start()
+            first.await_ready()
+        return {"fail_over_s": took}
+
+
+def staged(folder: Path, seed: int, acts: Sequence[Callable[[Stage], Case]], killed: int = 0) -> Case:
+    """One act after the other on the same nodes, under load; `killed` is how often a worker of them is."""
     with members(folder) as (nodes, server), running(*nodes):
         with _calling(nodes, seed) as callers:
             leader(nodes)
             callers.more(300)
-            server.stop(how)
-            answered, until = len(callers.log.answered), time.monotonic() + seconds
-            told = False
-            while time.monotonic() < until:
-                callers.more(20)
-                told |= not any(node.status()["store"]["ok"] for node in nodes)
-            answered = len(callers.log.answered) - answered
-            known = Known.of(callers.log)
-            server.start()
-            catch_up = settled(lambda: shipped(known, nodes[0]), "the store did not catch up", CATCH_UP)
-            leader(nodes)
-            callers.more(300)
-        figures = {"outage_s": seconds, "catch_up_s": round(catch_up, 2), "answered_during": answered}
-        return _account(nodes, callers, {**figures, "store_told_down": told})
-
-
-def rolling(folder: Path, seconds: float, seed: int) -> Case:
-    """Every node is told to leave and comes back, the leader among them; `seconds` lie between two."""
-    with members(folder) as (nodes, _), running(*nodes):
-        with _calling(nodes, seed) as callers:
-            leader(nodes)
-            callers.more(300)
-            for node in nodes:
-                assert node.stop() == 0
-                callers.more(50)
-                node.start()
-                node.await_ready()
-                until = time.monotonic() + seconds
-                while time.monotonic() < until:
-                    callers.more(20)
-        return _account(nodes, callers, {"lives": [node.lives for node in nodes]})
-
-
-def leader_killed(folder: Path, times: float, seed: int) -> Case:
-    """Whoever leads is killed, with all its processes, so often."""
-    took = []
-    with members(folder) as (nodes, _), running(*nodes):
-        with _calling(nodes, seed) as callers:
-            for _ in range(int(times)):
-                first = leader(nodes)
-                callers.more(100)
-                first.kill_all()
-                others = [node for node in nodes if node is not first]
-                took.append(round(settled(lambda: _leads(others) is not None, "nobody led", LEADS), 2))  # noqa: B023
-                first.start()
-                first.await_ready()
-            callers.more(100)
-        return _account(nodes, callers, {"fail_over_s": took}, Allowed(uncompleted=int(times)), unanswered=True)
+            told: Case = {}
+            for act in acts:
+                told |= act(Stage(nodes, server, callers))
+                callers.more(300)
+        return _account(nodes, callers, told, Allowed(uncompleted=killed), unanswered=killed > 0)
 
 
 def leader_paused(folder: Path, seconds: float, seed: int) -> Case:
@@ -254,11 +261,19 @@ def _account(
     return {**told, **result, "pass": not problems}
 
 
+def _one(act: Callable[[Stage, float], Case]) -> Callable[[Path, float, int], Case]:
+    return lambda folder, seconds, seed: staged(folder, seed, [lambda stage: act(stage, seconds)])
+
+
+def _killed(folder: Path, times: float, seed: int) -> Case:
+    return staged(folder, seed, [lambda stage: stage.leader_killed(int(times))], killed=int(times))
+
+
 _SCENES: dict[str, Callable[[Path, float, int], Case]] = {
-    "stopped": lambda folder, seconds, seed: store_away(folder, seconds, seed, "fast"),
-    "crashed": lambda folder, seconds, seed: store_away(folder, seconds, seed, "immediate"),
-    "rolling": rolling,
-    "killed": leader_killed,
+    "stopped": _one(lambda stage, seconds: stage.store_away(seconds, "fast")),
+    "crashed": _one(lambda stage, seconds: stage.store_away(seconds, "immediate")),
+    "rolling": _one(lambda stage, seconds: stage.restarted(seconds)),
+    "killed": _killed,
     "paused": leader_paused,
 }
 SCENES = tuple(_SCENES)
