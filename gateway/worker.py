@@ -74,8 +74,8 @@ class Worker:
     async def poll(self) -> None:
         """One round of everything that a worker does beside answering."""
         self.beat()
-        await self.follow()
         await self.look()
+        await self.follow()
 
     def beat(self) -> None:
         """Tell the readers that time has passed."""

@@ -55,7 +55,6 @@ async def _poll(worker: Worker) -> None:
     while worker.loading:
         await asyncio.sleep(0.001)
         await worker.poll()
-    await worker.follow()  # it may have been loaded while the spools were looked at
 
 
 @dataclass(slots=True)
