@@ -294,3 +294,110 @@ CREATE TABLE settling (          -- up to this vote everything is settled, becau
     experiment TEXT COLLATE "C" PRIMARY KEY,
     ordinal BIGINT NOT NULL
 );
+
+-- What follows is for people with an SQL tool or a notebook; the gateway itself reads none of it. README.md beside
+-- this folder says what each column is.
+
+CREATE VIEW exposure_outcome AS  -- one row for each outcome of an exposure, and one without metric where there is none
+    SELECT e.decision, e.at,
+           to_char(to_timestamp(e.at / 1000 / 1000.0) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS time,
+           e.endpoint, e.experiment, e.stage, e.variant, e.pi, e.segments,
+           e.served, e.ended, e.status, e.first_byte_us, e.total_us, e.error,
+           o.metric, o.value, o.id AS outcome_id, o.at AS outcome_at,
+           to_char(to_timestamp(o.at / 1000 / 1000.0) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS outcome_time, e.day
+    FROM exposure e LEFT JOIN outcome o ON o.decision = e.decision AND o.day = e.day;
+
+CREATE VIEW decision AS          -- the ledger in words
+    SELECT l.id, l.at, to_char(to_timestamp(l.at / 1000 / 1000.0) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS time,
+           l.endpoint, l.experiment, l.kind, CAST(l.body AS JSON) ->> 'variant' AS variant,
+           CAST(l.body AS JSON) -> 'from' ->> 'stage' AS from_stage,
+           CAST(l.body AS JSON) -> 'to' ->> 'stage' AS to_stage,
+           CAST(l.body AS JSON) ->> 'actor' AS actor, CAST(l.body AS JSON) ->> 'reason' AS reason,
+           CAST(l.body AS JSON) ->> 'text' AS text, CAST(l.body AS JSON) ->> 'config_digest' AS config_digest, l.step
+    FROM ledger l;
+
+CREATE VIEW metric_definition AS -- the metrics of every experiment, as they were frozen when it started
+    SELECT e.id AS experiment, m.value ->> 'name' AS metric, m.value ->> 'type' AS type, m.value ->> 'source' AS source,
+           coalesce(m.value ->> 'aggregate', 'first') AS aggregate,
+           coalesce(m.value ->> 'missing', 'exclude') AS missing,
+           coalesce(m.value ->> 'loss', 'brier') AS loss,
+           coalesce(m.value ->> 'numerator', '') AS numerator,
+           coalesce(m.value ->> 'denominator', '') AS denominator,
+           CASE m.value ->> 'source' WHEN 'gateway' THEN CAST(CAST(e.definition AS JSON) ->> 'answer_within_us' AS BIGINT)
+               ELSE coalesce(CAST(m.value ->> 'window_us' AS BIGINT), 0)
+                   + coalesce(CAST(m.value ->> 'grace_us' AS BIGINT), 0) END AS within_us
+    FROM experiment e CROSS JOIN LATERAL json_array_elements(CAST(e.definition AS JSON) -> 'metrics') AS m (value);
+
+CREATE VIEW vote_value AS        -- what each vote counts in each metric that has folded it; ratios are made of two
+    SELECT experiment, ordinal, decision, at,
+           to_char(to_timestamp(at / 1000 / 1000.0) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS time, stage, variant, segments,
+           metric,
+           CASE WHEN type = 'latency' THEN CASE WHEN known < 9e15 THEN known / 1000.0 END
+                WHEN source = 'gateway' THEN coalesce(known, 1.0)
+                WHEN type = 'score' AND loss = 'brier' THEN (prediction - known) * (prediction - known)
+                WHEN type = 'score' AND loss = 'absolute_error' THEN abs(prediction - known)
+                WHEN type <> 'score' THEN coalesce(known, CASE missing WHEN 'zero' THEN 0.0 END)
+           END AS value
+    FROM (
+        SELECT v.experiment, v.ordinal, v.decision, v.at, v.stage, v.variant, v.segments,
+               m.metric, m.type, m.source, m.missing, m.loss,
+               CASE WHEN x.ordinal IS NULL THEN c.prediction
+                    WHEN m.type = 'score' THEN CAST(CAST(x.predictions AS JSON) ->> 1 AS DOUBLE PRECISION)
+               END AS prediction,
+               CASE WHEN x.ordinal IS NOT NULL THEN x.value
+                    WHEN m.type = 'latency' AND c.error = '' THEN coalesce(nullif(c.first_byte_us, 0), c.total_us)
+                    WHEN m.source = 'gateway' AND c.error = '' THEN 0.0
+                    WHEN m.source = 'gateway' THEN NULL
+                    WHEN m.aggregate = 'sum' THEN (
+                        SELECT sum(o.value) FROM outcome o WHERE o.metric = m.metric AND o.at < v.at + m.within_us
+                            AND o.day BETWEEN v.at / 86400000000 AND (v.at + m.within_us) / 86400000000
+                            AND o.decision IN (SELECT v.decision UNION ALL SELECT r.decision FROM revisit r
+                                               WHERE r.experiment = v.experiment AND r.vote = v.decision))
+                    WHEN m.aggregate = 'max' THEN (
+                        SELECT max(o.value) FROM outcome o WHERE o.metric = m.metric AND o.at < v.at + m.within_us
+                            AND o.day BETWEEN v.at / 86400000000 AND (v.at + m.within_us) / 86400000000
+                            AND o.decision IN (SELECT v.decision UNION ALL SELECT r.decision FROM revisit r
+                                               WHERE r.experiment = v.experiment AND r.vote = v.decision))
+                    WHEN m.aggregate = 'count' THEN (
+                        SELECT nullif(count(*), 0) FROM outcome o WHERE o.metric = m.metric AND o.at < v.at + m.within_us
+                            AND o.day BETWEEN v.at / 86400000000 AND (v.at + m.within_us) / 86400000000
+                            AND o.decision IN (SELECT v.decision UNION ALL SELECT r.decision FROM revisit r
+                                               WHERE r.experiment = v.experiment AND r.vote = v.decision))
+                    ELSE (
+                        SELECT o.value FROM outcome o WHERE o.metric = m.metric AND o.at < v.at + m.within_us
+                            AND o.day BETWEEN v.at / 86400000000 AND (v.at + m.within_us) / 86400000000
+                            AND o.decision IN (SELECT v.decision UNION ALL SELECT r.decision FROM revisit r
+                                               WHERE r.experiment = v.experiment AND r.vote = v.decision)
+                        ORDER BY o.at, o.decision, o.id LIMIT 1)
+               END AS known
+        FROM metric_definition m
+        JOIN cursor k ON k.experiment = m.experiment AND k.metric = m.metric
+        JOIN vote v ON v.experiment = m.experiment AND v.ordinal <= k.ordinal
+        LEFT JOIN settled x ON x.experiment = v.experiment AND x.ordinal = v.ordinal AND x.metric = m.metric
+        LEFT JOIN completion c ON c.decision = v.decision AND c.day = v.at / 86400000000
+            AND c.at < v.at + m.within_us
+        WHERE m.type <> 'ratio' AND (v.complete = 1 OR m.source = 'gateway')
+    ) AS votes;
+
+CREATE VIEW result AS            -- units and means by variant: of all units, and of each value of each segment
+    WITH counted AS (
+        SELECT experiment, metric, '' AS segment, '' AS segment_value, variant, value FROM vote_value
+        WHERE value IS NOT NULL
+        UNION ALL
+        SELECT u.experiment, u.metric, n.value, s.value, u.variant, u.value
+        FROM vote_value u JOIN experiment e ON e.id = u.experiment
+        CROSS JOIN LATERAL json_array_elements_text(CAST(e.definition AS JSON) -> 'segments') WITH ORDINALITY n (value, key)
+        CROSS JOIN LATERAL json_array_elements_text(CAST(u.segments AS JSON)) WITH ORDINALITY s (value, key)
+        WHERE s.key = n.key AND u.value IS NOT NULL
+    ), plain AS (
+        SELECT experiment, metric, segment, segment_value, variant, count(*) AS units, avg(value) AS mean
+        FROM counted GROUP BY experiment, metric, segment, segment_value, variant
+    )
+    SELECT experiment, metric, segment, segment_value, variant, units, mean FROM plain
+    UNION ALL
+    SELECT n.experiment, m.metric, n.segment, n.segment_value, n.variant, n.units,
+           n.units * n.mean / nullif(d.units * d.mean, 0)
+    FROM metric_definition m JOIN plain n ON n.experiment = m.experiment AND n.metric = m.numerator
+    JOIN plain d ON d.experiment = m.experiment AND d.metric = m.denominator AND d.segment = n.segment
+        AND d.segment_value = n.segment_value AND d.variant = n.variant
+    WHERE m.type = 'ratio';
