@@ -10,6 +10,7 @@ from gateway.cli.demo import demo
 from gateway.cli.erase import erase
 from gateway.cli.export import export
 from gateway.cli.keys import keys
+from gateway.cli.migrate import migrate
 from gateway.cli.outbox import outbox
 from gateway.cli.plan import plan
 from gateway.cli.replay import replay
@@ -30,6 +31,7 @@ for command in (serve, check, schema, plan, simulate, status, demo, hold, resume
 main.add_command(keys)
 main.add_command(export)
 main.add_command(outbox)
+main.add_command(migrate)
 main.add_command(replay)
 main.add_command(verify)
 main.add_command(erase)

@@ -1,0 +1,56 @@
+"""One migration from beginning to end."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from gateway.errors import GatewayError, StoreError
+from gateway.export.migration.copying import Copying, Tell, fingerprint
+from gateway.export.migration.sides import publish, source_of, target_of
+from gateway.export.migration.verifying import Digest, verify
+
+
+class NotTheSame(GatewayError):
+    """The copy is not the original. The target is not used."""
+
+    reason = "verification"
+
+
+class Migrated(NamedTuple):
+    """What was copied, and found to be the same."""
+
+    tables: dict[str, Digest]
+    ledger_rows: int
+    ledger_head: str
+    resumed: bool
+    unread: list[int]  # spools that were not read to their end
+
+    def content(self) -> dict[str, Any]:
+        return {
+            "tables": {name: {"rows": one.rows, "checksum": one.checksum} for name, one in self.tables.items()},
+            "ledger": {"rows": self.ledger_rows, "head": self.ledger_head},
+            "resumed": self.resumed,
+            "unread_spools": self.unread,
+        }
+
+
+def migrate(source_url: str, target_url: str, tell: Tell) -> Migrated:
+    """Copy, compare, publish. Raises StoreError, after which it may be run again; NotTheSame."""
+    if source_url == target_url:
+        raise StoreError("source and target are the same store")
+    with source_of(source_url) as source:
+        with target_of(target_url) as target:
+            before, copying = fingerprint(source), Copying(source, target)
+            resumed = copying.begin(before)
+            copying.copy(tell)
+            found = verify(source, target, copying, tell)
+            if fingerprint(source) != before:
+                raise StoreError("the source has gone on while it was copied: stop what writes it, drop the target")
+            if found.problems:
+                raise NotTheSame("; ".join(found.problems))
+            copying.finish()
+            last = target.row("SELECT id, hash FROM ledger ORDER BY id DESC LIMIT 1") or (0, "")
+        spools = source.streams()
+        publish(target_url, max((stream.spool for stream in spools), default=0) + 1)
+    unread = sorted({stream.spool for stream, cursor in spools.items() if not cursor.finished})
+    return Migrated(found.tables, last[0], last[1], resumed, unread)
