@@ -215,7 +215,9 @@ class Connection(Tables):
     # ------------------------------------------------------------------ dialect
 
     def among(self, column: str, values: Sequence[Any]) -> tuple[str, Any]:
-        kind = "text" if values and isinstance(values[0], str) else "bigint"
+        if not values:
+            return "CAST(? AS TEXT) <> ''", ""
+        kind = "text" if isinstance(values[0], str) else "bigint"
         return f"{column} = ANY(CAST(? AS {kind}[]))", array(values, kind)
 
     def same_day(self, fact: str, assigned: str) -> str:
