@@ -239,16 +239,23 @@ class _Walk:
             known = [vote for vote in found if vote.decision and vote.decision not in self._unsure]
             self._skipped[id] += len(unsure)
             self._done(len(found))
-            for pair in zip_longest(by_experiment.get(id, ()), known):
-                if id not in self._differs:
-                    self._look_at(id, *pair)
+            if id not in self._differs:
+                self._compare_votes(id, by_experiment.get(id, []), known)
 
-    def _look_at(self, id: str, expected: Vote | None, found: Vote | None) -> None:
-        finding = self._difference(id, expected, found)
-        if finding is None:
+    def _compare_votes(self, id: str, expected: list[Vote], found: list[Vote]) -> None:
+        """In their order, up to the first that differs."""
+        for one, other in zip_longest(expected, found):
+            if one and other and one.decision != other.decision:
+                # Which of them should, or should not, be there?
+                if other.decision in {vote.decision for vote in expected}:
+                    other = None
+                else:
+                    one = None
+            finding = self._difference(id, one, other)
+            if finding is not None:
+                self._differs[id] = finding
+                return
             self._same[id] += 1
-        else:
-            self._differs[id] = finding
 
     def _difference(self, id: str, expected: Vote | None, found: Vote | None) -> Finding | None:
         vote = found or expected

@@ -82,9 +82,8 @@ def _in_order(store: Keeping, steps: Steps) -> Iterator[FoldStep]:
     for step in store.steps():
         number, before = len(steps) + 1, steps.watermark(len(steps))
         if step.step != number:
-            steps.findings.append(
-                Finding(what="step", text="a step is missing", step=number, expected=str(number), found=str(step.step))
-            )
+            gap = Finding(what="step", text="the next one is missing", step=number - 1)
+            steps.findings.append(msgspec.structs.replace(gap, expected=str(number), found=str(step.step)))
             return
         if step.watermark < before:
             falls = Finding(what="step", text="the watermark falls", step=number)

@@ -13,14 +13,21 @@ import click
 from gateway.cli.common import json_option, reporting, worker_count
 
 if TYPE_CHECKING:
+    from gateway.config.schema import Config
+    from gateway.forgetting.volume import Volume
     from gateway.release.footprint import WeighedVariant
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--rate", type=click.FloatRange(0.0), default=100.0, show_default=True, help="Requests a second, for the disk."
+)
 @json_option
-def check(file: Path, as_json: bool) -> None:
-    """Check a config and weigh its models: every problem with file, line and key. Exit code 78 if it is refused."""
+def check(file: Path, rate: float, as_json: bool) -> None:
+    """Check a config, weigh its models and say what disk it takes: every problem with file, line and key. Exit code 78
+    if it is refused.
+    """
     from gateway.config.load import load, warnings
     from gateway.release.footprint import Scales
     from gateway.release.models import check_models
@@ -34,7 +41,8 @@ def check(file: Path, as_json: bool) -> None:
     workers = worker_count(loaded.config)
     if as_json:
         report = {"ok": True, "digest": loaded.digest, "warnings": notes, "workers": workers}
-        click.echo(json.dumps(report | {"models": [_entry(model) for model in models]}))
+        report |= {"models": [_entry(model) for model in models], "disk": _disk_entry(loaded.config, rate)}
+        click.echo(json.dumps(report))
         return
     for note in notes:
         click.echo(f"warning: {note}", err=True)
@@ -42,6 +50,7 @@ def check(file: Path, as_json: bool) -> None:
     click.echo(f"{file}: ok; endpoints: {endpoints}; digest {loaded.digest[:12]}")
     if models:
         click.echo(_weights(models, workers))
+    click.echo(_disk(loaded.config, rate))
 
 
 def _entry(model: WeighedVariant) -> dict[str, object]:
@@ -77,6 +86,48 @@ def _row(model: WeighedVariant) -> tuple[str, ...]:
 
 def _size(size: int) -> str:
     return f"{size / (1 << 20):,.1f} MiB" if size >= 1 << 20 else f"{size / (1 << 10):.1f} KiB"
+
+
+def _disk_entry(config: Config, rate: float) -> dict[str, object]:
+    from gateway.forgetting.volume import expected
+
+    volume = expected(config, rate)
+    return {
+        "requests_per_second": rate,
+        "endpoint": volume.endpoint,
+        "facts_bytes_a_day": round(volume.facts),
+        "facts_bytes_at_most": round(volume.held(config.retention.requests)),
+        "votes_bytes_a_day": round(volume.votes),
+        "spool_bytes": round(_spools(config, volume)),
+    }
+
+
+def _disk(config: Config, rate: float) -> str:
+    """What is assumed is said: it is the dearest case."""
+    from gateway.config.scalars import duration_text
+    from gateway.forgetting.volume import expected
+
+    volume, kept = expected(config, rate), config.retention.requests
+    facts = f"{_gigabytes(volume.facts)} of requests and outcomes, which go after {duration_text(kept)}"
+    lines = [
+        f"disk at {rate:g} requests/s, a day: {_gigabytes(volume.facts + volume.votes)} in the store;"
+        f" spools {_gigabytes(_spools(config, volume))} in all",
+        f"  {facts}: {_gigabytes(volume.held(kept))} at most",
+        f"  {_gigabytes(volume.votes)} of votes, what they count, and fold steps, which stay",
+        "  as on SQLite, if each request is a unit of its own and has an outcome for every metric",
+    ]
+    if len(config.endpoints) > 1:
+        lines.append(f"  and all are for {volume.endpoint}, of which one takes the most")
+    return "\n".join(lines)
+
+
+def _spools(config: Config, volume: Volume) -> float:
+    """Bytes of all files: they are kept for a while, and an hour goes by until a file ends."""
+    return float(min(volume.spools * (config.spool.keep + 3600.0) / 86_400.0, config.spool.max_size))
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB"
 
 
 @click.command()

@@ -19,8 +19,9 @@ from gateway.store.keeping import DAY_US, Keeping
 
 log = logging.getLogger(__name__)
 
-AT_ONCE: Final = 1_000  # votes settled, or requests deleted, in one transaction
-BUDGET: Final = 0.02  # seconds that one call takes, and what its last transaction takes longer
+LEAST: Final = 50
+MOST: Final = 2_000  # votes settled, or requests deleted, in one transaction
+BUDGET: Final = 0.02  # seconds that one call may take, and that a transaction should
 ROUNDS: Final = 50  # transactions of one call, at most
 PAUSE: Final = 60.0  # seconds between two looks where nothing is to be done, or nothing can
 
@@ -48,13 +49,20 @@ class Retention:
         self._day: int | None = None  # that is going
         self._unsettled: list[Definition] = []
         self._written = False  # that it goes
+        self._at_once = LEAST  # as many as can be done within the budget
 
     def tick(self, through: int) -> None:
         """A bounded piece of work; `through` is the time up to which everything is admitted. Raises StoreError."""
-        began = self._clock.monotonic()
+        began = before = self._clock.monotonic()
         for _ in range(ROUNDS):
-            if not self._work(through) or self._clock.monotonic() - began >= BUDGET:
+            if not self._work(through):
                 return
+            now = self._clock.monotonic()
+            self._at_once = self._at_once // 2 if now - before > BUDGET else self._at_once + self._at_once // 4
+            self._at_once = min(max(self._at_once, LEAST), MOST)
+            if now - began >= BUDGET / 2:
+                return
+            before = now
 
     def _work(self, through: int) -> bool:
         """One transaction at the most; whether there is more to do now."""
@@ -94,7 +102,7 @@ class Retention:
         id, store = definition.id, self._store
         with store.transaction(leading=True):
             after = store.settled_through(id)
-            due = list(takewhile(lambda place: place.at < end, store.vote_places(id, after, AT_ONCE)))
+            due = list(takewhile(lambda place: place.at < end, store.vote_places(id, after, self._at_once)))
             if due and not self._has_ended(definition):
                 folded = self._folded(definition)
                 due = [place for place in due if place.ordinal <= folded]
@@ -123,7 +131,7 @@ class Retention:
             with self._store.transaction(leading=True):
                 self._store.expire(day, self._clock.wall_us())
             self._written = True
-        elif not self._store.drop_day(day, AT_ONCE):
+        elif not self._store.drop_day(day, self._at_once):
             with self._store.transaction(leading=True):
                 self._store.drop_late((day + 1) * DAY_US)
             self.dropped += 1

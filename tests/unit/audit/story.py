@@ -114,9 +114,7 @@ def _outcome_by_unit(world: World, chance: random.Random) -> None:
     to = world.shards[0].outcomes
     metric = next(one.name for one in world.define.metrics if one.source == "outcome")
     world.clock.advance(0.001)
-    to.append(
-        UnitOutcome(f"{chance.random()}", to.now(), "rank", "exp", bucket(unit), unit_hash(unit), metric, 0.25)
-    )
+    to.append(UnitOutcome(f"{chance.random()}", to.now(), "rank", "exp", bucket(unit), unit_hash(unit), metric, 0.25))
 
 
 def _step(world: World, then: Then) -> None:

@@ -69,13 +69,27 @@ def test_each_model_is_weighed_once_for_every_worker(config: Path) -> None:
 
 def test_a_person_reads_files_digests_sizes_and_the_sum(config: Path) -> None:
     code, output = checked(str(config))
-    first, light, heavy, total = output.splitlines()
+    first, light, heavy, total, *_ = output.splitlines()
     assert code == 0
     assert first.startswith(f"{config}: ok; endpoints: rank; digest ")
     assert light.startswith("rank/a  ")
     assert f"sha256 {digest(config.with_name('b.onnx'))[:12]}  32.0 MiB on disk  " in heavy
     assert total.startswith("models in memory: ")
     assert total.endswith(" MiB with 3")
+
+
+def test_what_disk_it_takes_depends_on_the_traffic(config: Path) -> None:
+    code, output = checked(str(config), "--rate", "1000", "--json")
+    assert code == 0
+    disk = json.loads(output)["disk"]
+    # Two facts each, of 107 bytes together, kept for seven days and the one that begins; no votes without experiment.
+    assert disk["facts_bytes_a_day"] == 107 * 1000 * 86_400
+    assert disk["facts_bytes_at_most"] == 8 * disk["facts_bytes_a_day"]
+    assert disk["votes_bytes_a_day"] == 200 * 10 * 86_400
+    assert disk["spool_bytes"] == 8 << 30  # they have a bound
+    _, output = checked(str(config))
+    assert "disk at 100 requests/s, a day: 1.1 GB in the store; spools 1.7 GB in all" in output
+    assert "which go after 7d: 7.4 GB at most" in output
 
 
 def test_models_that_do_not_fit_are_refused_at_their_line(config: Path) -> None:

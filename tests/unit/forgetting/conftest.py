@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.unit.evidence.conftest import world, worlds
+
+__all__ = ["world", "worlds"]
