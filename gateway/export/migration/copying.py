@@ -36,9 +36,9 @@ class Copying:
         self._columns = {table: common(there[table], here[table]) for table in KEYS}
         self._derive_day = {table for table in KEYS if DAY in here[table] and DAY not in there[table]}
 
-    def columns(self, table: str) -> list[str]:
-        """That both sides have."""
-        return self._columns[table]
+    def compared(self, table: str) -> list[str]:
+        """Columns that every engine has, in an order of their own: a table has one checksum wherever it is."""
+        return sorted(name for name in self._columns[table] if table not in BY_DAY or name != DAY)
 
     def begin(self, fingerprint: str) -> bool:
         """True if this goes on with an earlier run; `fingerprint` is of the source.

@@ -83,9 +83,7 @@ def _refuse_living(store: OpenStore, url: str) -> None:
     living = [node for node in store.nodes() if node.silent < _SILENT]
     if living:
         names = ", ".join(f"{node.number} ({node.name})" for node in living)
-        raise StoreError(
-            f"{without_password(url)}: nodes serve from it: {names}: stop them first, and wait for a minute"
-        )
+        raise StoreError(f"{without_password(url)}: nodes serve from it: {names}: stop them, and wait a minute")
 
 
 @contextmanager

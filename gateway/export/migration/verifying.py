@@ -32,7 +32,7 @@ class Verified(NamedTuple):
 def verify(source: OpenStore, target: OpenStore, copying: Copying, tell: Tell) -> Verified:
     problems, tables = [], {}
     for table in KEYS:
-        there, here = (digest(store, table, copying.columns(table), tell) for store in (source, target))
+        there, here = (digest(store, table, copying.compared(table), tell) for store in (source, target))
         tables[table] = here
         if there.rows != here.rows:
             problems.append(f"{table}: {there.rows:,} rows in the source, {here.rows:,} in the target")
@@ -47,7 +47,7 @@ def verify(source: OpenStore, target: OpenStore, copying: Copying, tell: Tell) -
 
 
 def digest(store: OpenStore, table: str, columns: list[str], tell: Tell) -> Digest:
-    """Of the columns that both sides have."""
+    """Of these columns."""
     rows = total = 0
     places = [columns.index(name) for name in KEYS[table]]
     behind: tuple[object, ...] = ()
