@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from benchmarks.callers import USERS, Key, Log
-from benchmarks.nodes import ENDPOINT, EXPERIMENT, Node
+from benchmarks.callers import USERS
+from benchmarks.client_log import Key, Log
+from benchmarks.node_config import ENDPOINT, EXPERIMENT
+from benchmarks.nodes import Node
 from gateway.assignment.hashing import unit_digest
 from gateway.assignment.ranges import owner
 from gateway.events import Fact, Outcome

@@ -7,8 +7,8 @@ here; `python -m benchmarks.prove --only ingest` goes to ten.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +28,7 @@ OUTCOMES_PER_S = {"batches": 20_000.0, "one by one": 3_000.0}  # on one core, du
 GROWTH = 2.0  # of what a fact costs, from the smallest store to the largest
 ROUNDS, GROWTH_ROUNDS, BEHIND = 60, 20, 20
 SIZES = (10_000, 100_000, 1_000_000)
-LARGE = (*SIZES, 10_000_000)
+GROWTHS = {"SQLite, to ten million": (*SIZES, 10_000_000), "PostgreSQL, to a million": SIZES}
 SHIP, BACKLOG = "ship", "ship a backlog"
 RETURNING, POSTED, NEW = "users return", "users return, outcomes posted", "every user new"
 _CASES = {RETURNING: "outcome metric", POSTED: "outcomes posted", NEW: "every user new"}
@@ -58,6 +58,21 @@ def grown(sizes: tuple[int, ...], store: str = "") -> Figures:
         figures |= {f"us_{one.facts}": one.cpu_us, f"us_wall_{one.facts}": one.wall_us}
     least, most = found[0], found[-1]
     return {**figures, "growth": most.cpu_us / least.cpu_us, "growth_wall": most.wall_us / least.wall_us}
+
+
+def grown_to(key: str) -> Figures:
+    """The growth of one store, by its key in `GROWTHS`."""
+    if key.startswith("SQLite"):
+        return grown(GROWTHS[key])
+    with _server() as store:
+        return grown(GROWTHS[key], store)
+
+
+def large_goals(cases: Mapping[str, Figures]) -> Iterator[Measured]:
+    """Of SQLite; what PostgreSQL costs is told beside it."""
+    for key, sizes in GROWTHS.items():
+        if key.startswith("SQLite"):
+            yield from growth_goals(cases[key]["growth"], cases[key]["growth_wall"], sizes, 1)
 
 
 def goals(rounds: Rounds) -> Iterator[Measured]:
@@ -93,14 +108,19 @@ def _word(how: str) -> str:
 
 
 def _postgres(name: str) -> Figures:
-    from tests.postgres import PostgresServer  # drags pytest in
-
-    with ExitStack() as stack:
-        server = stack.enter_context(PostgresServer(fsync="on", full_page_writes="on"))
-        store = server.dsn(server.create())
+    with _server() as store:
         if name == SHIP:
             return control.shipped(ROUNDS, store=store)
         return control.requests(_CASES[name], ROUNDS, store)
+
+
+@contextmanager
+def _server() -> Iterator[str]:
+    """The URL of an empty store on a server of its own, which writes to the disk as it should."""
+    from tests.postgres import PostgresServer  # drags pytest in
+
+    with PostgresServer(fsync="on", full_page_writes="on") as server:
+        yield server.dsn(server.create())
 
 
 main: click.Command = command(NAME, subjects, goals, ingest_table, compared=(SHIP, RETURNING, GROW), rounds=5)

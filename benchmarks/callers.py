@@ -12,18 +12,14 @@ import json
 import random
 import re
 import struct
-import threading
 import time
 from base64 import urlsafe_b64decode
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-import uvloop
-
-from benchmarks.nodes import ENDPOINT, METRIC
-from benchmarks.processes import BenchmarkError, wait_until
+from benchmarks.client_log import Answered, Key, Log, Post, Refused
+from benchmarks.node_config import ENDPOINT, METRIC
 
 USERS = 400
 PATIENCE = 15.0  # seconds that an answer may take
@@ -38,59 +34,6 @@ _LENGTH = re.compile(rb"content-length: (\d+)")
 _TOKEN = re.compile(rb"x-gateway-decision: ([^\r]+)")
 _PREDICTED = re.compile(rb'"data":\[([^\]]+)\]')
 _DECISION = struct.Struct(">BBQ")  # how a token begins: version, key, decision
-
-
-class Key(NamedTuple):
-    """What makes an outcome the same as another."""
-
-    decision: int
-    metric: str
-    id: str
-
-
-class Answered(NamedTuple):
-    user: int
-    prediction: bytes  # as it was answered: it tells the models apart
-    sent: float  # time.monotonic
-    came: float
-
-
-@dataclass(slots=True)
-class Log:
-    """What clients know for certain, and what they tried."""
-
-    answered: dict[int, Answered] = field(default_factory=dict)  # by decision
-    asked: Counter[int] = field(default_factory=Counter)  # requests that were sent, by user
-    tried: dict[Key, set[float]] = field(default_factory=dict)  # every value that was ever sent
-    acknowledged: dict[Key, float] = field(default_factory=dict)  # the first value that was
-    failed: Counter[str] = field(default_factory=Counter)  # requests without a good answer, by what came instead
-    repeated: Counter[str] = field(default_factory=Counter)  # posted again: `unsure`, `duplicate`, `conflict`
-    slowest: float = 0.0  # seconds that an answer took
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        return {
-            "asked": sum(self.asked.values()),
-            "answered": len(self.answered),
-            "failed": dict(self.failed),
-            "outcomes": len(self.tried),
-            "acknowledged": len(self.acknowledged),
-            "repeated": dict(self.repeated),
-            "slowest_ms": round(1e3 * self.slowest, 1),
-        }
-
-
-class Post(NamedTuple):
-    """One outcome on its way."""
-
-    token: str
-    key: Key
-    value: float
-    tries: int = 1
-
-
-class Refused(Exception):
-    """An answer that is not 200."""
 
 
 class Caller:
@@ -252,69 +195,3 @@ def decision_of(token: bytes) -> int:
 def _document(post: Post) -> dict[str, Any]:
     named = {"id": post.key.id} if post.key.id else {}
     return {"decision": post.token, "metric": post.key.metric, "value": post.value, **named}
-
-
-class Calling:
-    """Callers on a thread of their own, until told to stop."""
-
-    def __init__(self, callers: Sequence[Caller], log: Log) -> None:
-        self.log = log
-        self._callers = callers
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._over: asyncio.Event | None = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="callers")
-
-    def __enter__(self) -> Calling:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> Log:
-        """Raises what a caller has raised: a mistake of this program, or an answer that cannot be."""
-        if self._loop is not None and self._over is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(PATIENCE + 5.0)
-        if self._error is not None:
-            raise BenchmarkError(f"a caller failed: {self._error!r}") from self._error
-        return self.log
-
-    def more(self, answers: int, seconds: float = 60.0) -> None:
-        """Wait until so many more requests were answered; raises BenchmarkError if they are not in time."""
-        target = len(self.log.answered) + answers
-
-        def there() -> bool:
-            if self._error is not None:
-                raise BenchmarkError(f"a caller failed: {self._error!r}") from self._error
-            return len(self.log.answered) >= target
-
-        wait_until(there, seconds, f"{answers} more answers did not come", 0.01)
-
-    def _run(self) -> None:
-        try:
-            uvloop.run(self._all())
-        except BaseException as error:
-            self._error = error
-
-    async def _all(self) -> None:
-        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        over = self._over
-        tasks = [asyncio.create_task(caller.run()) for caller in self._callers]
-        for task in tasks:
-            task.add_done_callback(lambda _: over.set())
-        await over.wait()
-        failed = [task.exception() for task in tasks if task.done()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for error in failed:
-            raise error or RuntimeError("a caller has ended")
-
-
-def calling(ports: Sequence[int], seed: int, callers: int = 12, **more: Any) -> Calling:
-    """So many callers, each of whom begins with another of the ports."""
-    log = Log()
-    turns = [[*ports[n % len(ports) :], *ports[: n % len(ports)]] for n in range(callers)]
-    return Calling([Caller(turn, log, seed * 1000 + n, **more) for n, turn in enumerate(turns)], log)

@@ -12,27 +12,25 @@ paused    the leader's control process is stopped (SIGSTOP) while it writes a de
 from __future__ import annotations
 
 import json
-import secrets
-import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import httpx
-import psycopg
 
 from benchmarks.accounts import Allowed, Known, audit, shipped
-from benchmarks.callers import Calling, calling
-from benchmarks.nodes import CONTROL, ENDPOINT, EXPERIMENT, PEPPER, SIGNING, Node, document, running, settled
+from benchmarks.calling import Calling, calling
+from benchmarks.cluster_nodes import LEADS, leader, leads, ledger_held, members, stopped
+from benchmarks.node_config import ENDPOINT, EXPERIMENT
+from benchmarks.nodes import Node, running, settled
 from benchmarks.processes import prepare
 from benchmarks.results_file import Case
 from gateway.store.open import open_store
-from gateway.store.postgres.nodes import LEDGER_LOCK
 
 if TYPE_CHECKING:
     from tests.postgres import PostgresServer, Stop
@@ -42,28 +40,8 @@ CODE = (
     "gateway/**/*.sql",
     *(f"benchmarks/{name}.py" for name in ("cluster", "accounts", "callers")),
 )
-NODES = 3
-LEADS = 30.0  # seconds within which somebody must lead
 CATCH_UP = 180.0
 _NOTHING = Allowed()
-_SETTINGS = {"fsync": "on", "full_page_writes": "on"}
-
-
-@contextmanager
-def members(folder: Path, **settings: str) -> Iterator[tuple[list[Node], PostgresServer]]:
-    """The nodes, not started, and the server, which is."""
-    from tests.postgres import PostgresServer  # drags pytest in
-
-    environment = {SIGNING: secrets.token_hex(32), PEPPER: secrets.token_hex(32)}
-    keys = {"signing": [f"${{{SIGNING}}}"], "pepper": f"${{{PEPPER}}}"}
-    with PostgresServer(**(_SETTINGS | settings)) as server:
-        store = server.dsn(server.create())
-        nodes = []
-        for number in range(1, NODES + 1):
-            made = document(store=store, keys=keys)
-            made["data"]["workers"] = 1
-            nodes.append(Node(folder / f"node-{number}", made, environment=environment))
-        yield nodes, server
 
 
 def measure(scene: str, folder: Path, seconds: float, seed: int = 1) -> Case:
@@ -114,7 +92,7 @@ class Stage:
             self.callers.more(100)
             first.kill_all()
             others = [node for node in self.nodes if node is not first]
-            took.append(round(settled(lambda: _leads(others) is not None, "nobody led", LEADS), 2))  # noqa: B023
+            took.append(round(settled(lambda: leads(others) is not None, "nobody led", LEADS), 2))  # noqa: B023
             first.start()
             first.await_ready()
         return {"fail_over_s": took}
@@ -144,13 +122,13 @@ def leader_paused(folder: Path, seconds: float, seed: int) -> Case:
         with running(*nodes):
             first = leader(nodes)
             others = [node for node in nodes if node is not first]
-            with _ledger_held(nodes[0]) as held, _calling(nodes, seed, outcomes=1.0, value=_prediction) as callers:
+            with ledger_held(nodes[0]) as held, _calling(nodes, seed, outcomes=1.0, value=_prediction) as callers:
                 settled(held.awaited, "nobody wanted to decide", LEADS)
                 said = len(first.log)
-                with _stopped(first):
+                with stopped(first):
                     began = time.monotonic()
                     held.let_go()
-                    fail_over = settled(lambda: _leads(others) is not None, "nobody else led", LEADS)
+                    fail_over = settled(lambda: leads(others) is not None, "nobody else led", LEADS)
                     settled(lambda: _decisions(nodes[0]) != [], "nobody decided", LEADS)
                     decided = time.monotonic() - began
                     while time.monotonic() < began + seconds:
@@ -170,56 +148,6 @@ def leader_paused(folder: Path, seconds: float, seed: int) -> Case:
 def _prediction(prediction: float) -> float:
     """What the challenger answers is greater, and that is worse."""
     return prediction
-
-
-class _Held:
-    """A lock that whoever appends to the ledger has to have, held by somebody else."""
-
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self._connection = connection
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LEDGER_LOCK,))
-
-    def awaited(self) -> bool:
-        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = %s"
-        row = self._connection.execute(waiting, (LEDGER_LOCK & 0xFFFFFFFF,)).fetchone()
-        return row is not None and row[0] > 0
-
-    def let_go(self) -> None:
-        self._connection.rollback()
-
-
-@contextmanager
-def _ledger_held(node: Node) -> Iterator[_Held]:
-    with psycopg.connect(node.store_url) as connection:
-        yield _Held(connection)
-
-
-@contextmanager
-def _stopped(node: Node) -> Iterator[None]:
-    """Its control process does nothing at all until it is told to go on, or this ends."""
-    (control,) = node.processes(CONTROL)
-    node.signal(control, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        node.signal(control, signal.SIGCONT)
-
-
-def leader(nodes: Sequence[Node]) -> Node:
-    """Whoever leads, once somebody does."""
-    settled(lambda: _leads(nodes) is not None, "nobody leads", LEADS)
-    found = _leads(nodes)
-    return found if found is not None else leader(nodes)
-
-
-def _leads(nodes: Sequence[Node]) -> Node | None:
-    """The node that says of itself that it leads."""
-    for node in nodes:
-        with suppress(httpx.HTTPError):
-            status = node.status()
-            if any(one["leads"] and one["number"] == status["node"] for one in status["nodes"]):
-                return node
-    return None
 
 
 def _calling(nodes: Sequence[Node], seed: int, **more: Any) -> Calling:

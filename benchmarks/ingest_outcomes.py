@@ -17,7 +17,8 @@ import httpx
 
 from benchmarks.callers import FLIGHT
 from benchmarks.load import Load, loaded
-from benchmarks.nodes import ENDPOINT, Node, document
+from benchmarks.node_config import ENDPOINT, document
+from benchmarks.nodes import Node
 from benchmarks.processes import LOAD_CORE, SERVER_CORE, BenchmarkError, Tree, answers, running, wait_until
 from benchmarks.rounds import Figures
 

@@ -22,8 +22,9 @@ from typing import Any
 import click
 
 from benchmarks.accounts import Allowed, Known, audit, shipped
-from benchmarks.callers import calling
-from benchmarks.nodes import CONTROL, WORKER, Node, document, running, settled, waited
+from benchmarks.calling import calling
+from benchmarks.node_config import document
+from benchmarks.nodes import CONTROL, WORKER, Node, running, settled, waited
 from benchmarks.processes import BenchmarkError, prepare
 from benchmarks.results_file import Case
 

@@ -26,8 +26,9 @@ from typing import Any
 import click
 
 from benchmarks.accounts import Allowed, Known, audit, shipped
-from benchmarks.callers import Calling, calling
-from benchmarks.nodes import Node, document, running, settled
+from benchmarks.calling import Calling, calling
+from benchmarks.node_config import document
+from benchmarks.nodes import Node, running, settled
 from benchmarks.processes import BenchmarkError, prepare
 from benchmarks.results_file import Case
 

@@ -7,6 +7,10 @@ reload       edits and promotions under load: no failed request, no unit moved (
 fuzz         what reads bytes of strangers, under random damage for a set time (`fuzz`)
 soak         a node under mixed load and faults for minutes: memory, descriptors and requests stay flat (`soak`)
 slow         a usual client beside a thousand slow ones (`slow`)
+kills        200 times kill -9 under load: every answer and every acknowledged outcome is there once (`kills`)
+outage       what the store or its disk may do to a node under load (`outage`)
+cluster      three nodes on one PostgreSQL: its outages, restarts, dead and paused leaders (`cluster`)
+ingest       what a fact costs where ten million are there (`bench_ingest`)
 crowded      the champion beside a challenger that takes a core, the metrics of fifty experiments (`crowded`)
 statistics   the goals of `gateway.stats` by simulation (`stats_plan`), kept as long as its code stays the same
 """
@@ -17,14 +21,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 
-from benchmarks import fuzz, slow, soak, stats_plan
+from benchmarks import fuzz, nothing_lost, slow, soak, stats_plan
 from benchmarks.bench_tables import bench_table
 from benchmarks.processes import prepare
 from benchmarks.results_file import ROOT, Case, ResultsFile
@@ -34,13 +38,27 @@ from benchmarks.tables import (
     endings_table,
     fuzz_table,
     goals_table,
+    growth_table,
     reload_table,
     statistics_table,
     traps_table,
 )
 
-BENCHES = ("proxy", "onnx", "openai", "flat")
-PROOFS = ("statistics", "traps", "reload", "demo-clock", "demo-http", "fuzz", "soak", "slow", "crowded")
+BENCHES = ("proxy", "onnx", "openai", "flat", "ingest")
+LOST = {proof.name: proof for proof in (nothing_lost.KILLS, nothing_lost.OUTAGE, nothing_lost.CLUSTER)}
+PROOFS = (
+    "statistics",
+    "traps",
+    "reload",
+    "demo-clock",
+    "demo-http",
+    "fuzz",
+    "soak",
+    "slow",
+    *LOST,
+    "ingest",
+    "crowded",
+)
 README = ROOT / "README.md"
 TESTS = ROOT / "tests" / "README.md"
 TRAPS = ROOT / "tests" / "statistical" / "README.md"
@@ -91,6 +109,11 @@ def main(
             prove_rest(soak_minutes)
         if only in (None, "slow"):
             prove_patience(slow_rounds)
+        for name, proof in LOST.items():
+            if only in (None, name):
+                prove_nothing_lost(proof)
+        if only in (None, "ingest"):
+            prove_growth()
         if only in (None, "crowded"):
             prove_crowd()
     tables: list[tuple[str, Path, Callable[[], str]]] = [
@@ -99,7 +122,8 @@ def main(
         ("traps", TRAPS, traps_table),
         ("reload", README, reload_table),
         ("fuzz", TESTS, fuzz_table),
-        *((name, TESTS, partial(goals_table, name)) for name in ("soak", "slow", "crowded")),
+        *((name, TESTS, partial(goals_table, name)) for name in ("soak", "slow", "crowded", *LOST)),
+        ("growth", README, growth_table),
         *((name, README, partial(bench_table, name)) for name in BENCHES),  # `make bench` measures them
     ]
     for mark, page, table in tables:
@@ -167,6 +191,24 @@ def prove_crowd() -> None:
 
     results = ResultsFile[Case]("crowded", code=crowded.CODE)
     _against_goals(results, crowded.keys(), crowded.bench, crowded.goals, "goals")
+
+
+def prove_nothing_lost(proof: nothing_lost.Proof) -> None:
+    results = ResultsFile[Case](proof.name, code=proof.code)
+    _against_goals(results, list(proof.cases), lambda: nullcontext(proof.measure), proof.goals, "goals")
+
+
+def prove_growth() -> None:
+    from benchmarks import bench_ingest
+
+    results = ResultsFile[Case]("growth", code=bench_ingest.CODE)
+    _against_goals(
+        results,
+        list(bench_ingest.GROWTHS),
+        lambda: nullcontext(bench_ingest.grown_to),
+        bench_ingest.large_goals,
+        "goals",
+    )
 
 
 def _against_goals(

@@ -90,6 +90,25 @@ def goals_table(name: str) -> str:
     return "\n".join([*lines, "", f"From `{path.relative_to(ROOT)}` at {stored['revision']}.", ""])
 
 
+def growth_table() -> str:
+    """What a fact costs by how many there are, from the result file."""
+    path = RESULTS / "growth.json"
+    if not path.exists():
+        return _NOT_YET
+    stored = json.loads(path.read_text())
+    lines = ["| facts in the store | store | CPU µs a fact | wall µs |", "|--:|---|--:|--:|"]
+    for key, case in stored["cases"].items():
+        sizes = sorted(int(name.removeprefix("us_wall_")) for name in case if name.startswith("us_wall_"))
+        lines += [
+            f"| {size:,} | {key.partition(',')[0]} | {number(case[f'us_{size}'])} | {number(case[f'us_wall_{size}'])} |"
+            for size in sizes
+        ]
+    goals = [case["goals"] for case in stored["cases"].values() if "goals" in case]
+    if goals:
+        lines += ["", "| goal | value | limit |", "|---|--:|--:|", *map(goal, goals[-1])]
+    return "\n".join([*lines, "", f"From `{path.relative_to(ROOT)}` at {stored['revision']}.", ""])
+
+
 def goal(record: Mapping[str, Any]) -> str:
     """A row: what was measured, its value, its limit."""
     value = number(record["value"]) if record["pass"] else f"**{number(record['value'])}, missed**"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.nodes import ENDPOINT, METRIC, Node, document, running, settled
+from benchmarks.node_config import ENDPOINT, METRIC, document
+from benchmarks.nodes import Node, running, settled
 from tests.integration.process.node import infer_body
 
 pytestmark = pytest.mark.process

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import nodes
+from benchmarks import node_config
 from gateway.store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.process
@@ -55,7 +55,7 @@ def _folder(path: Path) -> None:
 def test_s6_a_store_that_is_none_or_is_damaged_is_refused_and_not_touched(
     tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
-    document = nodes.document()
+    document = node_config.document()
     config, store = tmp_path / "gateway.yaml", tmp_path / "data" / "gateway.db"
     config.write_text(json.dumps(document))
     store.parent.mkdir()
