@@ -18,7 +18,7 @@ DEFINED = {
 ROWS = {row[0]: row for row in ([cell.strip() for cell in line.split("|")[1:-1]] for line in TABLE.splitlines()) if row}
 
 
-@pytest.mark.parametrize(("letter", "last"), [("U", 23), ("C", 29), ("M", 11), ("L", 10)])
+@pytest.mark.parametrize(("letter", "last"), [("U", 23), ("C", 29), ("S", 20), ("M", 11), ("L", 10)])
 def test_every_case_has_a_row_with_a_test_or_a_reason(letter: str, last: int) -> None:
     for number in range(1, last + 1):
         row = ROWS.get(f"{letter}{number}")
@@ -33,5 +33,5 @@ def test_every_test_that_is_named_exists() -> None:
 
 
 def test_every_test_of_a_case_is_named() -> None:
-    of_cases = {name for name in DEFINED if re.match(r"test_[ucml]\d+_", name)}
+    of_cases = {name for name in DEFINED if re.match(r"test_[ucsmlk]\d+_", name)}
     assert not of_cases - set(re.findall(r"`(test_\w+)`", TABLE))
