@@ -13,7 +13,7 @@ import msgspec
 from gateway.audit.finding import Finding
 from gateway.audit.refolding import ADMITTED
 from gateway.audit.steps import Steps, read_steps
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, StoreError
 from gateway.evidence.cells import Evidence
 from gateway.evidence.definition import Definition, decode
 from gateway.evidence.report import WATCH
@@ -28,8 +28,17 @@ from gateway.store.keeping import Keeping
 def verify(store: Keeping, done: Callable[[str], None] = lambda _: None) -> Iterator[Finding]:
     """Everything that is wrong, inside a transaction of the store; `done` hears what is being looked at."""
     done("the engine's own check")
-    for text in store.integrity():
-        yield Finding(what="integrity", text=text)
+    broken = [Finding(what="integrity", text=text) for text in store.integrity()]
+    yield from broken
+    try:
+        yield from _checks(store, done)
+    except StoreError as error:
+        if not broken:
+            raise
+        yield Finding(what="integrity", text=f"the rest cannot be read: {error}")
+
+
+def _checks(store: Keeping, done: Callable[[str], None]) -> Iterator[Finding]:
     done("the ledger")
     yield from _ledger(store)
     done("the fold steps")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from gateway.cli.common import json_option
 from gateway.cli.replay import DIFFERS, looking, store_argument
+
+if TYPE_CHECKING:
+    from gateway.audit.finding import Finding
 
 
 @click.command()
@@ -28,15 +32,18 @@ def verify(store: str, as_json: bool) -> None:
     from gateway.audit.verify import verify as verified
     from gateway.cli.progress import stages
 
-    with looking(store, as_json) as opened, stages() as at:
-        findings = list(verified(opened, at))
+    findings: list[Finding] = []
+    with looking(store, as_json) as opened:
+        with stages() as at:
+            for finding in verified(opened, at):
+                findings.append(finding)
+                if not as_json:
+                    click.echo(str(finding))
         rows, digest = head(opened)
     if as_json:
         ledger = {"rows": rows, "hash": digest}
         click.echo(json.dumps({"ok": not findings, "findings": msgspec.to_builtins(findings), "ledger": ledger}))
     else:
-        for finding in findings:
-            click.echo(str(finding))
         click.echo(f"{store}: {len(findings) or 'no'} findings; ledger of {rows} rows, hash {digest or 'none'}")
     if findings:
         sys.exit(DIFFERS)

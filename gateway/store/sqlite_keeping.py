@@ -6,12 +6,14 @@ the first rows of each spool.
 
 from __future__ import annotations
 
+import sqlite3
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from itertools import takewhile
 from typing import Final, NamedTuple
 
+from gateway.errors import StoreError
 from gateway.events import SEQUENCE_BITS, decision_id, spool_of
 from gateway.store.keeping import DAY_US, KeepTables
 
@@ -33,8 +35,13 @@ class SqliteKeeping(KeepTables):
     def transaction(self, *, durable: bool = False, leading: bool = False) -> AbstractContextManager[None]: ...
 
     def integrity(self) -> list[str]:
-        found = [text for (text,) in self.rows("PRAGMA integrity_check") if text != "ok"]
-        orphans = (f"{table}: row {row} names no {parent}" for table, row, parent, _ in self.rows(_FOREIGN))
+        try:
+            found = [text for (text,) in self.rows("PRAGMA integrity_check") if text != "ok"]
+            orphans = [f"{table}: row {row} names no {parent}" for table, row, parent, _ in self.rows(_FOREIGN)]
+        except StoreError as error:
+            if isinstance(error.__cause__, sqlite3.OperationalError):  # it could not be asked
+                raise
+            return [str(error)]
         return [*found, *orphans]
 
     def first_day(self) -> int | None:
