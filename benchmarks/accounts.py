@@ -16,6 +16,8 @@ from benchmarks.node_config import ENDPOINT, EXPERIMENT
 from benchmarks.nodes import Node
 from gateway.assignment.hashing import unit_digest
 from gateway.assignment.ranges import owner
+from gateway.audit.replay import replay
+from gateway.audit.verify import verify
 from gateway.events import Fact, Outcome
 from gateway.plan import Slot
 from gateway.store.open import open_store
@@ -63,9 +65,15 @@ class Problems(dict[str, list[Any]]):
 
 def audit(log: Log, node: Node, allowed: Allowed = _NOTHING) -> dict[str, Any]:
     """The account of one stopped node, or of all that share its store; `problems` is empty if every statement of this
-    module's head holds."""
+    module's head holds, the store agrees with itself, and its log gives the same evidence when it is folded again."""
     with closing(open_store(node.store_url, read_only=True)) as store:
         result = examine(log, store, node.pepper, allowed)
+        with store.transaction():
+            found = {"verify finds": [str(one) for one in verify(store)]}
+            made_again = list(replay(store))
+    found["replay finds"] = [str(one) for replayed in made_again for one in replayed.findings]
+    result["problems"] |= {what: [len(cases), *cases[:SHOWN]] for what, cases in found.items() if cases}
+    result["replayed"] = {"votes": sum(one.votes for one in made_again), "steps": max(one.steps for one in made_again)}
     if not isinstance(store, SqliteStore):
         return result
     with closing(sqlite3.connect(f"file:{node.database}?mode=ro", uri=True)) as db:

@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.client_log import Answered, Key, Log, Post, Refused
 from benchmarks.node_config import ENDPOINT, METRIC
 
-USERS = 400
+USERS = 2000
 PATIENCE = 15.0  # seconds that an answer may take
 CONFLICT_AFTER = 1.0  # seconds: what is read in one look at the spools has no order that a client could know
 BATCH = 25  # outcomes
