@@ -93,6 +93,8 @@ CREATE TABLE outcome (           -- later facts about exposures; the first value
     day BIGINT NOT NULL,         -- of the assignment, not of the outcome
     PRIMARY KEY (decision, metric, id, day)
 ) PARTITION BY LIST (day);
+-- Rows lie in the order of their arrival, so a few pages say where those of a time are: `gateway outbox` asks for them.
+CREATE INDEX outcome_by_arrival ON outcome USING brin (at) WITH (pages_per_range = 64);
 
 CREATE TABLE unit_outcome (      -- outcomes given by unit, until the votes of their time are admitted
     experiment TEXT COLLATE "C" NOT NULL,
