@@ -49,6 +49,8 @@ class Allowed(NamedTuple):
     """Facts of requests that a spool did not take, and that were counted: the request is answered all the same."""
     moved: bool = False
     """A decision has changed the split."""
+    several_nodes: bool = False
+    """Of two values of one outcome, posted to two nodes, the one stays that reaches the store first."""
 
 
 _NOTHING = Allowed()
@@ -108,13 +110,19 @@ def examine(log: Log, store: Tables, pepper: bytes, allowed: Allowed) -> dict[st
     unassigned = _assignments(log, requests, pepper, allowed, problems)
     uncompleted = _completions(log, requests, allowed, problems)
     _splits(store, requests.values(), allowed, problems)
-    _outcomes(log, store, problems)
+    otherwise = _outcomes(log, store, allowed, problems)
     _votes(store, problems)
     if isinstance(store, ReleaseTables) and (broken := store.broken_link()) is not None:
         problems["the ledger's chain is broken"] = [broken]
     stored = {"requests": len(requests), "outcomes": _number(store, "SELECT count(*) FROM outcome")}
     late = _number(store, "SELECT count(*) FROM late_fact")
-    told = {"stored": stored, "late": late, "unassigned": unassigned, "uncompleted": uncompleted}
+    told = {
+        "stored": stored,
+        "late": late,
+        "unassigned": unassigned,
+        "uncompleted": uncompleted,
+        "reordered": otherwise,
+    }
     return {**log.summary, **told, "problems": dict(problems)}
 
 
@@ -185,7 +193,8 @@ def _splits(store: Tables, requests: Collection[_Request], allowed: Allowed, pro
     problems.note("another split than the first", sorted(splits)[1:])
 
 
-def _outcomes(log: Log, store: Tables, problems: Problems) -> None:
+def _outcomes(log: Log, store: Tables, allowed: Allowed, problems: Problems) -> int:
+    """What was acknowledged is there; returns how many have another value than the one acknowledged first."""
     rows = store.rows("SELECT decision, metric, id, value FROM outcome")
     kept = {Key(*row[:3]): row[3] for row in rows}
     assert len(kept) == len(rows), "an outcome is there twice"
@@ -193,8 +202,10 @@ def _outcomes(log: Log, store: Tables, problems: Problems) -> None:
     problems.note("acknowledged, and not in the store", log.acknowledged.keys() - kept.keys() - set_aside.keys())
     problems.note("in the store, and never sent", (key for key in kept if kept[key] not in log.tried.get(key, ())))
     # Until the first acknowledgement an outcome is sent with one value alone, so that is the one to be kept.
-    changed = (key for key, value in log.acknowledged.items() if kept.get(key, value) != value)
-    problems.note("another value than the one acknowledged first", changed)
+    changed = [key for key, value in log.acknowledged.items() if kept.get(key, value) != value]
+    if not allowed.several_nodes:
+        problems.note("another value than the one acknowledged first", changed)
+    return len(changed)
 
 
 def _late(store: Tables) -> dict[Key, float]:

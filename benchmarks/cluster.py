@@ -41,7 +41,7 @@ CODE = (
     *(f"benchmarks/{name}.py" for name in ("cluster", "accounts", "callers")),
 )
 CATCH_UP = 180.0
-_NOTHING = Allowed()
+_NOTHING = Allowed(several_nodes=True)
 
 
 def measure(scene: str, folder: Path, seconds: float, seed: int = 1) -> Case:
@@ -108,7 +108,7 @@ def staged(folder: Path, seed: int, acts: Sequence[Callable[[Stage], Case]], kil
             for act in acts:
                 told |= act(Stage(nodes, server, callers))
                 callers.more(300)
-        return _account(nodes, callers, told, Allowed(uncompleted=killed), unanswered=killed > 0)
+        return _account(nodes, callers, told, Allowed(uncompleted=killed, several_nodes=True), unanswered=killed > 0)
 
 
 def leader_paused(folder: Path, seconds: float, seed: int) -> Case:
@@ -137,7 +137,7 @@ def leader_paused(folder: Path, seconds: float, seed: int) -> Case:
                 callers.more(300)
             decisions, woke = _decisions(nodes[0]), first.log[said:]
             told = {"paused_s": seconds, "fail_over_s": round(fail_over, 2), "decided_after_s": round(decided, 2)}
-            case = _account(nodes, callers, {**told, "decisions": decisions}, Allowed(moved=True))
+            case = _account(nodes, callers, {**told, "decisions": decisions}, Allowed(moved=True, several_nodes=True))
     if decisions != ["rollback"]:
         case["problems"]["not one decision"] = decisions
     if "the store failed" not in woke:

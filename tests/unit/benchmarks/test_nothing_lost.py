@@ -18,7 +18,7 @@ def _missed(goals: Any) -> list[str]:
 
 def test_enough_kills_without_a_loss_are_all_that_is_asked() -> None:
     assert _missed(KILLS.goals({f"{n}": _case() for n in range(4)})) == []
-    assert _missed(KILLS.goals({"0": _case()})) == ["kill -9 of a process, or of all at once"]
+    assert _missed(KILLS.goals({"0": _case()})) == ["kill -9 of a process, or of all of a node at once"]
 
 
 def test_every_loss_is_counted_over_all_runs() -> None:
