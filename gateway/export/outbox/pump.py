@@ -8,7 +8,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from gateway.clock import Clock
-from gateway.export.outbox.feed import Batch, Feed, Horizon
+from gateway.errors import StoreUnavailable
+from gateway.export.outbox.feed import Feed
 from gateway.export.outbox.position import Keeper, Position, PositionError
 from gateway.export.outbox.sinks import Sink, Stopped
 from gateway.export.outbox.waiting import Waiter
@@ -32,30 +33,57 @@ class Outbox(NamedTuple):
 def run(outbox: Outbox, *, follow: bool, since: int = 0) -> int:
     """Send what there is, and then, to `follow`, what comes, until told to stop. Returns the number of events sent.
 
-    `since` is where to begin where there is no position yet. Raises SinkError, PositionError, StoreError.
+    `since` is where to begin where there is no position yet. Raises SinkError, PositionError, StoreError; who follows
+    waits for a store that is away.
     """
-    position = _start(outbox, since)
-    sent, seen = 0, -1
+    pump = _Pump(outbox)
     try:
         while True:
             began = outbox.clock.monotonic()
-            horizon = outbox.feed.horizon()
-            if horizon.step != seen:
-                for batch in outbox.feed.batches(position, horizon):
-                    outbox.sink.send(batch.events)
-                    position = _kept(outbox, batch)
-                    sent += len(batch.events)
-                    if outbox.waiter.wait(0):
-                        raise Stopped
-                position = _drained(outbox, position, horizon)
-                seen = horizon.step
+            try:
+                pump.drain(since)
+            except StoreUnavailable as error:
+                if not follow:
+                    raise
+                outbox.tell(str(error))
             if not follow:
-                return sent
+                return pump.sent
             outbox.sink.idle()
             if outbox.waiter.wait(max(_POLL, _SHARE * (outbox.clock.monotonic() - began))):
                 raise Stopped
     except Stopped:
-        return sent
+        return pump.sent
+
+
+class _Pump:
+    """The position while it moves."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._position: Position | None = None
+        self._seen = -1  # the fold step up to which everything was sent
+        self.sent = 0
+
+    def drain(self, since: int) -> None:
+        """Send everything that can be told by now. Raises Stopped between two batches."""
+        position = self._position or _start(self._outbox, since)
+        horizon = self._outbox.feed.horizon()
+        if horizon.step == self._seen:
+            return
+        for batch in self._outbox.feed.batches(position, horizon):
+            self._outbox.sink.send(batch.events)
+            self._keep(batch.position)
+            self.sent += len(batch.events)
+            if self._outbox.waiter.wait(0):
+                raise Stopped
+        drained = self._position or position
+        known = drained.store or self._outbox.feed.identity()
+        self._keep(replace(drained, through=horizon.watermark, store=known))
+        self._seen = horizon.step
+
+    def _keep(self, position: Position) -> None:
+        self._outbox.keeper.save(position)
+        self._position = position
 
 
 def _start(outbox: Outbox, since: int) -> Position:
@@ -72,15 +100,3 @@ def _start(outbox: Outbox, since: int) -> Position:
             " some of it may never have been sent"
         )
     return replace(position, store=identity)
-
-
-def _kept(outbox: Outbox, batch: Batch) -> Position:
-    outbox.keeper.save(batch.position)
-    return batch.position
-
-
-def _drained(outbox: Outbox, position: Position, horizon: Horizon) -> Position:
-    """Everything up to the horizon was sent."""
-    position = replace(position, through=horizon.watermark, store=position.store or outbox.feed.identity())
-    outbox.keeper.save(position)
-    return position

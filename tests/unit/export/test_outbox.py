@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import FakeClock
+from gateway.errors import StoreUnavailable
 from gateway.events import Assignment, decision_id, spool_of
 from gateway.export.outbox.feed import OVERDUE_US
 from gateway.export.outbox.position import PositionError, held
 from gateway.export.outbox.pump import run
 from gateway.export.outbox.sinks import SinkError
 from gateway.export.writers import iso
-from tests.unit.export.logs import Logged, live_one_unit
+from gateway.store.open import open_store
+from tests.postgres import PostgresServer
+from tests.unit.export.logs import Logged, live_one_unit, make_log
 from tests.unit.export.outboxes import Kept, Waits, outbox
 
 
@@ -282,3 +285,34 @@ def test_a_position_that_cannot_be_kept_ends_the_outbox(sqlite_log: Logged, tmp_
         with pytest.raises(PositionError, match="could not be kept"):
             run(parts, follow=False)
     assert len(sink.batches) == 1
+
+
+@pytest.mark.usefixtures("postgres")  # which says what to do without a server
+def test_who_follows_waits_for_a_store_that_is_away(tmp_path: Path) -> None:
+    """A server of its own, for it is stopped."""
+    with PostgresServer() as server:
+        log = make_log(tmp_path / "log", server.dsn(server.create()), units=20)
+        sink, told, clock = Kept(), list[str](), FakeClock()
+        waits = Waits(clock, most=8)
+
+        def stop_and_start() -> None:
+            if len(waits.waits) == 2:
+                log.world.whole("while nobody looks", True, 0.5)
+                log.world.settle()
+                log.world.store.close()
+                server.stop()
+            elif len(waits.waits) == 4:
+                server.start()
+
+        waits.meanwhile = stop_and_start
+        store = open_store(log.url, read_only=True, clock=clock)
+        with outbox(log, tmp_path / "s", sink, waits=waits, told=told, store=store) as parts:
+            run(parts, follow=True)
+        assert len(told) == 2
+        assert len(sink.ids) == len(set(sink.ids))
+        assert len(sink.of("exposure")) == 22
+        server.stop()
+        with pytest.raises(StoreUnavailable), outbox(log, tmp_path / "t", Kept()) as parts:
+            run(parts, follow=False)
+        for shard in log.world.shards:
+            shard.die()
