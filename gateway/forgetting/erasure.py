@@ -31,7 +31,7 @@ from gateway.store.places import ordinal_of
 
 log = logging.getLogger(__name__)
 
-SCANNED = 300_000  # requests that one call looks at
+SCANNED = 100_000  # requests that one call looks at
 LOCATED = 500  # of them those whose votes one call looks for
 HOUR_US = 3_600_000_000
 _SEGMENT = 3600.0  # seconds after which a spool's file ends: it is kept from then on

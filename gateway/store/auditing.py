@@ -6,6 +6,7 @@ Nothing here is quick: each looks at every row there is.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from gateway.store.base import PlanRow, Store, Vote
@@ -194,5 +195,10 @@ class AuditTables(Tables):
 
 def _vote(row: tuple[Any, ...]) -> Vote:
     *known, segments, odds, complete, covariates = row
-    lists = [tuple(json.loads(text)) for text in (segments, odds, covariates)]
-    return Vote._make((*known, lists[0], lists[1], bool(complete), lists[2]))
+    return Vote._make((*known, _parsed(segments), _parsed(odds), bool(complete), _parsed(covariates)))
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> tuple[Any, ...]:
+    """Segment values and odds repeat endlessly."""
+    return tuple(json.loads(text))

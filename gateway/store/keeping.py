@@ -145,10 +145,13 @@ class KeepTables(AuditTables):
 
     def requests_of_erased(self, after: int, end: int, asked: int) -> list[UnitRequest]:
         rows = self.rows(
-            "SELECT r.decision, r.at, r.experiment, r.bucket, r.unit FROM request r"
-            " JOIN erasure e ON e.unit = r.unit AND (e.endpoint = '' OR e.endpoint = r.endpoint)"
-            " WHERE r.decision > ? AND r.decision < ? AND e.through = 0 AND e.at <= ?",
-            (after, end, asked),
+            "SELECT a.decision, a.at, d.experiment, a.bucket, a.unit FROM assignment a JOIN draw d ON d.id = a.draw"
+            " WHERE a.decision > :after AND a.decision < :until"
+            # Twice: mostly it is nobody's, and that is found out first.
+            " AND a.unit IN (SELECT unit FROM erasure WHERE through = 0 AND at <= :asked)"
+            " AND EXISTS (SELECT 1 FROM erasure e WHERE e.unit = a.unit AND e.through = 0 AND e.at <= :asked"
+            " AND (e.endpoint = '' OR e.endpoint = d.endpoint))",
+            {"after": after, "until": end, "asked": asked},
         )
         return [
             UnitRequest(decision, at, experiment, bucket % (1 << 64), bytes(unit))
