@@ -25,7 +25,6 @@ class Keys(msgspec.Struct, frozen=True):
     signing: tuple[SigningKey, ...]
     pepper: str
 
-
     @property
     def fingerprint(self) -> str:
         """Tells whether two nodes have the same pepper and signing keys, and nothing else of them."""
