@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,8 @@ from gateway.store.base import Store
 from gateway.store.postgres.store import PostgresStore
 from gateway.store.sqlite import SqliteStore
 from gateway.telemetry import metrics
+from gateway.telemetry.exposition import Sample
+from gateway.telemetry.metrics import Metric
 from gateway.telemetry.status_page import StatusPage, Word
 from tests.unit.release.configs import experiment, loaded
 
@@ -198,6 +200,13 @@ class Rig:
     @property
     def kinds(self) -> list[str]:
         return [row.kind for row in self.sqlite.ledger()]
+
+
+def plain(samples: Iterable[Sample]) -> Iterator[tuple[Metric, tuple[str, ...], float]]:
+    """Counters and gauges, without histograms."""
+    for metric, labels, value in samples:
+        if not isinstance(value, tuple):
+            yield metric, labels, value
 
 
 class Rigs:

@@ -26,7 +26,7 @@ from gateway.telemetry import metrics
 from gateway.telemetry.status_page import LOAD_FAILURES, StatusPage, Word, progress
 from tests.unit.admin.printing import printed
 from tests.unit.release.configs import MODELS, copied, experiment, fixed, loaded, write
-from tests.unit.release.rig import Rig, Rigs
+from tests.unit.release.rig import Rig, Rigs, plain
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ class Workers:
 
     def samples(self) -> dict[tuple[str, ...], float]:
         told = views.samples(self.rig.control, ReloadStatus(0), self.rig.clock.wall_us())
-        return {labels: value for metric, labels, value in told if metric is metrics.PREPARING}
+        return {labels: value for metric, labels, value in plain(told) if metric is metrics.PREPARING}
 
 
 @pytest.fixture
