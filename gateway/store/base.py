@@ -183,6 +183,11 @@ class Store(Protocol):
         """After a StoreError, before its owner starts over: trust no connection that has failed, and nothing that was
         learned from it. Raises StoreError if it still fails."""
 
+    @property
+    def wal_bytes(self) -> int:
+        """Bytes of the log beside a file, which grows while somebody stays at one moment of the store; 0 where the
+        engine sees to that by itself."""
+
     # shipping
     def streams(self) -> dict[StreamId, StreamCursor]: ...
     def save_stream(self, stream: StreamId, before: StreamCursor | None, cursor: StreamCursor) -> None:

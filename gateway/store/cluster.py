@@ -46,7 +46,8 @@ class SharedStore(Store, Protocol):
     """A store of several nodes. Raises StoreError where the store cannot be reached, too."""
 
     def join(self, id: str, name: str, keys: str) -> int:
-        """The number of a node, the same for the same `id`; from now on `node`.
+        """The number of a node, the same for the same `id`; from now on `node`. One that is new, or that had left,
+        begins at the watermark: what it has from before is late.
 
         `keys` is a fingerprint of the keys and the pepper, which all nodes must share: raises StoreError if the others
         have another.
@@ -56,7 +57,7 @@ class SharedStore(Store, Protocol):
         """The first of `SPOOLS` numbers of spools that no other node gets."""
 
     def report(self, name: str, config_digest: str, plan_revision: int, trouble: str) -> None:
-        """This node is there and serves from this."""
+        """This node is there and serves from this. Raises StoreError if it was forgotten: then it must join anew."""
 
     def nodes(self) -> list[Node]:
         """All that ever joined and were not forgotten, by number."""
@@ -67,7 +68,9 @@ class SharedStore(Store, Protocol):
     def note_through(self, through: int) -> int:
         """Inside the transaction that ships: up to which time this node has shipped everything.
 
-        Returns the time before which facts are late, because the leader has given this node up and gone on.
+        Returns the time before which facts are late: up to which this node has said that it had shipped everything, or
+        at which the leader has given it up. Raises StoreError if it was forgotten, or if what it shipped last is gone,
+        for the server crashed: then it must start over.
         """
 
     def give_up(self, node: int, watermark: int) -> None:

@@ -57,6 +57,10 @@ class Connection(Tables):
     def close(self) -> None:
         self._session.close()
 
+    @property
+    def wal_bytes(self) -> int:
+        return 0
+
     def recover(self) -> None:
         """Give up the connection and whatever is remembered of it; open another one. Raises StoreUnavailable."""
         self._session.renew()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from gateway.events import Assignment, Completion, Outcome, Shadow
@@ -129,6 +130,7 @@ class PostgresFacts(Days, FactTables):
             )
             for ordinal, fact in zip(ordinals, facts, strict=True)
         ]
+        rows.sort(key=itemgetter(0, 1, 2))  # nodes that write the same ones wait for each other in the same order
         with self.together():
             days = {row[-1] for row in rows}
             self._ensure("outcome", days)

@@ -99,6 +99,21 @@ def test_whoever_joins_begins_where_the_others_are(nodes: Nodes) -> None:
         assert late.note_through(850) == 800
 
 
+def test_whoever_joins_while_a_leader_folds_is_behind_what_that_comes_to(nodes: Nodes) -> None:
+    """The leader did not see it; it may not bring anything from before the watermark of the leader's step."""
+    a, b = nodes.join("a"), nodes.open()
+    a.lead(60)
+    with ThreadPoolExecutor(1) as pool:
+        with a.transaction(leading=True):
+            assert len(a.nodes()) == 1
+            joining = pool.submit(b.join, "b", "", "keys")
+            with pytest.raises(TimeoutError):
+                joining.result(0.3)
+            a.add_step(FoldStep(1, 900, 800, "{}"))
+        joining.result(10)
+    assert [node.through for node in a.nodes()] == [0, 800]
+
+
 # ---------------------------------------------------------------------- giving out
 
 
@@ -211,6 +226,7 @@ def test_a_shipment_that_was_rolled_back_was_none(nodes: Nodes) -> None:
 
 def test_the_same_outcome_at_two_nodes_at_once_is_one(nodes: Nodes) -> None:
     stores = [nodes.join(id) for id in "abc"]
+    stores[0].add_outcomes(0, [outcome(9999, 0.5)])  # the day is there already
     facts = [outcome(number % 40, float(number // 40), id=str(number % 40)) for number in range(1000)]
 
     def ship(store: PostgresStore) -> int:
@@ -222,7 +238,19 @@ def test_the_same_outcome_at_two_nodes_at_once_is_one(nodes: Nodes) -> None:
 
     repeated = at_once(*(lambda store=store: ship(store) for store in stores))
     assert 3 * 1000 - sum(repeated) == 40
-    assert stores[0].row("SELECT count(*) FROM outcome")[0] == 40
+    assert stores[0].row("SELECT count(*) FROM outcome")[0] == 40 + 1
+
+
+def test_nodes_that_write_the_same_in_other_orders_do_not_end_in_a_deadlock(nodes: Nodes) -> None:
+    stores = [nodes.join(id) for id in "ab"]
+    stores[0].add_outcomes(0, [outcome(9999, 0.5)])  # the day is there already
+    facts = [outcome(number, 0.5) for number in range(8000)]
+
+    def ship(store: PostgresStore) -> int:
+        with store.transaction():
+            return len(store.add_outcomes(0, facts if store.node == 1 else facts[::-1]))
+
+    assert sum(at_once(*(lambda store=store: ship(store) for store in stores))) == 8000
 
 
 def test_conflicting_values_at_two_nodes_keep_the_one_that_was_first(nodes: Nodes) -> None:
