@@ -104,6 +104,8 @@ def test_whoever_is_erased_and_whenever_everything_can_be_made_again(worlds: Wor
 
 def test_it_waits_until_what_the_unit_did_is_admitted(worlds: Worlds) -> None:
     world = worlds(shards=2)
+    world.whole("u0", True, 0.5)
+    world.step(1.0)
     world.whole("u1", True, 0.5)
     ask(world, "u1")
     world.clock.advance(1.0)
@@ -112,10 +114,10 @@ def test_it_waits_until_what_the_unit_did_is_admitted(worlds: Worlds) -> None:
     for _ in range(5):
         world.step()
         some.tick(world.engine.seen_through)
-    assert world.engine.units("exp") == 0
+    assert world.engine.units("exp") == 1
     assert holders(world, "u1") == {"assignment", "erasure"}
     settle(world, some)
-    assert world.engine.units("exp") == 1
+    assert world.engine.units("exp") == 2
     assert holders(world, "u1") == {"erasure"}
 
 
@@ -125,7 +127,8 @@ def test_it_waits_until_its_requests_have_ended(world: World) -> None:
     ask(world, "u1")
     some = erasures(world)
     world.step(0.5)
-    some.tick(world.engine.seen_through)
+    for _ in range(5):
+        some.tick(world.engine.seen_through)
     assert world.store.rows("SELECT decision FROM vote") == [(decision,)]
     world.complete(decision)
     settle(world, some)
@@ -181,11 +184,38 @@ def test_what_comes_out_of_a_spool_that_was_given_up_is_refused(worlds: Worlds) 
     assert said(world) == []
 
 
+def test_what_was_set_aside_of_it_goes_too(worlds: Worlds) -> None:
+    world = worlds(shards=2)
+    crowd(world)
+    decision = world.assign("u3", False, shard=1)
+    world.shards[1].heartbeat()
+    at = world.clock.wall_us()
+    for _ in range(16):  # the other worker is given up
+        world.clock.advance(5.0)
+        world.shards[0].heartbeat()
+        world.step()
+    held = world.shards[1]
+    held.requests._last_at = held.outcomes._last_at = at
+    held.requests.now = held.outcomes.now = lambda: at  # type: ignore[method-assign]
+    world.complete(decision)
+    for unit in ("u3", "u4"):
+        digest = unit_hash(unit)
+        held.outcomes.append(UnitOutcome("", at, "rank", "exp", bucket(unit), digest, "brier", 0.5))
+    world.settle()
+    assert len(world.store.rows("SELECT * FROM late_fact")) == 3
+    erase_while_silent(world, "u3")
+    assert [(kind, unit_hash("u4").hex()) for (kind,) in world.store.rows("SELECT kind FROM late_fact")] == [
+        ("unitoutcome", unit_hash("u4").hex())
+    ]
+    assert holders(world, "u3") == {"erasure"}
+    assert "late_fact" in holders(world, "u4")
+
+
 def erase_while_silent(world: World, unit: str) -> None:
     ask(world, unit)
     some = erasures(world)
-    for _ in range(4):
-        world.clock.advance(1.0)
+    for _ in range(20):
+        world.clock.advance(5.0)
         world.shards[0].heartbeat()
         world.step()
         some.tick(world.engine.seen_through)

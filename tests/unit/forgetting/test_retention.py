@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.assignment.ranges import whole
+from gateway.assignment.ranges import owner, whole
 from gateway.events import Outcome, decision_id
 from gateway.forgetting import retention
 from gateway.forgetting.retention import PAUSE, Retention
+from gateway.plan import HASH_SPACE
 from gateway.release.state import ReleaseState, encode
-from tests.unit.audit.story import DAY, PLAIN, RICH, again, live, said
+from tests.unit.audit.story import DAY, PLAIN, RICH, again, bucket, live, said
 from tests.unit.evidence.world import BRIER, ERRORS, SECOND, Killed, Mortal, World, definition
 from tests.unit.forgetting.forgetful import ask_knowing, erasures, everything
 
@@ -165,15 +166,17 @@ def test_requests_without_an_experiment_expire_too(worlds: Worlds) -> None:
 
 
 def test_what_comes_for_requests_that_are_gone_goes_with_the_next_day(worlds: Worlds) -> None:
-    world = worlds(shards=2)
+    world = worlds(shards=3)
     gone = world.whole("u1", True, 0.5)
+    world.shards.pop(0).die()
     world.step(2 * DAY)
     some = kept(world, 1.0)
     go_on(world, some)
     assert days_of(world) == []
-    world.outcome(gone, 0.5, id="much later")
-    early = Outcome("", world.clock.wall_us(), decision_id(2, 99), "rank", "exp", "brier", 0.5)
-    world.shards[0].outcomes.append(early)  # its request is still in another spool
+    outcomes = world.shards[0].outcomes
+    outcomes.append(Outcome("much later", outcomes.now(), gone, "rank", "exp", "brier", 0.5))
+    early = Outcome("", outcomes.now(), decision_id(3, 99), "rank", "exp", "brier", 0.5)
+    outcomes.append(early)  # its request is still in another spool
     world.whole("u2", True, None)
     world.step(DAY)
     assert world.store.rows("SELECT count(*) FROM outcome") == [(2,)]
@@ -191,6 +194,25 @@ def test_facts_that_nobody_admitted_stay(worlds: Worlds) -> None:
     some.tick(1_700_000_000 * SECOND)  # nothing is known of what came since
     assert days_of(world) == [0]
     assert some.remaining == 0
+
+
+def test_a_window_that_was_open_when_the_day_ended(worlds: Worlds) -> None:
+    world = worlds()
+    world.clock.advance(DAY - world.clock.wall_us() / 1e6 % DAY - 10.0)
+    world.assign("before", True)
+    champion = next(name for name in map(str, range(99)) if bucket(name) < 0.3 * HASH_SPACE)  # under every split
+    visits = (("s1", 0.2, 11.0), ("s1", 0.2, 15.0), ("s2", 0.5, 100.0), ("s3", 0.7, 0.0))
+    for stage, share, later in visits:
+        slots = world.store.plan_slots(world.plan(b=share), "rank")
+        world.complete(world.assign(champion, owner(slots, bucket(champion)), pi=share, stage=stage))
+        world.step(1.0)
+        world.step(later)
+    assert [(vote[2], vote[7]) for vote in world.votes] == [("s1", 1), ("s1", 1), ("s2", 0), ("s3", 1)]
+    world.step(2 * DAY - 3600.0)
+    go_on(world, kept(world, 1.5))
+    assert days_of(world) == [1]
+    replayed = again(world)
+    assert (replayed.findings, replayed.readmitted) == ((), 2)
 
 
 def test_one_call_takes_a_bounded_time(worlds: Worlds, monkeypatch: pytest.MonkeyPatch) -> None:
