@@ -24,7 +24,9 @@ _EX_TEMPFAIL = 75  # sysexits.h: nobody took it for now
 
 @click.command()
 @source_argument
-@click.option("--to", required=True, metavar="URL", help="- for stdout, file:/FOLDER, or http(s)://…")
+@click.option(
+    "--to", required=True, metavar="URL", help="- for stdout, file:/FOLDER, http(s)://… or nats://HOST/SUBJECT"
+)
 @click.option("--name", required=True, help="Of the consumer: its position is kept under this name.")
 @click.option("--follow", is_flag=True, help="Go on with what comes, until SIGTERM.")
 @click.option("--what", metavar="KIND,…", callback=names_text, help="Of exposures, outcomes, decisions.  [all]")
@@ -68,8 +70,8 @@ def outbox(
     DSN_OR_CONFIG is sqlite:///PATH, postgresql://…, a SQLite file, or the config of a gateway, which may be running
     and never waits for this process. An exposure is sent when it is completed, or when no completion can count any
     more. A consumer drops what has an `id` that it has seen. The position moves when a batch is acknowledged: by 2xx,
-    by the disk, or by the pipe. 5xx, 429 and broken connections are tried again, with growing pauses or after their
-    Retry-After; any other answer ends the outbox.
+    by the disk, by the stream of NATS JetStream, or by the pipe. 5xx, 429 and broken connections are tried again, with
+    growing pauses or after their Retry-After; any other answer ends the outbox.
 
     Exit codes: 0 everything was sent, or SIGTERM came; 1 something was refused or cannot be read; 2 wrong usage;
     75 nobody took it for ten minutes (not with --follow); 78 the config is refused.
@@ -131,11 +133,18 @@ def _made(to: str, name: str, form: str, token_file: Path | None, waiter: Waiter
 
         return Folder(Path(parts.path), name, SystemClock())
     if parts.scheme in ("http", "https") and parts.hostname:
-        from gateway.export.outbox.sinks.http import Http, Retrying
+        from gateway.export.outbox.sinks.http import Http
+        from gateway.export.outbox.sinks.retrying import Retrying
 
         retrying = Retrying(SystemClock(), waiter, None if follow else _PATIENCE, _tell)
         return Http(to, "cloudevents" if form == "cloudevents" else "ndjson", retrying, token_file)
-    raise click.BadParameter(f"expected -, file:/FOLDER or http(s)://HOST/…, found {to!r}", param_hint="--to")
+    if parts.scheme in ("nats", "tls") and parts.hostname and parts.path.strip("/"):
+        from gateway.export.outbox.sinks.nats import Nats
+        from gateway.export.outbox.sinks.retrying import Retrying
+
+        return Nats(to, Retrying(SystemClock(), waiter, None if follow else _PATIENCE, _tell), token_file)
+    expected = "expected -, file:/FOLDER, http(s)://HOST/… or nats://HOST/SUBJECT"
+    raise click.BadParameter(f"{expected}, found {to!r}", param_hint="--to")
 
 
 def _tell(line: str) -> None:

@@ -88,7 +88,7 @@ def test_outbox_sends_and_goes_on(log: Logged, tmp_path: Path) -> None:
 
 def test_how_an_outbox_fails(log: Logged, tmp_path: Path) -> None:
     for words, said in {
-        ("--to", "kafka://broker", "--name", "x"): "expected -, file:/FOLDER or http(s)://HOST/",
+        ("--to", "kafka://broker", "--name", "x"): "expected -, file:/FOLDER, http(s)://HOST/",
         ("--to", "-", "--name", "../x"): "letters, digits, - and _ only",
         ("--to", "-", "--name", "x", "--what", "votes"): "there are exposures, outcomes, decisions, found 'votes'",
     }.items():

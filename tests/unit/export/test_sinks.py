@@ -17,8 +17,9 @@ from gateway.export.outbox.events import Event
 from gateway.export.outbox.pump import run
 from gateway.export.outbox.sinks import SinkError, SinkUnavailable, Stopped
 from gateway.export.outbox.sinks.folder import Folder
-from gateway.export.outbox.sinks.http import Form, Http, Retrying
+from gateway.export.outbox.sinks.http import Form, Http
 from gateway.export.outbox.sinks.pipe import Pipe
+from gateway.export.outbox.sinks.retrying import Retrying
 from tests.unit.export.logs import Logged
 from tests.unit.export.outboxes import Waits, outbox
 from tests.unit.export.receiver import Answer, Receiver
