@@ -185,7 +185,7 @@ def _joining(summary: Summary) -> str:
 
 def _taken_in(summary: Summary) -> str:
     lines = [
-        "| outcomes through a worker | outcomes/s, one core for worker and control: median (range) "
+        "| outcomes through a worker | acknowledged/s, worker and control on one core: median (range) "
         "| worker's CPU µs | control's | p99 ms of a post |",
         "|---|--:|--:|--:|--:|",
     ]
