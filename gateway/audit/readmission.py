@@ -8,7 +8,6 @@ can no longer be told that a unit lacks the first vote that it should have here;
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from heapq import merge
 from itertools import groupby, zip_longest
 from operator import itemgetter
@@ -20,6 +19,7 @@ from gateway.audit.finding import Finding
 from gateway.audit.scratch import Scratch
 from gateway.audit.seeds import seed
 from gateway.audit.steps import Steps
+from gateway.audit.stored import Stored
 from gateway.events import FORCED, Assignment, decision_id
 from gateway.evidence.cells import Evidence
 from gateway.evidence.definition import Definition
@@ -50,29 +50,6 @@ class _Due(NamedTuple):
     decision: int
     fact: Assignment
     late: bool
-
-
-@dataclass(slots=True)
-class _Stored:
-    """The votes of one experiment in the store, read in their order."""
-
-    store: Keeping
-    experiment: str
-    after: int
-    votes: list[Vote] = field(default_factory=list)
-
-    def until(self, watermark: int) -> list[Vote]:
-        """Those that come next and are older; of erased units those among them."""
-        found: list[Vote] = []
-        while True:
-            if not self.votes:
-                self.votes = self.store.votes(self.experiment, self.after, _ROWS)[::-1]
-                if not self.votes:
-                    return found
-            if self.votes[-1].decision and self.votes[-1].at >= watermark:
-                return found
-            found.append(vote := self.votes.pop())
-            self.after = vote.ordinal
 
 
 def readmit(
@@ -118,7 +95,7 @@ class _Walk:
         self._admission = Admission(self._splits)
         self._evidence = {id: Evidence(definition) for id, definition in definitions.items()}
         self._stored = {
-            id: _Stored(store, id, votes_before(store, id, begin) if self._partial else 0) for id in definitions
+            id: Stored(store, id, votes_before(store, id, begin) if self._partial else 0) for id in definitions
         }
         # Until then a window of an expired vote may have been open, or one that depends on that.
         self._settled = {

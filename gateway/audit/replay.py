@@ -6,21 +6,18 @@ it differs, too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import msgspec
 
 from gateway.audit.decisions import as_decided
 from gateway.audit.finding import Finding, first_difference
+from gateway.audit.naming import decoded, in_report, named, plain, short, thresholds_of
 from gateway.audit.readmission import Again, readmit
 from gateway.audit.refolding import ADMITTED, Cursors, Refolding
 from gateway.audit.steps import Steps, read_steps
 from gateway.evidence.closing import MOST
 from gateway.evidence.definition import Definition, decode
-from gateway.evidence.parts import key_of
-from gateway.evidence.report import Report, Thresholds
 from gateway.store.base import NO_LIMIT, LedgerRow
 from gateway.store.keeping import Keeping
 
@@ -117,7 +114,7 @@ class _Experiment:
         if cursors is None:
             self._find("ledger", f"row {row.id} names a step that is not written down", row.step)
             return
-        found, thresholds = row.body["evidence"], _thresholds(row.body["evidence"])
+        found, thresholds = row.body["evidence"], thresholds_of(row.body["evidence"])
         if thresholds is None or not self._written(cursors, row.step):
             self._unexplained += 1
             return
@@ -125,7 +122,7 @@ class _Experiment:
         report = self._refolding.report(thresholds)
         self._reports += 1
         if difference := first_difference(plain(report), found):
-            self._findings.append(_in_report(report, found, *difference, row))
+            self._findings.append(in_report(report, found, *difference, row))
         if (decided := as_decided(row, self._definition, report)) is not None:
             self._decisions += 1
             if difference := first_difference(*decided):
@@ -161,9 +158,9 @@ class _Experiment:
         for key in sorted(expected.keys() | found.keys()):
             if expected.get(key) == found.get(key):
                 continue
-            states = [_decoded(side.get(key)) for side in (expected, found)]
+            states = [decoded(side.get(key)) for side in (expected, found)]
             path, *values = first_difference(*states) or ((), *states)
-            kind, arm, metric, segment = _named(key, self._definition)
+            kind, arm, metric, segment = named(key, self._definition)
             self._findings.append(
                 Finding(
                     what="evidence",
@@ -173,8 +170,8 @@ class _Experiment:
                     challenger=arm,
                     metric=metric,
                     segment=segment,
-                    expected=_short(values[0]),
-                    found=_short(values[1]),
+                    expected=short(values[0]),
+                    found=short(values[1]),
                 )
             )
 
@@ -183,69 +180,5 @@ class _Experiment:
     ) -> None:
         finding = Finding(what=what, text=text, step=step, experiment=self._definition.id, metric=metric)
         if not (expected is found is None):
-            finding = msgspec.structs.replace(finding, expected=_short(expected), found=_short(found))
+            finding = msgspec.structs.replace(finding, expected=short(expected), found=short(found))
         self._findings.append(finding)
-
-
-def plain(report: Report) -> Any:
-    """As the ledger keeps it."""
-    return json.loads(json.dumps(msgspec.to_builtins(report)))
-
-
-def _thresholds(evidence: dict[str, Any]) -> Thresholds | None:
-    """Raises nothing: what cannot be read is not known."""
-    try:
-        return msgspec.convert(evidence.get("thresholds"), Thresholds | None)
-    except msgspec.ValidationError:
-        return None
-
-
-def _in_report(
-    report: Report, found: Any, path: tuple[str, ...], expected: object, value: object, row: LedgerRow
-) -> Finding:
-    """Which test, or estimate, of the report in a row differs."""
-    about: dict[str, str] = {}
-    if path[0] in ("tests", "estimates") and len(path) > 1:
-        place = int(path[1])
-        for document in (found, plain(report)):
-            if place < len(document[path[0]] or []):
-                about = {name: document[path[0]][place][name] for name in ("challenger", "metric", "segment")}
-                test = document[path[0]][place].get("name", "")
-                path = (path[0].removesuffix("s"), *((test,) if test else ()), *path[2:])
-                break
-    return Finding(
-        what=f"report in row {row.id}",
-        text=".".join(path),
-        step=row.step,
-        experiment=report.experiment,
-        **about,
-        expected=_short(expected),
-        found=_short(value),
-    )
-
-
-def _named(text: str, definition: Definition) -> tuple[str, str, str, str]:
-    """Kind, challenger, metric and segment of a part of the evidence, "" where it has none."""
-    try:
-        kind, *rest = key_of(text)
-    except KeyError:
-        return text, "", "", ""
-    if kind == "scorer":
-        return kind, "", rest[0], ""
-    arm = definition.arms[int(rest[0])] if rest else ""
-    metric, segment, *_ = (*rest[1:], "", "")
-    return kind, arm, metric, segment
-
-
-def _decoded(state: bytes | None) -> Any:
-    if state is None:
-        return None
-    try:
-        return msgspec.msgpack.decode(state)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return f"{len(state)} bytes that cannot be read"
-
-
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else "nothing" if value is None else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
