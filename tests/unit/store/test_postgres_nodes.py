@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -11,13 +12,14 @@ import msgspec
 import pytest
 
 from gateway.errors import StoreError
-from gateway.events import decision_id
+from gateway.events import Shadow, decision_id
 from gateway.spool.format import Position
 from gateway.store.base import FoldStep, Lag, PlanRow, StreamCursor
 from gateway.store.cluster import NODE_BITS, SPOOLS
+from gateway.store.postgres.dialect import translated
 from gateway.store.postgres.store import PostgresStore
 from tests.unit.store.conftest import Nodes
-from tests.unit.store.made import REQUESTS, assignment, outcome
+from tests.unit.store.made import REQUESTS, assignment, completion, outcome, vote
 
 T = TypeVar("T")
 DAY = 86_400_000_000
@@ -323,6 +325,37 @@ def test_a_day_of_a_transaction_that_was_lost_is_made_again(nodes: Nodes) -> Non
     with a.transaction():
         a.add_assignments(0, [assignment(1)])
     assert a.days() == [0, 1]
+
+
+@pytest.mark.parametrize("read", ["request_errors", "scored_values", "outcome_values", "exposures"])
+def test_only_the_day_of_a_request_is_looked_at(nodes: Nodes, monkeypatch: pytest.MonkeyPatch, read: str) -> None:
+    a = nodes.join("a")
+    with a.transaction():
+        a.add_assignments(0, [assignment(day, at=day * DAY) for day in range(1, 6)])
+        a.add_completions(0, [completion(day, at=day * DAY) for day in range(1, 6)])
+        a.add_shadows(0, [Shadow(decision_id(1, day), day * DAY, "b", 5) for day in range(1, 6)])
+        a.add_outcomes(0, [outcome(day, 0.5, at=day * DAY) for day in range(1, 6)])
+        a.add_votes([vote(1, at=3 * DAY)])
+    plans: list[str] = []
+
+    def explained(sql: str, parameters: object = ()) -> list[object]:
+        db = a._session.db
+        found = db.execute(f"EXPLAIN (ANALYZE, COSTS OFF) {translated(sql)}", parameters)  # type: ignore[call-overload]
+        plans.append("\n".join(line for (line,) in found if "never executed" not in line))
+        return []
+
+    with a.transaction():
+        a._execute("SET LOCAL enable_seqscan = off", ())
+        with monkeypatch.context() as patched:
+            patched.setattr(a, "rows", explained)
+            patched.setattr(a, "stream", explained)
+            if read == "exposures":
+                a.exposures([decision_id(1, 3)], [3 * DAY])
+            elif read == "outcome_values":
+                a.outcome_values("exp", "brier", [("brier", "first")], 0, DAY)
+            else:
+                getattr(a, read)("exp", "errors", 0, DAY)
+    assert set(re.findall(r"(?:assignment|completion|shadow|outcome)_(\d{8})", plans[0])) == {"19700104"}
 
 
 def test_a_day_is_dropped_with_everything_that_is_of_it(nodes: Nodes) -> None:

@@ -32,7 +32,10 @@ def test_processes_that_find_an_empty_database_at_once_make_one_schema(postgres:
     several = [subprocess.Popen(command, text=True, **pipes) for _ in range(3)]  # type: ignore[call-overload]
     for process in several:
         assert process.stdout.readline() == "ready\n"
-    assert [process.communicate("go\n", timeout=60) for process in several] == [("None\n", "")] * 3
+    for process in several:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.communicate(timeout=60) for process in several] == [("None\n", "")] * 3
 
 
 def test_a_migration_that_fails_leaves_nothing(postgres: PostgresServer) -> None:
