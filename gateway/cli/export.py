@@ -59,14 +59,14 @@ def export(
     from gateway.export.dump import export as write
     from gateway.export.facts import Selection
     from gateway.export.moment import moment
-    from gateway.export.source import reading, url_of
+    from gateway.export.source import named, reading
 
     try:
         tables = chosen(what)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--what") from error
     selected = Selection(experiment, since or 0, _FOREVER if until is None else until)
-    with reporting(as_json), cleaning_up(), reading(url_of(source)) as store, progress() as tell:
+    with reporting(as_json), cleaning_up(), reading(named(source).url) as store, progress() as tell:
         now = moment(store, evidence_of=None if experiment is None else [experiment])
         _known(now, experiment)
         wanted = Wanted(tables, kind, selected)

@@ -33,11 +33,11 @@ def migrate(source: str, target: str, as_json: bool) -> None:
     """
     from gateway.export.migration.migrate import NotTheSame
     from gateway.export.migration.migrate import migrate as copy
-    from gateway.export.source import url_of
+    from gateway.export.source import named
 
     with reporting(as_json), cleaning_up(), progress() as tell:
         try:
-            done = copy(url_of(source), target, tell)
+            done = copy(named(source), target, tell)
         except NotTheSame as error:
             click.echo(f"gateway: the copy differs: {error}", err=True)
             sys.exit(_EX_DATAERR)

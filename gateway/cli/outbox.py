@@ -34,7 +34,9 @@ _EX_TEMPFAIL = 75  # sysexits.h: nobody took it for now
     "--since", callback=time_text, metavar="DATE", help="Where to begin the first time; `now` for what comes.  [all]"
 )
 @click.option(
-    "--state", type=click.Path(path_type=Path), help="The file of the position.  [outbox/NAME.json by the store]"
+    "--state",
+    type=click.Path(path_type=Path),
+    help="The file of the position.  [outbox/NAME.json in the data directory]",
 )
 @click.option(
     "--batch", type=click.IntRange(1, 10_000), default=500, show_default=True, help="Events at a time, at most."
@@ -83,16 +85,20 @@ def outbox(
     from gateway.export.outbox.pump import Outbox, run
     from gateway.export.outbox.sinks import SinkUnavailable
     from gateway.export.outbox.waiting import UntilStopped
-    from gateway.export.source import reading, url_of
+    from gateway.export.source import named, reading
 
     for kind in what:
         if kind not in KINDS:
             raise click.BadParameter(f"there are {', '.join(KINDS)}, found {kind!r}", param_hint="--what")
     waiter = UntilStopped()
     with reporting(), waiter.on_signals():
-        url = url_of(source)
-        path = state or _state(url, name)
-        with held(path) as keeper, reading(url) as store, _sink(to, name, form, token_file, waiter, follow) as sink:
+        origin = named(source)
+        path = state or _state(origin.folder, name)
+        with (
+            held(path) as keeper,
+            reading(origin.url) as store,
+            _sink(to, name, form, token_file, waiter, follow) as sink,
+        ):
             feed = Feed(store, Teller(origin), what or KINDS, batch)
             parts = Outbox(feed, sink, keeper, SystemClock(), waiter, _tell)
             try:
@@ -103,15 +109,12 @@ def outbox(
     _tell(f"{sent:,} events sent")
 
 
-def _state(url: str, name: str) -> Path:
-    from gateway.export.source import path_of
-
+def _state(folder: Path | None, name: str) -> Path:
     if not name.replace("-", "").replace("_", "").isalnum():
         raise click.BadParameter("letters, digits, - and _ only: it is the name of a file", param_hint="--name")
-    path = path_of(url)
-    if path is None:
-        raise click.UsageError("a store on PostgreSQL has no folder: name the file of the position with --state")
-    return path.parent / "outbox" / f"{name}.json"
+    if folder is None:
+        raise click.UsageError("a database has no folder: name a config, or the file of the position with --state")
+    return folder / "outbox" / f"{name}.json"
 
 
 @contextmanager

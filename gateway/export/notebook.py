@@ -34,7 +34,7 @@ class Log:
     def __init__(self, dsn: str) -> None:
         """`dsn`: sqlite:///PATH, postgresql://…, a SQLite file, or the config of a gateway."""
         needed_pandas()
-        self._url = source.url_of(dsn)
+        self._url = source.named(dsn).url
         self._store = source.open_readable(self._url)
 
     def __enter__(self) -> Log:

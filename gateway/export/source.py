@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from gateway.errors import GatewayError, StoreError
 from gateway.store.open import POSTGRES, SQLITE, open_store
@@ -26,23 +26,37 @@ class SourceError(GatewayError):
     reason = "source"
 
 
-def url_of(named: str) -> str:
-    """The store's URL. Raises SourceError, or ConfigError if it is a config that cannot be taken."""
-    if named.startswith((SQLITE, *POSTGRES)):
-        return named
-    if "://" in named:
-        raise SourceError(f"{without_password(named)}: expected sqlite:///PATH, postgresql://…, or a config file")
-    path = Path(named)
+class Named(NamedTuple):
+    """A store that somebody named."""
+
+    url: str
+    folder: Path | None  # the data directory of its gateway: as its config says, or where its file lies
+
+
+def named(text: str) -> Named:
+    """What is meant. Raises SourceError, or ConfigError if it is a config that cannot be taken."""
+    if text.startswith((SQLITE, *POSTGRES)):
+        path = path_of(text)
+        return Named(text, path.absolute().parent if path else None)
+    if "://" in text:
+        raise SourceError(f"{without_password(text)}: expected sqlite:///PATH, postgresql://…, or a config file")
+    path = Path(text)
     try:
         with path.open("rb") as file:
             head = file.read(len(_MAGIC))
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from error
     if head == _MAGIC:
-        return f"{SQLITE}{path.absolute()}"
+        return Named(f"{SQLITE}{path.absolute()}", path.absolute().parent)
     from gateway.config.load import load  # pydantic and YAML, which a notebook on a store does not need
 
-    return load(path).config.store
+    config = load(path).config
+    return Named(config.store, config.data_dir)
+
+
+def url_of(text: str) -> str:
+    """The URL of the store that is meant; raises as `named` does."""
+    return named(text).url
 
 
 def path_of(url: str) -> Path | None:

@@ -8,6 +8,7 @@ from gateway.errors import GatewayError, StoreError
 from gateway.export.migration.copying import Copying, Tell, fingerprint
 from gateway.export.migration.sides import publish, source_of, target_of
 from gateway.export.migration.verifying import Digest, verify
+from gateway.export.source import Named
 
 
 class NotTheSame(GatewayError):
@@ -34,11 +35,11 @@ class Migrated(NamedTuple):
         }
 
 
-def migrate(source_url: str, target_url: str, tell: Tell) -> Migrated:
+def migrate(origin: Named, target_url: str, tell: Tell) -> Migrated:
     """Copy, compare, publish. Raises StoreError, after which it may be run again; NotTheSame."""
-    if source_url == target_url:
+    if origin.url == target_url:
         raise StoreError("source and target are the same store")
-    with source_of(source_url) as source:
+    with source_of(origin) as source:
         with target_of(target_url) as target:
             before, copying = fingerprint(source), Copying(source, target)
             resumed = copying.begin(before)

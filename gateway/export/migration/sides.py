@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gateway import files
 from gateway.errors import StoreError
-from gateway.export.source import OpenStore, open_readable, path_of, without_password
+from gateway.export.source import Named, OpenStore, open_readable, path_of, without_password
 from gateway.store.open import open_store
 from gateway.store.sqlite import SqliteStore
 
@@ -18,13 +18,12 @@ _SILENT = 60.0  # seconds after which a node that does not report is not there
 
 
 @contextmanager
-def source_of(url: str) -> Iterator[OpenStore]:
+def source_of(origin: Named) -> Iterator[OpenStore]:
     """Raises StoreError while a gateway serves from it."""
-    path = path_of(url)
-    if path is not None:
-        _refuse_served(path.absolute().parent)
-    with closing(open_readable(url)) as store:
-        _refuse_living(store, url)
+    if origin.folder is not None:
+        _refuse_served(origin.folder)
+    with closing(open_readable(origin.url)) as store:
+        _refuse_living(store, origin.url)
         yield store
 
 

@@ -18,7 +18,7 @@ from gateway.events import Outcome, decision_id
 from gateway.export.migration.copying import Copying
 from gateway.export.migration.migrate import Migrated, NotTheSame, migrate
 from gateway.export.migration.tables import KEYS, columns_of
-from gateway.export.source import open_readable
+from gateway.export.source import named, open_readable
 from gateway.store.open import open_store
 from gateway.store.sqlite import SqliteStore
 from tests.postgres import PostgresServer
@@ -90,7 +90,7 @@ def fill(log: Logged) -> None:
 
 
 def copied(source: str, target: str, tell: Callable[[str, int], None] = lambda *_: None) -> Migrated:
-    return migrate(source, target, tell)
+    return migrate(named(source), target, tell)
 
 
 def content(url: str) -> dict[str, list[str]]:

@@ -165,7 +165,7 @@ def test_a_token_opens_the_door(tmp_path: Path) -> None:
         token.write_text("wrong")
         with (
             closing(sink(server, Waits(FakeClock()), token=token)) as nats,
-            pytest.raises(SinkError, match="refused: .*Authorization"),
+            pytest.raises(SinkError, match=r"refused: .*Authorization"),
         ):
             nats.send(events(1))
         token.unlink()
