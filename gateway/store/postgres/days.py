@@ -16,11 +16,13 @@ from gateway.store.postgres.connection import Connection
 BY_DAY: Final = ("assignment", "completion", "shadow", "outcome")
 LOCK: Final = 0x41424757_0000_0002  # of pg_advisory_xact_lock
 _EPOCH: Final = date(1970, 1, 1)
+_LAST: Final = (date.max - _EPOCH).days - 1  # there is a day behind it
 
 
 def day_of(at: int) -> int:
-    """Days since the epoch (UTC) of a time in microseconds."""
-    return at // DAY_US
+    """Days since the epoch (UTC) of a time in microseconds; a time that cannot be is on the first or the last day."""
+    day = at // DAY_US
+    return day if 0 <= day < _LAST else max(0, min(day, _LAST))
 
 
 class Days(Connection):

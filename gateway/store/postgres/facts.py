@@ -139,7 +139,7 @@ class PostgresFacts(Days, FactTables):
                 return []
             kept = self._kept_outcomes({fact.decision for fact in facts}, days)
         return [
-            (fact, kept[fact.decision, fact.metric, _text(fact.id)])
+            (fact, kept[fact.decision, _text(fact.metric), _text(fact.id)])
             for ordinal, fact in zip(ordinals, facts, strict=True)
             if ordinal not in fresh
         ]

@@ -18,7 +18,7 @@ JOIN_LOCK: Final = 0x41424757_0000_0004
 LEADER_LOCK: Final = 0x41424757  # of pg_advisory_xact_lock_shared, beside a node's number: who is in a transaction
 _STUCK: Final = 5.0  # seconds after the end of a lease
 _NODE: Final = (
-    "number, id, name, through, config_digest, plan_revision, trouble,"
+    "number, id, name, through, given_up, config_digest, plan_revision, trouble,"
     " CAST(extract(epoch FROM clock_timestamp() - reported_at) AS DOUBLE PRECISION)"
 )
 _LEASE: Final = "holder, epoch, CAST(extract(epoch FROM until - clock_timestamp()) AS DOUBLE PRECISION)"
@@ -37,7 +37,7 @@ class PostgresNodes(Connection, ReleaseTables):
         with self.transaction(durable=True):
             self.row(f"SELECT pg_advisory_xact_lock({JOIN_LOCK})")
             # Nobody folds meanwhile: what the leader folds next, it folds with this node in view.
-            self.row("SELECT epoch FROM lease FOR UPDATE")
+            self.write("UPDATE lease SET epoch = epoch")
             others = self.rows(
                 "SELECT number, name FROM node WHERE id <> ? AND keys <> ? AND NOT forgotten ORDER BY number",
                 (id, keys),

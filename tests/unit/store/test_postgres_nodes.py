@@ -312,6 +312,15 @@ def test_nodes_that_need_a_new_day_at_once_make_it_once(nodes: Nodes) -> None:
     assert len(stores[0].assignments_after(0, decision_id(2, 0))) == 20
 
 
+@pytest.mark.parametrize("at", [-5, 0, 2**62 - 1])
+def test_a_time_that_cannot_be_stops_nobody(nodes: Nodes, at: int) -> None:
+    a = nodes.join("a")
+    with a.transaction():
+        a.add_assignments(0, [assignment(1, at=at)])
+        a.add_outcomes(0, [msgspec.structs.replace(outcome(1, 0.5, at=at), assigned_at=at)])
+    assert a.assignments_after(0, decision_id(2, 0)) == [assignment(1, at=at)]
+
+
 def test_a_day_of_a_transaction_that_was_lost_is_made_again(nodes: Nodes) -> None:
     a = nodes.join("a")
 
