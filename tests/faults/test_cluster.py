@@ -58,7 +58,7 @@ def test_l3_nodes_that_are_restarted_in_turn_lose_no_request_and_a_leader_that_i
 
 def test_k1_a_leader_that_is_stopped_in_the_midst_of_a_decision_is_not_heard_when_it_wakes_up(tmp_path: Path) -> None:
     """Another one leads and decides meanwhile, though the first holds the rows; one decision is in the ledger."""
-    case = _played(lambda: cluster.measure("paused", tmp_path, 15.0))
+    case = _played(lambda: cluster.measure("paused", tmp_path, 10.0))
     assert case["problems"] == {}, case
     assert case["decisions"] == ["rollback"]
     assert case["decided_after_s"] < FAIL_OVER + 2.0
