@@ -92,13 +92,9 @@ def outbox(
             raise click.BadParameter(f"there are {', '.join(KINDS)}, found {kind!r}", param_hint="--what")
     waiter = UntilStopped()
     with reporting(), waiter.on_signals():
-        origin = named(source)
-        path = state or _state(origin.folder, name)
-        with (
-            held(path) as keeper,
-            reading(origin.url) as store,
-            _sink(to, name, form, token_file, waiter, follow) as sink,
-        ):
+        url, folder = named(source)
+        path = state or _state(folder, name)
+        with held(path) as keeper, reading(url) as store, _sink(to, name, form, token_file, waiter, follow) as sink:
             feed = Feed(store, Teller(origin), what or KINDS, batch)
             parts = Outbox(feed, sink, keeper, SystemClock(), waiter, _tell)
             try:
