@@ -58,10 +58,13 @@ class Word(IntEnum):
     OVERFLOW = 16
 
 
+_TOLD = (1 << (64 - PREPARED_AT_ONCE)) - 1  # of a revision: of two that follow one another it tells which
+
+
 def progress(revision: int, flags: Iterable[bool]) -> int:
     """A plan's revision and a bit for each model that it prepares, in one word: whoever reads it reads both."""
     bits = sum(1 << place for place, flag in enumerate(islice(flags, PREPARED_AT_ONCE)) if flag)
-    return revision << PREPARED_AT_ONCE | bits
+    return (revision & _TOLD) << PREPARED_AT_ONCE | bits
 
 
 class StatusPage:
@@ -127,7 +130,7 @@ class PageReading:
     def progress(self, which: Word, revision: int) -> int:
         """The bits of such a word, none if it is about another plan."""
         told, bits = divmod(self.words[which], 1 << PREPARED_AT_ONCE)
-        return bits if told == revision else 0
+        return bits if told == revision & _TOLD else 0
 
     @property
     def in_native_code(self) -> frozenset[Model]:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gateway import ends
+from gateway.store.cluster import NODE_BITS
 from gateway.telemetry import status_page
 from gateway.telemetry.metrics import HISTOGRAM_SLOTS, LATENCY_BOUNDS_US, latency_slot
 from gateway.telemetry.native import Marks, mark_of
@@ -66,6 +67,17 @@ def test_progress_is_about_one_plan(tmp_path: Path) -> None:
     assert reading is not None
     assert reading.progress(Word.PREPARED, (1 << 31) + 7) == 0xFFFFFFFD, "no more than 32 models fit in"
     assert reading.progress(Word.PREPARED, 7) == 0
+    mine.close()
+
+
+def test_progress_about_the_plans_of_a_node_among_others_has_room(tmp_path: Path) -> None:
+    mine = page(tmp_path)
+    revision = (5000 << NODE_BITS) + 3
+    mine.words[Word.PREPARED] = progress(revision, [True])
+    reading = read_page(tmp_path / "1.page")
+    assert reading is not None
+    assert reading.progress(Word.PREPARED, revision) == 1
+    assert reading.progress(Word.PREPARED, revision + (1 << NODE_BITS)) == 0
     mine.close()
 
 
