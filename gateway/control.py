@@ -46,6 +46,10 @@ LAST_SHIPMENTS = 5.0  # seconds that a stopping node gives to shipping what its 
 T = TypeVar("T")
 
 
+class _CannotStart(Exception):
+    """What cannot be served ends the process before it has answered anybody."""
+
+
 class _Process:
     """The control plane on its own thread, as the ports see it; there is none yet while a shared store is away."""
 
@@ -110,7 +114,10 @@ class _Process:
 async def _run(settings: ControlSettings) -> None:
     attempts.settle(Path(settings.data_dir) / MODELS, settings.last_end in ends.NATIVE)
     process = _Process(settings)
-    there = await process.run(process.build)  # what cannot be served ends the process before it has answered
+    try:
+        there = await process.run(process.build)
+    except GatewayError as error:
+        raise _CannotStart(str(error)) from error
     servers = [
         (Server(configure(app, keep_alive=75, grace=2)), socket.socket(fileno=descriptor))
         for app, descriptor in (
@@ -171,10 +178,13 @@ def main() -> None:
     configure_logging("control")
     try:
         asyncio.run(_run(settings))
-    except GatewayError as error:
+    except _CannotStart as error:
         # Words for whoever starts the node; a traceback would bury them.
         log.error("the node cannot start:\n%s", error)  # noqa: TRY400
         sys.exit(78)
+    except GatewayError:
+        log.exception("the control process ends; another one starts")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

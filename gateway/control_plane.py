@@ -100,7 +100,7 @@ class ControlPlane:
         pages = self.controller.health.pages
         totals = views.told_of_upstreams(pages.totals(pages.read()), self.controller.plan)
         samples = list(views.samples(self.controller, self.intake.status, self._clock.wall_us()))
-        samples += self.upkeep.samples()
+        samples += [*self.upkeep.samples(), *self.forgetting.samples()]
         return GatewayCollector(lambda: (totals, samples))
 
     def exposition(self, accept: str) -> tuple[bytes, str]:

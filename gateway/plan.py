@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from gateway.errors import GatewayError
+from gateway.files import give_to_owner
 
 SCHEMA = 5
 HASH_SPACE = 1 << 64  # assignment hashes are integers in [0, HASH_SPACE)
@@ -148,7 +149,11 @@ class EndpointPlan(_Value, frozen=True, kw_only=True):
 
     @property
     def champion(self) -> VariantPlan:
-        return next(variant for variant in self.variants if variant.role == "champion")
+        """Raises PlanError if there is none, as in a plan that nobody has checked."""
+        for variant in self.variants:
+            if variant.role == "champion":
+                return variant
+        raise PlanError(f"endpoint {self.name!r} has no champion")
 
 
 class PreparedPlan(_Value, frozen=True, kw_only=True):
@@ -255,9 +260,11 @@ def _problem(endpoint: EndpointPlan) -> str:
 
 def write(path: Path, plan: Plan) -> None:
     """Replace the plan file atomically. It holds keys, so only its owner may read it."""
-    temporary = path.with_suffix(".new")
+    # The name is this process's own: a person's command may write beside the control process.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
+        give_to_owner(file.fileno(), path.parent)
         file.write(encode(plan))
         file.flush()
         os.fsync(file.fileno())

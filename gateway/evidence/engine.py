@@ -68,6 +68,9 @@ class AnyEngine(Protocol):
     def everything_read(self) -> bool:
         """No living spool is left, and nothing of the dead ones."""
 
+    def catch_up(self) -> None:
+        """Another node has moved a release: know what it has folded and begun by now."""
+
     def start(self, definition: Definition) -> None:
         """Begin to count an experiment; call inside a transaction, before its first plan is published."""
 
@@ -122,6 +125,9 @@ class Engine:
     @property
     def evidence(self) -> dict[str, Evidence]:
         return self._folder.evidence
+
+    def catch_up(self) -> None:
+        pass  # there is no other
 
     def start(self, definition: Definition) -> None:
         self._folder.start(definition)

@@ -6,6 +6,8 @@ from gateway.evidence.cells import Evidence
 from gateway.evidence.definition import decode
 from gateway.store.base import Store
 
+_TRIES = 5  # to read what belongs together while the leader goes on
+
 
 class Folded:
     """Evidence of every experiment that ever ran, with the cursors that say how far it goes."""
@@ -52,8 +54,14 @@ class Followed(Folded):
         known = self.evidence.keys() >= self._store.experiments().keys()
         if known and (last is None or last.step == self.step_number):
             return False
-        self._units.clear()
-        self._load()
+        for _ in range(_TRIES):
+            self._units.clear()
+            self._load()
+            for experiment in self.evidence:
+                self.units(experiment)
+            last = self._store.last_step()
+            if last is None or last.step == self.step_number:
+                break  # nobody has gone on meanwhile, so all of it is of one step
         return True
 
     def units(self, experiment: str) -> int:

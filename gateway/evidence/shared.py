@@ -31,7 +31,7 @@ from gateway.store.base import StreamCursor, UnitKey
 from gateway.store.cluster import Node, SharedStore
 
 REPORT = 0.2  # seconds between two words of a node that has nothing to ship
-MOST = 20_000  # assignments of one spool that one step admits
+MOST, LEAST = 20_000, 500  # assignments that one step admits, of all spools; of each at least
 FOLLOW = 1.0  # seconds between two looks of a node that does not lead at what the leader has folded
 
 
@@ -79,6 +79,10 @@ class SharedEngine:
     @property
     def evidence(self) -> dict[str, Evidence]:
         return self._known.evidence
+
+    def catch_up(self) -> None:
+        if self._leader is None:
+            self._followed.follow()
 
     def start(self, definition: Definition) -> None:
         """Begin to count an experiment; the leader's, inside a leading transaction."""
@@ -197,6 +201,8 @@ class _Leader:
             heard = self._heard.get(node.number)
             if heard is None or heard.through != node.through:
                 heard = self._heard[node.number] = _Heard(node.through, now)
+            if node.given_up > node.through:
+                continue  # it has said nothing since, and was told that nobody waits
             if (now - heard.at) * 1e6 > MAX_LAG_US:
                 silent.append(node)
             else:
@@ -211,15 +217,25 @@ class _Leader:
         is lower: the order of the coins is that over all spools."""
         found: list[Assignment] = []
         asked = {stream: cursor for stream, cursor in cursors.items() if self._may_have_more(stream, cursor)}
+        most = max(LEAST, MOST // max(1, len(asked)))
         for stream in sorted(asked, key=lambda stream: stream.spool):
             after = self._admitted.get(stream.spool) or decision_id(stream.spool, 0)
             end = (stream.spool + 1) << SEQUENCE_BITS
-            more = self._store.assignments_after(after, end, before=watermark, limit=MOST)
-            if len(more) == MOST:
+            more = self._some(after, end, watermark, most)
+            if len(more) >= most:
                 watermark = max(self.folder.watermark, more[-1].at)
             found += more
         self._asked |= {stream: (cursor, watermark) for stream, cursor in asked.items()}
         return [fact for fact in found if fact.at < watermark], watermark
+
+    def _some(self, after: int, end: int, before: int, most: int) -> list[Assignment]:
+        """The oldest so many of a spool; more where these have all one time, as after a clock was set back: a watermark
+        cannot come between them."""
+        while True:
+            found = self._store.assignments_after(after, end, before=before, limit=most)
+            if len(found) < most or found[-1].at > max(self.folder.watermark, found[0].at):
+                return found
+            most *= 2
 
     def _may_have_more(self, stream: StreamId, cursor: StreamCursor) -> bool:
         """Whether it has moved, or had facts beyond the watermark: of the many that have ended nobody asks again."""

@@ -181,7 +181,8 @@ class Shipper:
         except SpoolError as error:
             # It may pass (too many open files), so until then nothing is complete beyond this stream.
             shipment.quarantined.append(str(error))
-            return [cursor.through]
+            heard = self._heard.setdefault(stream, now)
+            return [cursor.through] if now - heard <= MAX_LAG_US else []
         if batch.corrupt:
             self._quarantined.add(stream)
             shipment.quarantined.append(batch.corrupt)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from gateway.clock import Clock
 from gateway.config.schema import Config
@@ -11,6 +11,8 @@ from gateway.forgetting.erasure import Asked, Erasures, ask
 from gateway.forgetting.retention import Retention
 from gateway.store.base import UnitKey
 from gateway.store.keeping import Keeping
+from gateway.telemetry import metrics
+from gateway.telemetry.exposition import Sample
 
 
 class Forgetting:
@@ -35,6 +37,10 @@ class Forgetting:
         """Have a unit erased; any node may take that in. Raises StoreError."""
         now = self._clock.wall_us()
         return ask(self._store, self._pepper, unit.encode(), endpoint, actor, reason, now, self._kept_seconds)
+
+    def samples(self) -> Iterator[Sample]:
+        yield metrics.DAYS_DROPPED, (), self.retention.dropped
+        yield metrics.DAYS_OVERDUE, (), self.retention.remaining
 
     def tick(self, through: int) -> None:
         """Go on a little: the node that leads, up to a time up to which everything is admitted. Raises StoreError."""

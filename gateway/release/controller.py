@@ -20,7 +20,7 @@ import msgspec
 
 from gateway.clock import Clock
 from gateway.config.load import LoadedConfig
-from gateway.errors import LeaseLost, Overtaken, StoreError, UnknownEndpoint
+from gateway.errors import ConfigError, GatewayError, LeaseLost, Overtaken, StoreError, UnknownEndpoint
 from gateway.evidence.engine import AnyEngine
 from gateway.plan import Plan, models
 from gateway.release.artifacts import Artifacts
@@ -74,7 +74,14 @@ class Controller:
         self.health.look()
         self.halts.look()  # before anything is published
         serving = self.plan if as_served else None
-        self.take(loaded, self.artifacts.as_served(loaded.config, serving) if serving else None)
+        read = self.artifacts.as_served(loaded.config, serving) if serving else None
+        try:
+            self.take(loaded, read)
+        except ConfigError as error:
+            if not (self.membership.shared and self.plan):
+                raise
+            # Other nodes have gone on with another file: this one serves what it served, ships, and says why.
+            self._releases.settling.pin(loaded, read or read_models(loaded, self.artifacts), error)
 
     @property
     def loaded(self) -> LoadedConfig:
@@ -150,6 +157,10 @@ class Controller:
             self.store_error = str(error)  # so that the next round starts over
         except StoreError as error:
             self._fail(error)
+        except (GatewayError, OSError) as error:
+            # Whatever it is, it must not end the process: the next round starts over from what is written down.
+            log.exception("a round of the control loop failed")
+            self.store_error = f"a round failed: {error}"
         else:
             self.store_error = ""
 

@@ -6,20 +6,21 @@ write one; until then it stands, also across restarts, as a small file beside th
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import re
+import os
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from gateway.files import give_to_owner
 from gateway.release.state import Decision, Kind, ReleaseState
 
 log = logging.getLogger(__name__)
 
 FOLDER = "halts"  # in the data directory
-_SAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class Halt(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,13 +55,17 @@ class Halt(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def file_name(self) -> str:
-        return _SAFE.sub("_", f"{self.endpoint}-{self.variant}") + ".json"
+        """Of its own for each that may stand beside others."""
+        what = "\0".join((self.endpoint, self.experiment, self.variant))
+        return f"{hashlib.blake2b(what.encode(), digest_size=12).hexdigest()}.json"
 
     def concerns(self, state: ReleaseState) -> bool:
         """Whether there is still somebody to stop."""
         if not state.open or state.experiment != self.experiment:
             return False
-        return not self.variant or self.variant in state.contenders or state.watching
+        if self.at < max(state.stage_since_us, state.watch_since_us):
+            return False  # somebody has decided since, who knew more
+        return not self.variant or self.variant in ((state.champion,) if state.watching else state.contenders)
 
 
 class Halts:
@@ -82,7 +87,7 @@ class Halts:
                 self._halts[name] = msgspec.json.decode(text, type=Halt)
             except msgspec.DecodeError as error:
                 log.error("%s: not a halt: %s", self._folder / name, error)  # noqa: TRY400 - the line says it all
-                (self._folder / name).unlink(missing_ok=True)
+                self._drop(name)
         return bool(fresh)
 
     def add(self, halt: Halt) -> bool:
@@ -112,20 +117,36 @@ class Halts:
             if halt.endpoint in states and not halt.concerns(states[halt.endpoint])
         ]
         for name in heard:
-            del self._halts[name]
-            (self._folder / name).unlink(missing_ok=True)
+            self._drop(name)
         return bool(heard)
 
     def forgive(self, endpoint: str) -> None:
         """A person wants it to go on."""
         for halt in self.of(endpoint):
-            del self._halts[halt.file_name]
-            (self._folder / halt.file_name).unlink(missing_ok=True)
+            self._drop(halt.file_name)
+
+    def _drop(self, name: str) -> None:
+        self._halts.pop(name, None)
+        try:
+            (self._folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s: stays, and is read again: %s", self._folder / name, error)
 
 
 def write(folder: Path, halt: Halt) -> None:
     """Put a halt where the control process finds it; visible whole. Raises OSError."""
-    folder.mkdir(exist_ok=True)
-    temporary = folder / f".{halt.file_name}.new"
+    if not folder.exists():
+        folder.mkdir()
+        _give(folder, folder.parent)
+    temporary = folder / f".{halt.file_name}.{os.getpid()}.new"
     temporary.write_bytes(msgspec.json.encode(halt))
+    _give(temporary, folder.parent)
     temporary.replace(folder / halt.file_name)
+
+
+def _give(path: Path, folder: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        give_to_owner(descriptor, folder)
+    finally:
+        os.close(descriptor)

@@ -38,8 +38,8 @@ class Publisher:
         self._ready: Collection[BackendKey] = frozenset()  # what the current plan knows of the models it prepares
         self._stopped: frozenset[Model] = frozenset()  # as it was staged last
         self._unrecorded: list[Plan] = []  # published while the store was away
-        self._looked = False  # whether the plan on disk has its row
         self.current = _on_disk(path)
+        self._found = self.current  # of which it is not known whether it has its row
         self.held: frozenset[str] = frozenset()  # endpoints whose traffic is not yet as it is wanted
         self.due = False  # something has changed that a plan follows from
 
@@ -79,6 +79,7 @@ class Publisher:
         While the store is away its row is left for later (`recorded`): until then nothing that it draws has a vote.
         Raises StoreError if the row or the file cannot be written; call again, no revision is used twice.
         """
+        self._adopt()
         if not _same(self.current, following.plan):
             put = self._put if recorded else self._put_unrecorded
             self.current, self._announced = put(following.plan, as_of), None
@@ -98,15 +99,22 @@ class Publisher:
 
     def record(self) -> None:
         """Write the rows of plans that were published without; the one that a former process left among them."""
-        if not self._looked and self.current is not None:
-            names = [endpoint.name for endpoint in self.current.endpoints[:1]]
-            if not all(self._store.plan_slots(self.current.revision, name) for name in names):
-                self._unrecorded.append(self.current)
-        self._looked = True
+        if (found := self._found) is not None:
+            names = [endpoint.name for endpoint in found.endpoints[:1]]
+            if not all(self._store.plan_slots(found.revision, name) for name in names):
+                self._unrecorded.insert(0, found)
+        self._found = None
         while self._unrecorded:
             with self._store.transaction(durable=True):
                 self._store.add_plan(self._row(self._unrecorded[0]))
             del self._unrecorded[0]
+
+    def _adopt(self) -> None:
+        """A person on the spot may have written a plan while this process hung: its number is used, and has no row."""
+        found = _on_disk(self._path)
+        if found is not None and self.current is not None and found.revision > self.current.revision:
+            self.current = found
+            self._unrecorded.append(found)
 
     def _put_unrecorded(self, wanted: Plan, as_of: int) -> Plan:
         plan = replace(wanted, revision=revision_after(self._last, self._store.node), as_of=as_of)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from gateway.clock import Clock
 from gateway.config.load import LoadedConfig
+from gateway.errors import ConfigError
 from gateway.evidence.engine import AnyEngine
 from gateway.release import compile as compiled
 from gateway.release.artifacts import MODELS, Artifacts
@@ -21,7 +23,7 @@ from gateway.release.needs import kept
 from gateway.release.policy import would_be
 from gateway.release.runs import Run
 from gateway.release.settling import Settling
-from gateway.release.stages import move, restarted
+from gateway.release.stages import IllegalMove, move, restarted
 from gateway.release.state import Decision, ReleaseState
 from gateway.release.view import Rules, View
 from gateway.release.words import stays
@@ -101,6 +103,7 @@ class Releases:
     ) -> None:
         """Make one move. What rests on statistics is the leader's to make (`leading`); `view`: what the policy saw."""
         before = self.states[name]
+        self._look_at(name)
         home = self.engine.evidence[before.experiment].definition.champion
         after = move(before, decision, self.rules(name), home, self._clock.wall_us())
         variants = self.loaded.config.endpoints[name].variants
@@ -115,6 +118,13 @@ class Releases:
             self.health.crashes.forgive(name, before.champion)
         about = {"endpoint": name, "experiment": before.experiment, "reason": decision.reason}
         log.warning("%s: %s", decision.kind, decision.text, extra=about)
+
+    def _look_at(self, name: str) -> None:
+        """A row of the ledger names the present step, so its report must be that step's."""
+        state, endpoint = self.states[name], self.loaded.config.endpoints[name]
+        if state.experiment in self.engine.evidence and endpoint.experiment is not None:
+            thresholds = compiled.thresholds(endpoint)
+            self.run(state.experiment).look(state.experiment, self.engine, thresholds, self.loaded.digest, self._store)
 
     def restricted(self, name: str, decision: Decision) -> Decision:
         """A person's promotion, too, leaves harmed segments where they are, if the config says so."""
@@ -141,7 +151,8 @@ class Releases:
             for halt in self.halts.of(name):
                 state = self.states[name]
                 if halt.concerns(state):
-                    self.apply(name, halt.decision(state), halt.actor)
+                    with suppress(IllegalMove):  # the release has gone on in another way: then it is settled below
+                        self.apply(name, halt.decision(state), halt.actor)
         return self.halts.settle(self.states)
 
     def restart_clocks(self, names: Collection[str]) -> None:
@@ -166,12 +177,16 @@ class Releases:
         if moved:
             newest = self._store.ledger(1)
             self._moved_at = newest[0].at if newest else None
+            self.engine.catch_up()  # an experiment may have begun
             self.settling.look(self.engine)
             for run in self._runs.values():
                 run.ledger_has_grown()
         if self.settling.settled or not self._decides(self.loaded):
             return moved
-        self._write(self.loaded, self.artifacts)
+        try:
+            self._write(self.loaded, self.artifacts)
+        except ConfigError as error:
+            self.settling.pin(self.loaded, self.artifacts, error)
         return True
 
     def moved_elsewhere(self) -> int | None:
@@ -194,6 +209,8 @@ class Releases:
         return self.engine.leading and not self.membership.disagreement(loaded.common)
 
     def _write(self, loaded: LoadedConfig, artifacts: Artifacts) -> None:
+        for name in self.loaded.config.endpoints.keys() & self.states.keys():
+            self._look_at(name)
         rows = self.settling.write(loaded, artifacts, self.engine, self._basis(loaded), self._runs)
         for row in rows:
             self.run(row.about.experiment).ledger_has_grown()

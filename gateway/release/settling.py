@@ -59,9 +59,15 @@ class Settling:
         try:
             self._stand(self._wanted(self.loaded, self.artifacts, engine))
         except ConfigError as error:
-            if str(error) != self._refused:
-                self._refused = str(error)
-                log.error("the config in use contradicts what other nodes have written:\n%s", error)  # noqa: TRY400
+            self.pin(self.loaded, self.artifacts, error)
+
+    def pin(self, loaded: LoadedConfig, artifacts: Artifacts, error: ConfigError) -> None:
+        """What has happened contradicts a config that is in use: endpoints that it concerns stay as they are served."""
+        self.loaded, self.artifacts = loaded, artifacts
+        self.settled, self._standing = False, standing(loaded.config, self._journal.states, {})
+        if str(error) != self._refused:
+            self._refused = str(error)
+            log.error("the config in use contradicts what has happened:\n%s", error)
 
     def write(
         self, loaded: LoadedConfig, artifacts: Artifacts, engine: AnyEngine, basis: Basis, runs: Mapping[str, Run]

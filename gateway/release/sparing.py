@@ -55,7 +55,8 @@ def _halted(endpoint: EndpointPlan, halts: Collection[Halt]) -> EndpointPlan:
     if not concern:
         return endpoint
     if endpoint.stage == WATCH:
-        return _back_home(endpoint)
+        champion = endpoint.champion.name
+        return _back_home(endpoint) if any(one.variant in ("", champion) for one in concern) else endpoint
     named = {one.variant for one in concern}
     return _without(endpoint, {one.name for one in endpoint.variants if "" in named or one.name in named})
 

@@ -24,12 +24,12 @@ class Standing(NamedTuple):
 
 
 def standing(config: Config, stored: Mapping[str, ReleaseState], wanted: Mapping[str, ReleaseState]) -> Standing:
-    """`wanted` is what the file asks for, of every endpoint; `stored` what has happened."""
+    """`wanted` is what the file asks for, where that can be had; `stored` what has happened."""
     states: dict[str, ReleaseState] = {**stored}
     pinned: set[str] = set()
     for name, endpoint in config.endpoints.items():
         state = stored.get(name)
-        if state is None or (state != wanted[name] and not _fits(state, endpoint)):
+        if state is None or (state != wanted.get(name) and not _fits(state, endpoint)):
             states[name] = _nothing_yet(name, endpoint)
             pinned.add(name)
     return Standing(states, frozenset(pinned))

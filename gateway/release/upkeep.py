@@ -63,6 +63,10 @@ class Upkeep:
 
     def _tidy(self) -> None:
         try:
-            self.tidied = self._keeper.tidy(self._store.streams())
+            cursors = self._store.streams()
+            with self._store.transaction(durable=True):
+                # The disk of the store has what was shipped once somebody waits for that; no file may go sooner.
+                self._store.count("", "", "tidied", 1)
+            self.tidied = self._keeper.tidy(cursors)
         except OSError as error:
             log.warning("the spools cannot be tidied: %s", error)

@@ -28,6 +28,7 @@ class Node(NamedTuple):
     id: str  # of its data directory
     name: str  # for people: where its admin port is
     through: int  # time up to which everything that it has is shipped, in microseconds since the epoch
+    given_up: int  # watermark up to which nobody waited for it, 0 if that never happened
     config_digest: str  # of the file that it serves from
     plan_revision: int
     trouble: str  # why its log is not whole, "" if it is

@@ -82,7 +82,7 @@ class ReleaseTables(Tables):
         return max(last.revision if last else 0, after) + 1
 
     def add_plan(self, plan: PlanRow) -> None:
-        self.write(f"INSERT INTO plan ({_PLAN}) VALUES (?, ?, ?, ?, ?, ?)", plan)
+        self.write(f"INSERT INTO plan ({_PLAN}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (revision) DO NOTHING", plan)
 
     def plan_slots(self, revision: int, endpoint: str) -> tuple[Slot, ...]:
         row = self.row("SELECT slots FROM plan WHERE revision = ?", (revision,))

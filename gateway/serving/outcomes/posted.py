@@ -85,6 +85,8 @@ def posted(document: Any) -> Posted:
         raise RequestError("`metric` must be the name of a metric")
     if not isinstance(identifier, str) or len(identifier) > _LONGEST_ID:
         raise RequestError(f"`id` must be a string of at most {_LONGEST_ID} characters")
+    if not (metric.isprintable() and identifier.isprintable()):
+        raise RequestError("`metric` and `id` must be printable")
     if "value" not in document:
         raise RequestError("`value` is missing")
     return Posted(decision, endpoint, unit, metric, document["value"], identifier, get("at"))

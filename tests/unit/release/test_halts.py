@@ -95,7 +95,13 @@ def test_a_person_on_the_spot_stops_it_before_anything_else(rigs: Rigs) -> None:
     rig.store.fail()
     state = rig.state
     halt = Halt(
-        endpoint="rank", experiment=state.experiment, variant="", reason="manual", text="fire", actor="ada", at=1
+        endpoint="rank",
+        experiment=state.experiment,
+        variant="",
+        reason="manual",
+        text="fire",
+        actor="ada",
+        at=rig.clock.wall_us(),
     )
     write(rig.data / FOLDER, halt)
     rig.tick(0.1)
@@ -154,7 +160,15 @@ def test_a_person_who_resumes_or_an_experiment_that_has_ended_ends_a_halt(rigs: 
     rig = rigs()
     rig.tick()
     rig.control.command("rank", "rollback", "ada", "")
-    halt = Halt(endpoint="rank", experiment="one", variant="b", reason="manual", text="late", actor="bob", at=1)
+    halt = Halt(
+        endpoint="rank",
+        experiment="one",
+        variant="b",
+        reason="manual",
+        text="late",
+        actor="bob",
+        at=rig.clock.wall_us(),
+    )
     write(rig.data / FOLDER, halt)
     rows = len(rig.sqlite.ledger())
     rig.tick(0.1)
@@ -171,7 +185,15 @@ def test_after_a_promotion_it_is_the_new_champion_that_stops(rigs: Rigs) -> None
     rig.tick()
     assert rig.split == {"a": 0.1, "b": 0.9}
     rig.store.fail()
-    halt = Halt(endpoint="rank", experiment="one", variant="", reason="manual", text="worse", actor="ada", at=1)
+    halt = Halt(
+        endpoint="rank",
+        experiment="one",
+        variant="",
+        reason="manual",
+        text="worse",
+        actor="ada",
+        at=rig.clock.wall_us(),
+    )
     write(rig.data / FOLDER, halt)
     rig.tick(0.1)
     assert rig.split == {"a": 1.0}

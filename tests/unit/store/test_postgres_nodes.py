@@ -55,9 +55,9 @@ def test_nodes_know_of_each_other(nodes: Nodes) -> None:
     a.report("a:9", "digest", 7 << NODE_BITS | 1, "a spool is damaged")
     nodes.execute("UPDATE node SET reported_at = reported_at - interval '90 seconds' WHERE number = 2")
     first, second = b.nodes()
-    assert first[:7] == (1, "a", "a:9", 0, "digest", 7 << NODE_BITS | 1, "a spool is damaged")
+    assert first[:8] == (1, "a", "a:9", 0, 0, "digest", 7 << NODE_BITS | 1, "a spool is damaged")
     assert 0 <= first.silent < 30
-    assert second[:7] == (2, "b", "b:8081", 0, "", 0, "")
+    assert second[:8] == (2, "b", "b:8081", 0, 0, "", 0, "")
     assert 90 <= second.silent < 120
 
 
