@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.clock import FakeClock
 from gateway.evidence.ship import MAX_LAG_US
 from gateway.plan import shares
 from gateway.release.needs import missing
@@ -198,3 +199,52 @@ def test_what_two_write_at_once_is_written_once_and_the_other_looks_again(cluste
     cluster.settle()
     assert second.state.hold == "first"
     assert [kind for kind, _ in kinds(cluster)] == ["start", "hold"]
+
+
+def test_a_node_with_an_old_file_serves_what_it_served_when_the_others_have_gone_on(cluster: Cluster) -> None:
+    first, second = pair(cluster)
+    cluster.query("SELECT 1")
+    first.sqlite.write("UPDATE node SET reported_at = reported_at - interval '60 seconds' WHERE number = 2")
+    first.endpoint = experiment("two")
+    first.control.take(first.load())
+    cluster.tick(first)
+    cluster.tick(first)
+    assert first.state.experiment == "two", "whoever says nothing is not waited for"
+    before = second.plan
+    cluster.settle()
+    assert second.plan.endpoints == before.endpoints
+    assert second.plan.endpoints[0].experiment == "one"
+    assert second.control.store_error == ""
+    restarted = second.restart()
+    restarted.tick()
+    assert second.plan.endpoints[0].experiment == "one"
+    second.endpoint = experiment("two")
+    second.control.take(second.load())
+    cluster.settle()
+    assert second.plan.endpoints == first.plan.endpoints
+
+
+def test_an_experiment_that_begins_is_known_to_all_in_the_same_round(cluster: Cluster) -> None:
+    first, second = cluster.node(), cluster.node()
+    for _ in range(30):
+        cluster.tick(seconds=0.1)
+        assert first.control.store_error == second.control.store_error == ""
+    cluster.tick(seconds=1.0)
+    cluster.tick(seconds=0.1)
+    assert second.state.experiment == "one"
+    assert second.control.run("one").report is not None
+
+
+def test_a_clock_that_was_set_back_does_not_stop_the_folding(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.evidence.shared.MOST", 4)
+    monkeypatch.setattr("gateway.evidence.shared.LEAST", 4)
+    first, _ = pair(cluster)
+    first.clock.advance(10.0)
+    first.requests.heartbeat()
+    wall = FakeClock.wall_us
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeClock, "wall_us", lambda clock: wall(clock) - 5_000_000)
+        first.units(12)
+    cluster.settle(6)
+    ((votes,),) = cluster.query("SELECT count(*) FROM vote")
+    assert votes == 12

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from gateway.cli.main import main
-from gateway.release.halts import FOLDER, Halt, write
+from gateway.release.halts import FOLDER, Halt, Halts, write
 from gateway.store.base import LedgerRow
 from tests.unit.release.configs import experiment
 from tests.unit.release.rig import Rig, Rigs
@@ -202,3 +203,94 @@ def test_after_a_promotion_it_is_the_new_champion_that_stops(rigs: Rigs) -> None
     rig.tick(0.1)
     assert rig.status == "rolled_back"
     assert rig.split == {"a": 1.0}
+
+
+def test_a_halt_from_before_a_persons_decision_says_nothing(rigs: Rigs) -> None:
+    rig = rigs()
+    rig.tick()
+    state = rig.state
+    early = rig.clock.wall_us()
+    rig.clock.advance(5.0)
+    rig.control.command("rank", "hold", "ada", "wait")
+    rig.control.command("rank", "resume", "ada", "go on")
+    write(
+        rig.data / FOLDER,
+        Halt(
+            endpoint="rank", experiment=state.experiment, variant="b", reason="manual", text="x", actor="bob", at=early
+        ),
+    )
+    rig.tick(0.1)
+    assert rig.status == "running"
+    assert list((rig.data / FOLDER).iterdir()) == []
+
+
+def test_the_halt_of_a_loser_does_not_stop_the_winner(rigs: Rigs) -> None:
+    endpoint: dict[str, Any] = experiment("one", "a", "b", "c")
+    endpoint["experiment"]["holdback"] = {"traffic": "10%", "watch": "1h"}
+    rig = rigs(endpoint=endpoint)
+    rig.tick()
+    rig.control.command("rank", "promote", "ada", "", "b")
+    rig.tick()
+    assert rig.split == {"a": 0.1, "b": 0.9}
+    at = rig.clock.wall_us() + 1
+    write(
+        rig.data / FOLDER,
+        Halt(endpoint="rank", experiment="one", variant="c", reason="kill_rule", text="x", actor="gateway", at=at),
+    )
+    rig.tick(0.1)
+    assert rig.split == {"a": 0.1, "b": 0.9}
+    assert rig.status == "promoted"
+
+
+def test_halts_of_names_that_look_alike_are_two(tmp_path: Path) -> None:
+    halts = Halts(tmp_path)
+    for endpoint, variant in (("a", "b-c"), ("a-b", "c"), ("a.b", "c")):
+        halt = Halt(
+            endpoint=endpoint, experiment="one", variant=variant, reason="kill_rule", text="x", actor="gateway", at=1
+        )
+        assert halts.add(halt)
+    assert len(halts.all) == 3
+
+
+def test_a_plan_of_the_outage_is_recorded_once_whenever_the_store_failed(rigs: Rigs) -> None:
+    rig = rigs()
+    rig.store.fail()
+    rig.failures("b", ok=0, error=9)
+    rig.tick(0.1)
+    rig.tick(0.1)
+    rig.store.heal()
+    rig.tick(0.1)
+    rig.tick(0.1)
+    assert rig.control.store_error == ""
+    assert rig.status == "rolled_back"
+
+
+def test_a_plan_written_on_the_spot_is_taken_over_with_its_number(rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control process lives, but it hangs."""
+    monkeypatch.setattr("gateway.cli.local.PATIENCE", 0.0)
+    rig = rigs()
+    rig.tick()
+    config = str(rig.folder / "gateway.yaml")
+    done = CliRunner().invoke(main, ["rollback", "--local", "--config", config, "rank"])
+    assert done.exit_code == 0, done.output
+    theirs = rig.plan
+    rig.tick(0.1)
+    assert rig.plan.revision > theirs.revision
+    assert rig.status == "rolled_back"
+    rig.tick(0.1)
+    assert rig.sqlite.plan_slots(theirs.revision, "rank") == theirs.endpoints[0].slots
+
+
+def test_a_round_that_fails_in_any_way_is_begun_again(rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = rigs()
+    rig.tick()
+
+    def full(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.spool.reader.discover", full)
+        rig.tick(0.1)
+        assert "Too many open files" in rig.control.store_error
+    rig.tick(0.1)
+    assert rig.control.store_error == ""
