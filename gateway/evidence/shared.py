@@ -221,20 +221,21 @@ class _Leader:
         for stream in sorted(asked, key=lambda stream: stream.spool):
             after = self._admitted.get(stream.spool) or decision_id(stream.spool, 0)
             end = (stream.spool + 1) << SEQUENCE_BITS
-            more = self._some(after, end, watermark, most)
-            if len(more) >= most:
+            more, cut = self._some(after, end, watermark, most)
+            if cut:
                 watermark = max(self.folder.watermark, more[-1].at)
             found += more
         self._asked |= {stream: (cursor, watermark) for stream, cursor in asked.items()}
         return [fact for fact in found if fact.at < watermark], watermark
 
-    def _some(self, after: int, end: int, before: int, most: int) -> list[Assignment]:
-        """The oldest so many of a spool; more where these have all one time, as after a clock was set back: a watermark
+    def _some(self, after: int, end: int, before: int, most: int) -> tuple[list[Assignment], bool]:
+        """The oldest so many of a spool, and whether there may be others; more where these have all one time, as after a clock was set back: a watermark
         cannot come between them."""
         while True:
             found = self._store.assignments_after(after, end, before=before, limit=most)
-            if len(found) < most or found[-1].at > max(self.folder.watermark, found[0].at):
-                return found
+            cut = len(found) == most
+            if not cut or found[-1].at > max(self.folder.watermark, found[0].at):
+                return found, cut
             most *= 2
 
     def _may_have_more(self, stream: StreamId, cursor: StreamCursor) -> bool:
