@@ -229,8 +229,8 @@ class _Leader:
         return [fact for fact in found if fact.at < watermark], watermark
 
     def _some(self, after: int, end: int, before: int, most: int) -> tuple[list[Assignment], bool]:
-        """The oldest so many of a spool, and whether there may be others; more where these have all one time, as after a clock was set back: a watermark
-        cannot come between them."""
+        """The oldest so many of a spool, and whether there may be others; more where these have all one time, as after
+        a clock was set back: a watermark cannot come between them."""
         while True:
             found = self._store.assignments_after(after, end, before=before, limit=most)
             cut = len(found) == most
