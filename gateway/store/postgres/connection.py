@@ -10,7 +10,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from gateway.clock import Clock
-from gateway.errors import LeaseLost, StoreError, StoreUnavailable
+from gateway.errors import StoreError, StoreUnavailable
 from gateway.store.keeping import DAY_US
 from gateway.store.postgres.dialect import array, insert, translated
 from gateway.store.postgres.migrating import expect_schema, expect_whole, migrate
@@ -85,8 +85,6 @@ class Connection(Tables):
             raise StoreUnavailable(f"{self._session.place}: the connection broke: what was begun must be started over")
         self._begin(durable, leading)
         try:
-            if leading:
-                self._expect_lease()
             yield
             with self._errors():
                 done = self._connected().execute("COMMIT").statusmessage
@@ -130,10 +128,6 @@ class Connection(Tables):
             raise StoreError(f"{self._session.place}: a transaction within a transaction")
         with self._errors():
             db.execute(f"BEGIN ISOLATION LEVEL {isolation}; SET LOCAL synchronous_commit = {waits}; {self._settings}")
-
-    def _expect_lease(self) -> None:
-        """Raises LeaseLost where this is no node that leads."""
-        raise LeaseLost(f"{self._session.place}: this node does not lead")
 
     # ------------------------------------------------------------------ statements
 

@@ -36,8 +36,7 @@ class PostgresNodes(Connection, ReleaseTables):
     def join(self, id: str, name: str, keys: str) -> int:
         with self.transaction(durable=True):
             self.row(f"SELECT pg_advisory_xact_lock({JOIN_LOCK})")
-            # Nobody folds meanwhile: what the leader folds next, it folds with this node in view.
-            self.write("UPDATE lease SET epoch = epoch")
+            watermark = self._folded_through()
             others = self.rows(
                 "SELECT number, name FROM node WHERE id <> ? AND keys <> ? AND NOT forgotten ORDER BY number",
                 (id, keys),
@@ -47,7 +46,6 @@ class PostgresNodes(Connection, ReleaseTables):
                 raise StoreError(
                     f"{self._session.place}: node {number} ({known}) has other keys: give all nodes the same"
                 )
-            watermark = self.row("SELECT coalesce(max(watermark), 0) FROM fold_step")[0]
             # Whoever was not waited for begins where the others are.
             (self.node,) = self.row(
                 "INSERT INTO node AS n (number, id, name, keys, through, given_up, reported_at)"
@@ -86,20 +84,29 @@ class PostgresNodes(Connection, ReleaseTables):
     def note_through(self, through: int) -> int:
         # The row is locked first: a leader that gives this node up meanwhile is waited for, or waits.
         row = self.row(
-            "SELECT greatest(through, given_up), shipments FROM node WHERE number = ? AND NOT forgotten FOR UPDATE",
-            (self.node,),
+            "SELECT through, given_up, shipments FROM node WHERE number = ? AND NOT forgotten FOR UPDATE", (self.node,)
         )
         self._only_me(0 if row is None else 1)
-        late_before: int = row[0]
-        if self._shipments not in (None, row[1]):
+        stored, given_up, shipments = row
+        if self._shipments not in (None, shipments):
             # A server that crashes forgets what it had not written to its disk yet; a pooler in between hides that.
             raise StoreError(f"{self._session.place}: not what this node has shipped last: it must start over")
-        self._shipping = row[1] + 1
+        self._shipping = shipments + 1
         self.write(
             "UPDATE node SET through = greatest(through, ?), shipments = ? WHERE number = ?",
             (through, self._shipping, self.node),
         )
+        late_before: int = max(given_up, self._folded_through()) if given_up > stored else stored
         return late_before
+
+    def _folded_through(self) -> int:
+        """The watermark; nobody folds meanwhile, and what is folded next is folded with this transaction in view.
+
+        A leader that is about to begin has its view already: it must find the row changed, and look again.
+        """
+        self.write("UPDATE lease SET epoch = epoch")
+        watermark: int = self.row("SELECT coalesce(max(watermark), 0) FROM fold_step")[0]
+        return watermark
 
     def _committed(self) -> None:
         super()._committed()
@@ -170,20 +177,30 @@ class PostgresNodes(Connection, ReleaseTables):
         )
         self._epoch = 0
 
-    def _expect_lease(self) -> None:
+    def _begin(self, durable: bool, leading: bool) -> None:
+        if not leading:
+            super()._begin(durable, leading)
+        elif not (self._lead_begun(durable) or self._lead_begun(durable)):
+            self._epoch = 0
+            raise LeaseLost(f"{self._session.place}: this node does not lead any more")
+
+    def _lead_begun(self, durable: bool) -> bool:
+        """Whether the transaction of a leader is open. Somebody may just have touched the lease: then look again."""
+        super()._begin(durable, leading=True)
         held = (
             "SELECT pg_try_advisory_xact_lock_shared(?, CAST(holder AS INTEGER)) FROM lease"
             " WHERE holder = ? AND epoch = ? FOR SHARE"
         )
+        begun = False
         try:
-            row = self.row(held, (LEADER_LOCK, self.node, self._epoch)) if self._epoch else None
+            begun = bool(self._epoch) and self.row(held, (LEADER_LOCK, self.node, self._epoch)) is not None
         except StoreError as error:
             if not isinstance(error.__cause__, psycopg.errors.SerializationFailure):
                 raise
-            row = None
-        if row is None:
-            self._epoch = 0
-            raise LeaseLost(f"{self._session.place}: this node does not lead any more")
+        finally:
+            if not begun:
+                self._roll_back()
+        return begun
 
     def _forget(self) -> None:
         super()._forget()

@@ -204,6 +204,51 @@ def test_a_node_waits_until_the_leader_has_given_it_up_or_has_not(nodes: Nodes) 
         assert shipping.result(10) == 500
 
 
+def test_a_node_that_was_given_up_is_late_behind_whatever_was_folded_since(nodes: Nodes) -> None:
+    """The leader goes on without a word to it, and may be about to go on further."""
+    a, b = nodes.join("a"), nodes.join("b")
+    a.lead(60)
+    with b.transaction():
+        b.note_through(100)
+    with a.transaction(leading=True):
+        a.give_up(b.node, 500)
+        a.add_step(FoldStep(1, 900, 500, "{}"))
+    with ThreadPoolExecutor(1) as pool:
+        with a.transaction(leading=True):
+            a.add_step(FoldStep(2, 900, 700, "{}"))
+
+            def ship(through: int) -> int:
+                with b.transaction():
+                    return b.note_through(through)
+
+            shipping = pool.submit(ship, 650)
+            with pytest.raises(TimeoutError):
+                shipping.result(0.3)
+        assert shipping.result(10) == 700
+    assert ship(900) == 650, "now it is waited for again"
+
+
+def test_a_leader_that_waited_for_a_node_to_come_back_has_it_in_view(nodes: Nodes) -> None:
+    """Its view of the store would be of the moment at which it began to wait."""
+    a, b = nodes.join("a"), nodes.join("b")
+    a.lead(60)
+    with a.transaction(leading=True):
+        a.give_up(b.node, 500)
+
+    def look() -> list[int]:
+        with a.transaction(leading=True):
+            return [node.through for node in a.nodes()]
+
+    with ThreadPoolExecutor(1) as pool:
+        with b.transaction():
+            b.note_through(650)
+            looking = pool.submit(look)
+            with pytest.raises(TimeoutError):
+                looking.result(0.3)
+        assert looking.result(10) == [0, 650]
+    assert a.lead(60)[:2] == (1, 1), "it leads as before"
+
+
 def test_what_a_crash_has_undone_is_not_gone_on_from(nodes: Nodes) -> None:
     """Shipments wait for no disk: a server that crashes has lost the last of them, and a pooler hides that it did."""
     a = nodes.join("a")
