@@ -14,7 +14,7 @@ from gateway.clock import Clock
 from gateway.config.load import LoadedConfig, load, parse
 from gateway.config.places import filled
 from gateway.config.schema import Config
-from gateway.errors import ConfigError, GatewayError, StoreError, UnknownEndpoint
+from gateway.errors import ConfigError, GatewayError, StoreError, StoreUnavailable, UnknownEndpoint
 from gateway.forgetting.erasure import Asked
 from gateway.forgetting.forgetting import Forgetting
 from gateway.release.controller import Controller
@@ -174,7 +174,8 @@ def started(path: Path, last_good: Path, clock: Clock, name: str = "") -> Contro
 
 
 def _away(config: Config, error: GatewayError) -> GatewayError:
-    return StoreAway(str(error)) if config.shared and isinstance(error, StoreError) else error
+    """What only time can mend is waited for; another schema or other keys are somebody's to mend."""
+    return StoreAway(str(error)) if config.shared and isinstance(error, StoreUnavailable) else error
 
 
 def _keys(config: Config) -> Keys:

@@ -58,6 +58,7 @@ class Upkeep:
     def samples(self) -> Iterator[Sample]:
         """As of the last look."""
         tidied = self.tidied
+        yield metrics.WAL, (), self._store.wal_bytes
         yield metrics.SPOOL_BYTES, ("shipped",), tidied.bytes - tidied.unshipped
         yield metrics.SPOOL_BYTES, ("waiting",), tidied.unshipped
 

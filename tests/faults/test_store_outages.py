@@ -26,6 +26,7 @@ def test_s4_a_store_that_another_process_has_locked_is_caught_up_with(tmp_path: 
     assert case["catch_up_s"] < 5
 
 
+@pytest.mark.slow
 def test_s5_a_reader_that_holds_an_old_snapshot_stops_nothing_and_is_made_up_for(tmp_path: Path) -> None:
     """The log grows beyond where it is usually copied back, and is copied back once the reader has gone."""
     case = outage.measure("pinned", tmp_path, 6.0)
@@ -43,6 +44,7 @@ def test_s1_a_full_disk_drops_what_it_counts_and_acknowledges_no_outcome_that_it
     assert 0 < case["unassigned"] <= case["dropped"]
 
 
+@pytest.mark.slow
 def test_s1_where_only_the_disk_of_the_store_is_full_nothing_is_lost_at_all(tmp_path: Path) -> None:
     case = _on_a_small_disk("store-full", tmp_path)
     assert case["problems"] == {}, case

@@ -44,6 +44,10 @@ class Flaky:
     def node(self) -> int:
         return self._store.node
 
+    @property
+    def wal_bytes(self) -> int:
+        return self._store.wal_bytes
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
 
