@@ -56,6 +56,7 @@ def grown(sizes: tuple[int, ...], store: str = "") -> Figures:
     figures: Figures = {}
     for one in found:
         figures |= {f"us_{one.facts}": one.cpu_us, f"us_wall_{one.facts}": one.wall_us}
+        figures |= {f"{stage}_{one.facts}": us for stage, us in one.stages.items()}
     least, most = found[0], found[-1]
     return {**figures, "growth": most.cpu_us / least.cpu_us, "growth_wall": most.wall_us / least.wall_us}
 

@@ -26,6 +26,7 @@ class Growth(NamedTuple):
     facts: int
     cpu_us: float
     wall_us: float
+    stages: dict[str, float]  # of the CPU time
 
 
 def shipped(rounds: int, behind: int = 1, store: str = "") -> Figures:
@@ -81,7 +82,8 @@ def growth(sizes: tuple[int, ...], rounds: int, store: str = "") -> Iterator[Gro
             node.laps.wall_ns = 0
             measured = sum(_served(node, worker, users, REQUESTS // 2) for _ in range(rounds))
             facts += measured
-            yield Growth(size, sum(node.laps.ns.values()) / 1e3 / measured, node.laps.wall_ns / 1e3 / measured)
+            stages = {stage: ns / 1e3 / measured for stage, ns in sorted(node.laps.ns.items())}
+            yield Growth(size, sum(stages.values()), node.laps.wall_ns / 1e3 / measured, stages)
 
 
 def _served(node: Node, worker: Worker, users: Iterator[tuple[int, bytes]], number: int) -> int:
