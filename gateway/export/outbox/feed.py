@@ -47,10 +47,11 @@ class Batch(NamedTuple):
 
 @dataclass(slots=True)
 class Horizon:
-    """What can be told by now, read in one transaction."""
+    """What can be told by now, read in one transaction. While it stays the same, there is nothing new."""
 
     step: int = 0
     watermark: int = 0
+    decisions: int = 0  # the last row of the ledger: it grows between fold steps, too
     admitted: dict[int, int] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)  # spools of which no more comes
     experiments: dict[str, Terms] = field(default_factory=dict)
@@ -77,6 +78,7 @@ class Feed:
             last = self._store.last_step()
             if last is not None:
                 found.step, found.watermark = last.step, last.watermark
+            (found.decisions,) = self._store.row("SELECT coalesce(max(id), 0) FROM ledger")
             for stream, cursor in self._store.streams().items():
                 if stream.stream == "requests" and cursor.finished:
                     found.finished.add(stream.spool)

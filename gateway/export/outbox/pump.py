@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from gateway.clock import Clock
 from gateway.errors import StoreUnavailable
-from gateway.export.outbox.feed import Feed
+from gateway.export.outbox.feed import Feed, Horizon
 from gateway.export.outbox.position import Keeper, Position, PositionError
 from gateway.export.outbox.sinks import Sink, Stopped
 from gateway.export.outbox.waiting import Waiter
@@ -61,14 +61,14 @@ class _Pump:
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._position: Position | None = None
-        self._seen = -1  # the fold step up to which everything was sent
+        self._seen: Horizon | None = None  # up to which everything was sent
         self.sent = 0
 
     def drain(self, since: int) -> None:
         """Send everything that can be told by now. Raises Stopped between two batches."""
         position = self._position or _start(self._outbox, since)
         horizon = self._outbox.feed.horizon()
-        if horizon.step == self._seen:
+        if horizon == self._seen:
             return
         for batch in self._outbox.feed.batches(position, horizon):
             self._outbox.sink.send(batch.events)
@@ -79,7 +79,7 @@ class _Pump:
         drained = self._position or position
         known = drained.store or self._outbox.feed.identity()
         self._keep(replace(drained, through=horizon.watermark, store=known))
-        self._seen = horizon.step
+        self._seen = horizon
 
     def _keep(self, position: Position) -> None:
         self._outbox.keeper.save(position)

@@ -197,6 +197,23 @@ def test_following_goes_on_until_told_to_stop(log: Logged, tmp_path: Path) -> No
     assert len(sink.of("exposure")) + len(rest.of("exposure")) == 121 + 5
 
 
+def test_a_decision_is_told_at_the_next_look_though_nothing_was_folded_since(log: Logged, tmp_path: Path) -> None:
+    store, sink, state = log.world.store, Kept(), tmp_path / "s"
+    sent(log, state)
+    before = store.last_step()
+    waits = Waits(FakeClock(), most=4)
+
+    def steer() -> None:
+        if len(waits.waits) == 2:
+            store.append_ledger(log.world.clock.wall_us(), 1, "rank", "exp", "hold", {"actor": "ada", "text": "wait"})
+
+    waits.meanwhile = steer
+    with outbox(log, state, sink, waits=waits) as parts:
+        assert run(parts, follow=True) == 1
+    assert store.last_step() == before
+    assert [event["data"]["kind"] for event in sink.of("decision")] == ["hold"]
+
+
 def test_a_stop_comes_between_two_batches(sqlite_log: Logged, tmp_path: Path) -> None:
     sink, waits = Kept(), Waits(FakeClock(), most=0)
     with outbox(sqlite_log, tmp_path / "s", sink, waits=waits) as parts:
