@@ -37,8 +37,17 @@ $(CLIENTS)/.envs/%/.installed: $(CLIENTS)/requirements/%.txt
 demo: install
 	$(BIN)/gateway demo $(ARGS)
 
+# Real processes with deadlines have the machine to themselves; all others run beside each other.
+ALONE := tests/clients tests/faults tests/integration
+BESIDE := $(filter-out $(ALONE),$(patsubst %/,%,$(wildcard tests/*/)))
+
 test: install
+ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(filter-out %__pycache__,$(BESIDE))
+	$(BIN)/python -m pytest $(ALONE)
+endif
 
 check: install
 	$(BIN)/ruff check gateway models tests benchmarks

@@ -30,9 +30,9 @@ def test_a_killed_worker_loses_only_what_it_had_in_flight(fixed_node: Node) -> N
         load.more(50)
     failed = sum(load.failures().values())
     assert failed <= 4, load.failures()  # one request in flight for each client thread at most
-    stored_exactly_once(fixed_node, load)
-    fixed_node_total = fixed_node.total("gateway_completions_total")
-    assert load.answers[200] <= fixed_node_total <= load.done
+    # A worker answers one request at a time: it may have died between the last byte and the completion of one.
+    stored_exactly_once(fixed_node, load, uncompleted=1)
+    assert load.answers[200] - 1 <= fixed_node.total("gateway_completions_total") <= load.done
 
 
 def test_a_killed_control_process_changes_nothing_for_traffic(fixed_node: Node) -> None:
@@ -94,8 +94,8 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def stored_exactly_once(node: Node, load: Load) -> None:
-    """Every answered request is in the store, once, with its completion."""
+def stored_exactly_once(node: Node, load: Load, uncompleted: int = 0) -> None:
+    """Every answered request is in the store, once, with its completion but for so many at most."""
     path = node.config.parent / "data" / "gateway.db"
 
     def stored() -> tuple[int, int]:
@@ -107,6 +107,8 @@ def stored_exactly_once(node: Node, load: Load) -> None:
             database.close()
         return requests, joined
 
-    wait_for(lambda: stored()[1] >= load.answers[200], "everything is shipped")
+    answered = load.answers[200]
+    wait_for(lambda: stored()[0] >= answered and stored()[1] >= answered - uncompleted, "everything is shipped")
     requests, joined = stored()
-    assert load.answers[200] <= joined <= requests <= load.done
+    assert answered <= requests <= load.done
+    assert joined <= requests

@@ -128,12 +128,12 @@ def test_a_json_pointer_finds_its_number(pointer: str, value: float | None) -> N
 @pytest.mark.parametrize(
     ("encoding", "body", "known"),
     [
-        (b"gzip", gzip.compress(BODY), True),
+        (b"gzip", gzip.compress(BODY, mtime=0), True),
         (b"Deflate", zlib.compress(BODY), True),
-        (b"gzip", gzip.compress(BODY)[:-1], False),
+        (b"gzip", gzip.compress(BODY, mtime=0)[:-1], False),
         (b"gzip", BODY, False),
         (b"br", BODY, False),
-        (b"gzip", gzip.compress(b" " * (LARGEST + 1) + BODY), False),
+        (b"gzip", gzip.compress(b" " * (LARGEST + 1) + BODY, mtime=0), False),
         (b"identity", b" " * (LARGEST + 1) + BODY, False),
         (b"identity", BODY[:-1], False),
         (b"identity", b"", False),
