@@ -17,6 +17,7 @@ from gateway.config.schema import Config
 from gateway.errors import ConfigError, GatewayError, StoreError, StoreUnavailable, UnknownEndpoint
 from gateway.forgetting.erasure import Asked
 from gateway.forgetting.forgetting import Forgetting
+from gateway.numbers import SpoolNumbers
 from gateway.release.controller import Controller
 from gateway.release.intake import Intake, ReloadStatus
 from gateway.release.keys import Keys, given, load_or_create
@@ -191,7 +192,12 @@ def _opened(
     """The store; and of one that nodes share, the membership of this one and how it gets numbers of spools."""
     if not config.shared:
         config.store_path.parent.mkdir(parents=True, exist_ok=True)
-        return open_store(config.store), None, None
+        own = open_store(config.store)
+        try:
+            return own, None, _numbers_above(own, config.data_dir) if config.store_elsewhere else None
+        except StoreError:
+            own.close()
+            raise
     store = cast("SharedStore", open_store(config.store))
     try:
         member = Member(store, _node_id(config.data_dir), name, keys.fingerprint, clock)
@@ -199,6 +205,18 @@ def _opened(
         store.close()
         raise
     return store, member, store.claim_spools
+
+
+def _numbers_above(store: Store, data_dir: Path) -> Callable[[], int]:
+    """How a node that has its store for itself gets numbers of spools that the store does not know from another life:
+    its directory may be new, or an old copy."""
+    numbers = SpoolNumbers(data_dir)
+    known = max((stream.spool for stream in store.streams()), default=0)
+    try:
+        numbers.withdraw(known)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"numbers of spools cannot be kept: {error}") from error
+    return lambda: max(numbers.end, known + 1)
 
 
 def _node_id(data_dir: Path) -> str:

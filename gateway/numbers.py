@@ -1,7 +1,8 @@
 """Numbers of spools: each is used once, by one worker, in all nodes that share a store.
 
-A node that has its store for itself counts from 1. Where nodes share one, the store gives out blocks of numbers; the
-control process asks for them in time (`grant`) and the supervisor uses them up (`take`), which needs no store.
+A node whose store lies in its data directory counts from 1. A store elsewhere may have seen other nodes, or other lives
+of this one whose directory is gone: it gives out blocks of numbers. The control process asks for them in time (`grant`)
+and the supervisor uses them up (`take`), which needs no store.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ class SpoolNumbers:
         self._next = data_dir / "spool.next"
         self._blocks = data_dir / "spool.blocks"
 
-    def take(self, *, shared: bool) -> int:
-        """A number that was never used; only the holder of the directory's lock asks.
+    def take(self, *, granted: bool) -> int:
+        """A number that was never used, `granted` by a store or not; only the holder of the directory's lock asks.
 
         Raises NoNumber, ValueError if a file holds something else, OSError.
         """
         number = self._number()
-        if shared:
+        if granted:
             number = self._within_blocks(number)
         _replace(self._next, str(number + 1).encode())
         return number
@@ -38,6 +39,19 @@ class SpoolNumbers:
         """How many of the granted numbers are unused."""
         number = self._number()
         return sum(max(0, first + count - max(first, number)) for first, count in self._granted())
+
+    @property
+    def end(self) -> int:
+        """The first number beyond all that were used or granted."""
+        return max([self._number(), *map(sum, self._granted())])
+
+    def withdraw(self, through: int) -> None:
+        """The store knows the numbers up to this one: what is granted of them is used, whatever the folder says."""
+        granted = self._granted()
+        left = [(max(first, through + 1), first + count) for first, count in granted]
+        useful = [(first, end - first) for first, end in left if first < end]
+        if useful != granted:
+            _replace(self._blocks, msgspec.json.encode(useful))
 
     def grant(self, first: int, count: int) -> None:
         """Add a block of numbers, which lies above all blocks before."""

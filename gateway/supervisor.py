@@ -52,7 +52,7 @@ class NodeSettings:
     metrics: Address
     workers: int
     max_memory: int | None = None  # bytes that a worker may hold
-    shared: bool = False  # whether other nodes have the same store
+    granted_numbers: bool = False  # whether the store gives out the numbers of spools
     shutdown_delay: float = 5.0
     drain: float = 2.0
     grace: float = 25.0
@@ -251,7 +251,7 @@ class Supervisor:
         data = self._listeners["data"].sock.fileno()
         settings = WorkerSettings(
             data_dir=str(self.settings.data_dir),
-            spool=SpoolNumbers(self.settings.data_dir).take(shared=self.settings.shared),
+            spool=SpoolNumbers(self.settings.data_dir).take(granted=self.settings.granted_numbers),
             socket=data,
             lifeline=self._lifeline[0],
             shutdown_delay=self.settings.shutdown_delay,

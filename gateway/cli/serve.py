@@ -39,7 +39,7 @@ def serve(path: Path, shutdown_delay: float) -> None:
                 metrics=config.metrics.listen,
                 workers=worker_count(config),
                 max_memory=config.data.max_memory,
-                shared=config.shared,
+                granted_numbers=config.store_elsewhere,
                 shutdown_delay=shutdown_delay,
             )
         )

@@ -326,6 +326,11 @@ class Config(Section):
         return not self.store.startswith("sqlite:")
 
     @property
+    def store_elsewhere(self) -> bool:
+        """Whether the store may have seen spools that were in another data directory."""
+        return self.shared or not self.store_path.is_relative_to(self.data_dir)
+
+    @property
     def store_path(self) -> Path:
         """The absolute path of the SQLite file."""
         return Path(self.store.removeprefix("sqlite:///"))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from gateway.evidence.cells import Evidence
 from gateway.evidence.definition import decode
 from gateway.store.base import Store
-
-_TRIES = 5  # to read what belongs together while the leader goes on
+from gateway.store.cluster import SharedStore
 
 
 class Folded:
@@ -44,7 +43,8 @@ class Folded:
 class Followed(Folded):
     """As a node sees it that does not lead: read again where somebody else has gone on."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SharedStore) -> None:
+        self._shared = store
         self._units: dict[str, int] = {}
         super().__init__(store)
 
@@ -54,15 +54,14 @@ class Followed(Folded):
         known = self.evidence.keys() >= self._store.experiments().keys()
         if known and (last is None or last.step == self.step_number):
             return False
-        for _ in range(_TRIES):
-            self._units.clear()
-            self._load()
-            for experiment in self.evidence:
-                self.units(experiment)
-            last = self._store.last_step()
-            if last is None or last.step == self.step_number:
-                break  # nobody has gone on meanwhile, so all of it is of one step
+        self._load()
         return True
+
+    def _load(self) -> None:
+        """All of it as of one step, also while the leader goes on: a row of the ledger names the step of its report."""
+        with self._shared.one_moment():
+            super()._load()
+            self._units = {experiment: super(Followed, self).units(experiment) for experiment in self.evidence}
 
     def units(self, experiment: str) -> int:
         if experiment not in self._units:

@@ -25,7 +25,7 @@ class Upkeep:
     """The chores of one node. A tick is bounded; what fails is tried again at the next look."""
 
     def __init__(self, config: Config, store: Store, clock: Clock, claim: Callable[[], int] | None) -> None:
-        """`claim` asks a shared store for a block of numbers; None where the node counts by itself."""
+        """`claim` gives the first of a block of numbers of spools; None where the node counts by itself."""
         self._store = store
         self._clock = clock
         self._claim = claim

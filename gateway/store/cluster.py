@@ -8,6 +8,7 @@ between nodes are measured by the store's clock alone.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from gateway.store.base import Store
@@ -65,6 +66,9 @@ class SharedStore(Store, Protocol):
 
     def forget(self, node: int) -> None:
         """A node that has left for good; its facts stay."""
+
+    def one_moment(self) -> AbstractContextManager[None]:
+        """What is read inside belongs together, whatever others commit meanwhile; nothing is written."""
 
     def note_through(self, through: int) -> int:
         """Inside the transaction that ships: up to which time this node has shipped everything.

@@ -13,23 +13,24 @@ from gateway.clock import Clock
 from gateway.errors import StoreError, StoreUnavailable
 from gateway.store.keeping import DAY_US
 from gateway.store.postgres.dialect import array, insert, translated
-from gateway.store.postgres.migrating import expect_schema, expect_whole, migrate
+from gateway.store.postgres.migrating import MIGRATING, expect_schema, expect_whole, migrate
 from gateway.store.postgres.session import Session
 from gateway.store.tables import FINITE, Parameters, Tables
 
 # Votes are read in their order and seldom to the end, and facts are looked up: a plan that begins by reading all facts,
 # as the planner likes for tables that it does not know yet, would take hours.
 _PLANS: Final = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"
-# Whoever writes has locks that others wait for: a writer that was stopped in mid-transaction loses them.
+# Whoever writes has locks that others wait for: a writer that was stopped in mid-transaction loses them. And who waits
+# for an answer stops nothing that harms: what a round does is bounded, so an answer that takes longer will not come.
 _WRITER: Final = (
-    "SET LOCAL statement_timeout = '20s'; SET LOCAL lock_timeout = '5s'"
+    "SET LOCAL statement_timeout = '8s'; SET LOCAL lock_timeout = '5s'"
     f"; SET LOCAL idle_in_transaction_session_timeout = '5s'; {_PLANS}"
 )
 _READER: Final = (
     "SET LOCAL statement_timeout = '10min'; SET LOCAL idle_in_transaction_session_timeout = '10min'"
     f"; SET LOCAL transaction_read_only = on; {_PLANS}"
 )
-_WRITER_WAITS, _READER_WAITS = 30.0, 630.0  # seconds for an answer: longer than a statement may take
+_WRITER_WAITS, _READER_WAITS = 10.0, 630.0  # seconds for an answer: longer than a statement may take
 _FIRST_PART, _LARGEST_PART = 256, 8192  # rows of a stream fetched at a time
 _STATEMENTS = 500  # sent together
 
@@ -238,7 +239,11 @@ class Connection(Tables):
         with self._errors():
             db = self._session.db
             if not self._current:
-                (expect_schema if self._read_only else migrate)(db, self._session.place)
+                if self._read_only:
+                    expect_schema(db, self._session.place)
+                else:
+                    with self._session.patience(MIGRATING):
+                        migrate(db, self._session.place)
                 if self.expects_whole:
                     expect_whole(db, self._session.place)
                 self._columns.clear()

@@ -15,7 +15,8 @@ from gateway.errors import StoreError
 
 SCHEMA_VERSION: Final = 1
 LOCK: Final = 0x41424757_0000_0001  # of pg_advisory_xact_lock: "ABGW", and what for
-_PATIENCE: Final = "60s"  # while another node migrates
+MIGRATING: Final = 630.0  # seconds for an answer: a step may have to read every row
+_PATIENCE: Final = "600s"  # while another node migrates
 
 
 def expect_schema(db: psycopg.Connection[Any], place: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -80,6 +81,12 @@ class PostgresNodes(Connection, ReleaseTables):
 
     def forget(self, node: int) -> None:
         self.write("UPDATE node SET forgotten = TRUE WHERE number = ?", (node,))
+
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        with self.transaction():
+            self.write("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield
 
     def note_through(self, through: int) -> int:
         # The row is locked first: a leader that gives this node up meanwhile is waited for, or waits.

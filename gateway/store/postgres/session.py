@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -60,7 +61,7 @@ class Session:
         self.lost = False  # whether a connection broke since `renew`
 
     @property
-    def db(self) -> psycopg.Connection[Any]:
+    def db(self) -> _Bounded:
         """The connection, opened anew if the last one broke; after a failure not before a pause has passed."""
         if self._closed:
             raise StoreError(f"{self.place}: closed")
@@ -72,6 +73,16 @@ class Session:
     def open(self) -> psycopg.Connection[Any] | None:
         """The connection, if there is one."""
         return self._db
+
+    @contextmanager
+    def patience(self, seconds: float) -> Iterator[psycopg.Connection[Any]]:
+        """The connection, while an answer may take so long."""
+        connection = self.db
+        connection.deadline = seconds
+        try:
+            yield connection
+        finally:
+            connection.deadline = self._deadline
 
     def renew(self) -> None:
         """Trust nothing of the last connection."""

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from gateway.clock import FakeClock
+from gateway.evidence.engine import AnyEngine
+from gateway.evidence.folded import Followed
 from gateway.evidence.ship import MAX_LAG_US
 from gateway.plan import shares
 from gateway.release.needs import missing
 from gateway.release.state import Decision
+from gateway.store.postgres.store import PostgresStore
 from tests.integration.cluster.conftest import Cluster
 from tests.unit.release.configs import experiment
 from tests.unit.release.rig import Rig
@@ -233,6 +236,31 @@ def test_an_experiment_that_begins_is_known_to_all_in_the_same_round(cluster: Cl
     cluster.tick(seconds=0.1)
     assert second.state.experiment == "one"
     assert second.control.run("one").report is not None
+
+
+def test_what_a_follower_knows_is_of_one_step_also_while_the_leader_goes_on(cluster: Cluster) -> None:
+    first, _ = pair(cluster)
+
+    def go_on() -> None:
+        first.units(5)
+        cluster.settle()
+
+    class Overtaken(PostgresStore):
+        def cursors(self, experiment: str) -> dict[str, int]:
+            found = super().cursors(experiment)
+            go_on()
+            return found
+
+    def known(engine: AnyEngine | Followed) -> tuple[int, int, tuple[int, ...]]:
+        return engine.step_number, engine.watermark, engine.progress("one")
+
+    go_on()
+    before = known(first.control.engine)
+    store = Overtaken(cluster.url)
+    followed = Followed(store)
+    store.close()
+    assert known(followed) == before
+    assert known(first.control.engine) > before
 
 
 def test_a_clock_that_was_set_back_does_not_stop_the_folding(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

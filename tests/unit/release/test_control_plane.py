@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from gateway.clock import FakeClock
 from gateway.config.load import load
 from gateway.control_plane import LAST_GOOD, ControlPlane
 from gateway.errors import ConfigError, StoreError
+from gateway.numbers import SpoolNumbers
 from gateway.plan import Plan
 from gateway.release.health import Health, Preparation
 from gateway.release.intake import ReloadStatus
+from gateway.spool.reader import StreamId
+from gateway.store.base import StreamCursor
 from tests.unit.release.configs import experiment, fixed, write
 from tests.unit.release.rig import Flaky, Rig, plain
 
@@ -276,3 +280,24 @@ def test_a_failing_start_leaves_nothing_open(tmp_path: Path) -> None:
     (tmp_path / "data" / "keys.json").write_text("damaged")
     with pytest.raises(StoreError, match="keys"):
         ControlPlane(load(path), FakeClock())
+
+
+def test_a_store_elsewhere_gives_out_numbers_that_no_other_data_directory_has_used(tmp_path: Path) -> None:
+    """As where the directory goes with its container and the store stays."""
+    path = write(tmp_path, rank=experiment())
+    text = path.read_text()
+    store = tmp_path / "elsewhere" / "gateway.db"
+    taken: list[int] = []
+    for life in ("first", "second"):
+        data = tmp_path / life
+        path.write_text(text.replace("data_dir: data", f"data_dir: {data}\nstore: sqlite:///{store}"))
+        control = ControlPlane(load(path), FakeClock())
+        taken += [SpoolNumbers(data).take(granted=True), SpoolNumbers(data).take(granted=True)]
+        with control.store.transaction():
+            for number in taken[-2:]:
+                control.store.save_stream(StreamId(number, "requests"), None, StreamCursor())
+        control.close()
+    assert taken == [1, 2, 3, 4]
+    shutil.copytree(tmp_path / "first", tmp_path / "second", dirs_exist_ok=True)  # an old copy is brought back
+    ControlPlane(load(path), FakeClock()).close()
+    assert SpoolNumbers(data).take(granted=True) == 5
