@@ -139,10 +139,10 @@ def _limited(subject: Subject, ramp: tuple[Decimal, ...] | None, units: int | No
     return subject._replace(rules=replace(subject.rules, max_units=most))
 
 
-def _store(file: Path) -> Path:
+def _store(file: Path) -> str:
     from gateway.config.load import load
 
-    return load(file).config.store_path
+    return load(file).config.store
 
 
 @contextmanager

@@ -7,25 +7,23 @@ is a false one. Levels, tails, drift, seasons and missing outcomes are those of 
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 from msgspec.structs import replace
 
-from gateway.errors import GatewayError, StoreError
+from gateway.errors import GatewayError
 from gateway.evidence.batch import Batch, Floats
 from gateway.evidence.closing import losses_of, measured, values_of
 from gateway.evidence.definition import MetricDefinition
 from gateway.evidence.report import WATCH
+from gateway.export.source import OpenStore, reading
 from gateway.forecast.arrivals import Arrivals, Coins
 from gateway.forecast.subject import Subject
 from gateway.forecast.traffic import DAY_US
 from gateway.forecast.trial import START_US
 from gateway.release.state import ReleaseState
 from gateway.store.base import Measured, Scored
-from gateway.store.sqlite import SqliteStore
 
 LEAST = 200  # units below which a verdict would say nothing
 _FOREVER_US = 10**17
@@ -84,25 +82,18 @@ class Log:
         return subject._replace(definition=replace(subject.definition, cycle_us=0), rules=rules)
 
 
-def read(path: Path, subject: Subject, experiment: str | None) -> Log:
-    """The log of an experiment: by default the config's, else the last one of its endpoint.
+def read(url: str, subject: Subject, experiment: str | None) -> Log:
+    """The log of an experiment in the store of that URL: by default the config's, else the last one of its endpoint.
 
-    Raises LogError if there is none, or too few units; StoreError if the engine fails.
+    Raises LogError if there is none, or too few units; StoreError if there is no store, or its engine fails.
     """
     if subject.definition.paired:
         raise LogError("the objective is decided by pairs: there are no coins to toss anew")
-    if not path.exists():
-        raise LogError(f"{path}: there is no store yet: serve from this config first")
-    store = SqliteStore(path, read_only=True)
-    try:
+    with reading(url) as store, store.transaction():  # every metric is read at one moment, or values would not match
         return _read(store, subject, _named(store, subject, experiment))
-    except sqlite3.Error as error:
-        raise StoreError(f"{path}: {error}") from error
-    finally:
-        store.close()
 
 
-def _named(store: SqliteStore, subject: Subject, wanted: str | None) -> str:
+def _named(store: OpenStore, subject: Subject, wanted: str | None) -> str:
     known = {name: endpoint for name, (endpoint, _) in store.experiments().items()}
     here = [name for name, endpoint in known.items() if endpoint == subject.definition.endpoint]
     if wanted is None and here:
@@ -113,7 +104,7 @@ def _named(store: SqliteStore, subject: Subject, wanted: str | None) -> str:
     raise LogError(f"the store knows no experiment {missing}; it knows {', '.join(known) or 'none'}")
 
 
-def _read(store: SqliteStore, subject: Subject, experiment: str) -> Log:
+def _read(store: OpenStore, subject: Subject, experiment: str) -> Log:
     step = store.last_step()
     until = (step.watermark if step else 0) - max(subject.definition.longest_us, subject.definition.answer_within_us)
     rows = {
@@ -138,9 +129,7 @@ def _closed(row: Measured | Scored, until: int) -> bool:
     return row.arm == 0 and bool(row.complete) and row.stage != WATCH and row.at <= until
 
 
-def _rows(
-    store: SqliteStore, subject: Subject, experiment: str, metric: MetricDefinition
-) -> Iterator[Measured | Scored]:
+def _rows(store: OpenStore, subject: Subject, experiment: str, metric: MetricDefinition) -> Iterator[Measured | Scored]:
     if metric.type == "score":
         return store.scored_values(experiment, metric.name, 0, metric.within_us)
     return measured(store, experiment, subject.definition, metric)

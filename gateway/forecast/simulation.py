@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from time import monotonic
 
 import msgspec
@@ -86,8 +85,11 @@ def made_up(
     )
 
 
-def from_log(subject: Subject, store: Path, experiment: str | None, runs: Runs, done: Ticks) -> Simulation:
-    """The champion's own units, dealt anew: every verdict is a false one. Raises LogError if there are too few."""
+def from_log(subject: Subject, store: str, experiment: str | None, runs: Runs, done: Ticks) -> Simulation:
+    """The champion's own units, dealt anew: every verdict is a false one. `store` is a URL.
+
+    Raises LogError if there are too few; StoreError if they cannot be read.
+    """
     begun = monotonic()
     log = past.read(store, subject, experiment)
     subject = _trial_of(log.staged(subject))

@@ -10,8 +10,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import main
+from gateway.store.open import open_store
+from tests.postgres import fresh_database, migrated, postgres
 from tests.unit.forecast.logs import logged
 from tests.unit.forecast.subjects import CONFIG, written
+
+__all__ = ["fresh_database", "migrated", "postgres"]
+
+SECRETS = 'keys: {signing: ["${SIGNING}"], pepper: "${PEPPER}"}'  # which a shared store needs
 
 
 def run(*words: object) -> Result:
@@ -57,9 +63,18 @@ def test_simulate_as_json_has_a_row_for_each_effect(tmp_path: Path) -> None:
     assert run("simulate", written(tmp_path), *options, "--json").exit_code == 0
 
 
-def test_simulate_from_the_configs_own_store(tmp_path: Path) -> None:
-    store = logged(tmp_path, 600)
-    path = written(tmp_path, CONFIG.replace("version: 1", f"version: 1\nstore: sqlite:///{store}"))
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+def test_simulate_from_the_configs_own_store(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str
+) -> None:
+    monkeypatch.setenv("SIGNING", "5" * 64)
+    monkeypatch.setenv("PEPPER", "7" * 64)
+    if engine == "sqlite":
+        store = f"sqlite:///{logged(tmp_path, 600)}"
+    else:
+        store = request.getfixturevalue("fresh_database")
+        logged(tmp_path, 600, store=open_store(store))
+    path = written(tmp_path, CONFIG.replace("version: 1", f"version: 1\nstore: {store}\n{SECRETS}"))
     done = run("simulate", path, "--from-log", "--runs", 5, "--json")
     assert done.exit_code == 0, done.output
     document = json.loads(done.output)

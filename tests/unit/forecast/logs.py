@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 from tests.unit.evidence.world import World
 
 
-def logged(folder: Path, units: int, *, challenger: float = 0.0) -> Path:
-    """A store with that many units of experiment `exp`, half of them answered by the champion."""
-    world = World(folder)
+def logged(folder: Path, units: int, *, challenger: float = 0.0, store: Any = None) -> Path:
+    """A store with that many units of experiment `exp`, half of them answered by the champion; by default in the
+    SQLite file that is returned."""
+    world = World(folder, store=store)
     world.shard()
     chance = random.Random(5)
     for unit in range(units):
