@@ -16,8 +16,6 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
-
 from gateway.clock import Clock
 from gateway.config.load import LoadedConfig
 from gateway.errors import ConfigError, GatewayError, LeaseLost, Overtaken, StoreError, UnknownEndpoint
@@ -26,24 +24,23 @@ from gateway.plan import Plan, models
 from gateway.release.artifacts import Artifacts
 from gateway.release.halts import Halt, Halts
 from gateway.release.health import Health
+from gateway.release.judging import Judge
 from gateway.release.keys import Keys
 from gateway.release.membership import Alone, Membership
 from gateway.release.models import read_models
 from gateway.release.phases import arriving
-from gateway.release.policy import decide, permitted
+from gateway.release.policy import permitted
 from gateway.release.publish import Publisher
 from gateway.release.releases import Releases
 from gateway.release.runs import Run
-from gateway.release.sparing import crashing, models_of
+from gateway.release.sparing import models_of
 from gateway.release.stages import IllegalMove
 from gateway.release.state import Decision, Kind, ReleaseState
-from gateway.release.view import Rules, View
+from gateway.release.view import Rules
 from gateway.store.base import LedgerRow, Store
 from gateway.telemetry.chain import Chain
 
 log = logging.getLogger(__name__)
-
-_WITHOUT_STATISTICS = frozenset({"kill_rule", "crashes"})  # reasons that every node acts on
 
 
 class Controller:
@@ -65,9 +62,9 @@ class Controller:
         self._store = store
         self._clock = clock
         self._releases = Releases(loaded, store, data_dir, clock, membership or Alone(store, clock))
+        self._judge = Judge(self._releases, clock)
         self._publisher = Publisher(data_dir / "plan.json", store, keys, clock)
         self._prune_due = True
-        self._kills: dict[str, dict[str, str]] = {}  # by endpoint and challenger, as of this round
         self.chain = Chain()
         self._untaken_since: float | None = None  # when the plan was written that not all workers serve yet
         self.store_error = ""
@@ -135,7 +132,7 @@ class Controller:
         self._note_taken()
         if self.halts.look():
             self._publisher.due = True
-        self._kills = {name: self._kills_of(name) for name in self.loaded.config.endpoints}
+        self._judge.look()
         try:
             if self.store_error:
                 self._start_over()
@@ -146,9 +143,7 @@ class Controller:
             shipped = self._note_shipped()
             if self._releases.follow() | self._releases.write_halts():
                 self._publisher.due = True
-            for name in self.loaded.config.endpoints:
-                if self.states[name].experiment:
-                    self._judge(name)
+            self._judge_all()
             if shipped is not None:
                 self.chain.decided.observe((self._clock.monotonic() - shipped) * 1e6)
             self._publish()
@@ -197,7 +192,8 @@ class Controller:
         if kind == "promote" and self.engine.evidence[self.states[endpoint].experiment].definition.aa:
             raise IllegalMove(f"{endpoint} runs a trial of equals: there is nobody to promote")
         decision = Decision(kind=kind, reason="manual", text=text or f"asked for by {actor}", variant=variant)
-        self._apply(endpoint, self._releases.restricted(endpoint, decision), actor)
+        self._releases.apply(endpoint, self._releases.restricted(endpoint, decision), actor)
+        self._publisher.due = True
         if kind in ("resume", "promote"):
             self.health.crashes.forgive(endpoint)
             self.halts.forgive(endpoint)
@@ -212,50 +208,10 @@ class Controller:
             self.artifacts.prune({one.variant.digest for one in (*models(self.plan.endpoints), *self.plan.prepare)})
             self._prune_due = False
 
-    def _judge(self, name: str) -> None:
-        """Read the evidence of one experiment and do what follows from it."""
-        state = self.states[name]
-        run = self.run(state.experiment)
-        kills, crashes = self._kills[name], self._crashes(name)
-        known = self.engine.progress(state.experiment), self._releases.facts_lost, self._loading(name), crashes
-        if not kills and not run.due((state, self.loaded.digest, known), self._clock.monotonic()):
-            return
-        view = msgspec.structs.replace(
-            self._releases.view(name, loading=self._loading(name)), kills=kills, crashes=crashes
-        )
-        if not state.open:
-            return
-        if self.engine.leading and view.definition.aa and state.status == "running":
-            self._releases.write_what_would_be(view)
-        run.decision = run.ripened(decide(view), self.engine.seen_through, self._clock.wall_us())
-        if self.engine.leading or run.decision.reason in _WITHOUT_STATISTICS:
-            self._act(name, view, run.decision)
-
-    def _act(self, name: str, view: View, decision: Decision) -> None:
-        """Apply what the policy decided, as far as automation allows."""
-        rules = view.rules
-        if not permitted(rules.automation, decision):
-            return
-        if decision.kind == "inconclusive" and rules.on_inconclusive == "hold":
-            decision = msgspec.structs.replace(decision, kind="hold")
-        self._apply(name, decision, "gateway", leading=decision.reason not in _WITHOUT_STATISTICS, view=view)
-
-    def _apply(
-        self, name: str, decision: Decision, actor: str, *, leading: bool = False, view: View | None = None
-    ) -> None:
-        """Make one move; the plan that follows from it is due."""
-        self._releases.apply(name, decision, actor, leading=leading, view=view)
-        self._publisher.due = True
-
-    def _kills_of(self, name: str) -> dict[str, str]:
-        """By challenger: why the kill rule stops it. It counts looks, so there is one in each round."""
-        state = self.states[name]
-        return self.run(state.experiment).kills(self.health, state) if state.status == "running" else {}
-
-    def _crashes(self, name: str) -> dict[str, str]:
-        if not self.states[name].open:
-            return {}
-        return crashing(name, self.loaded.config.endpoints[name], self.artifacts, self.health.crashes.stopped)
+    def _judge_all(self) -> None:
+        for name in self.loaded.config.endpoints:
+            if self.states[name].experiment and self._judge.judge(name, loading=self._loading(name)):
+                self._publisher.due = True
 
     def _note_shipped(self) -> float | None:
         """When facts came into the store just now."""
@@ -312,7 +268,7 @@ class Controller:
     def _halt(self) -> None:
         """Whoever fails plainly, or brings workers down, gets nothing on this node, although nobody can write it down
         now."""
-        for name, kills in self._kills.items():
+        for name, kills in self._judge.kills.items():
             state = self.states[name]
             for variant, why in kills.items():
                 halt = Halt.of_rule(state, variant, "kill_rule", why, self._clock.wall_us())

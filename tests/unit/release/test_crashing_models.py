@@ -12,7 +12,7 @@ import pytest
 from gateway import ends
 from gateway.backends.onnx import ModelError, digest
 from gateway.errors import GatewayError
-from gateway.release import controller
+from gateway.release import judging
 from gateway.release.attempts import attempt, forget, settle
 from gateway.release.health import Preparation
 from gateway.release.policy import decide
@@ -188,7 +188,8 @@ def test_who_was_champion_beside_a_challenger_that_crashed_is_there_to_compare_t
     spool = rig.page.words
     spool[Word.PREPARED] = progress(rig.control.plan_revision, [True])
     rig.tick(1.0)
-    rig.control._apply("rank", Decision(kind="promote", reason="better", text="better"), "gateway")
+    rig.control._releases.apply("rank", Decision(kind="promote", reason="better", text="better"), "gateway")
+    rig.control._publisher.due = True
     rig.tick(1.0)
     assert rig.state.watching
     assert rig.split == pytest.approx({"a": 0.1, "b": 0.9})
@@ -222,7 +223,7 @@ def test_a_stopped_challenger_that_nobody_moves_is_not_looked_at_all_the_time(
         looks.append(view)
         return decide(view)
 
-    monkeypatch.setattr(controller, "decide", counted)
+    monkeypatch.setattr(judging, "decide", counted)
     for _ in range(20):
         rig.tick(0.1)
     assert 1 <= len(looks) <= 3
