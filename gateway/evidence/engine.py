@@ -63,6 +63,10 @@ class AnyEngine(Protocol):
         """Up to which time facts are known."""
 
     @property
+    def complete_through(self) -> int:
+        """The time before which no spool that is known can bring anything more, not even late."""
+
+    @property
     def evidence(self) -> dict[str, Evidence]: ...
     @property
     def everything_read(self) -> bool:
@@ -86,6 +90,10 @@ class AnyEngine(Protocol):
     def forget(self, units: Iterable[UnitKey]) -> None:
         """The store no longer knows these units."""
 
+    def write_down(self) -> None:
+        """Let the next step have its row though nothing but time has passed: `watermark` is to come up to
+        `seen_through`, of which a restart knows nothing."""
+
     def step(self) -> int:
         """Ship and fold what is due. Returns the number of votes folded; raises StoreError, then discard me."""
 
@@ -103,6 +111,7 @@ class Engine:
         self._folder = Folder(store, clock, Admission.restore(store))
         self._shipper = Shipper(spool_directory, store, clock)
         self._seen_through = self.watermark
+        self._to_be_written = False
         self.shipped = Shipped()
         self.damaged = False
 
@@ -145,12 +154,20 @@ class Engine:
     def everything_read(self) -> bool:
         return self._shipper.everything_read
 
+    @property
+    def complete_through(self) -> int:
+        return self._shipper.complete_through
+
     def forget(self, units: Iterable[UnitKey]) -> None:
         self._folder.forget(units)
 
+    def write_down(self) -> None:
+        self._to_be_written = True
+
     def step(self) -> int:
         shipment = self._shipper.collect(self.watermark)
-        arrived = Arrived(shipment.facts.assignments, shipment.watermark, shipment.positions, shipment.idle)
+        idle = shipment.idle and not self._to_be_written
+        arrived = Arrived(shipment.facts.assignments, shipment.watermark, shipment.positions, idle)
         step = None
         try:
             with self._store.transaction():
@@ -163,6 +180,7 @@ class Engine:
             pass  # time passed and no more: no row; the watermark of record stays that of the last written step
         else:
             self._folder.committed(step)
+            self._to_be_written = False
         self._shipper.committed(shipment.cursors, saved=step is not None)
         self._seen_through = shipment.watermark
         self.damaged = bool(shipment.quarantined)

@@ -103,9 +103,20 @@ class SharedEngine:
     def everything_read(self) -> bool:
         return self._shipper.everything_read
 
+    @property
+    def complete_through(self) -> int:
+        """Of a node whose log is not whole nothing is known."""
+        nodes = [0 if node.trouble else node.through for node in self._store.nodes()]
+        streams = [cursor.through for cursor in self._store.streams().values() if not cursor.finished]
+        return min([*nodes, *streams, self._shipper.complete_through])
+
     def forget(self, units: Iterable[UnitKey]) -> None:
         if self._leader is not None:
             self._leader.folder.forget(units)
+
+    def write_down(self) -> None:
+        if self._leader is not None:
+            self._leader.to_be_written = True
 
     def step(self) -> int:
         """Ship what is here; fold, if this node leads. Returns the number of votes folded; raises StoreError, then
@@ -160,6 +171,7 @@ class _Leader:
         # Nothing is kept waiting in memory: what lies beyond the watermark is read when the watermark has passed it.
         self.folder = Folder(store, clock, Admission(Splits(store)))
         self.seen_through = self.folder.watermark
+        self.to_be_written = False
         self._store = store
         self._clock = clock
         self._heard: dict[int, _Heard] = {}
@@ -174,7 +186,7 @@ class _Leader:
             with self._store.transaction(leading=True):
                 cursors = self._store.streams()
                 fresh, watermark = self._arrived(cursors, self._watermark())
-                step = self.folder.fold(Arrived(fresh, watermark, self._moved(cursors), idle=True))
+                step = self.folder.fold(Arrived(fresh, watermark, self._moved(cursors), not self.to_be_written))
                 if step is None:
                     raise NothingHappened
         except NothingHappened:
@@ -182,6 +194,7 @@ class _Leader:
         else:
             assert step is not None
             self.folder.committed(step)
+            self.to_be_written = False
             self._cursors = cursors
             for fact in fresh:
                 self._admitted[spool_of(fact.decision)] = fact.decision

@@ -20,7 +20,7 @@ from gateway.events import Assignment, Completion, Fact, Heartbeat, Outcome, Rej
 from gateway.spool import reader
 from gateway.spool.format import Stream
 from gateway.spool.reader import StreamId
-from gateway.store.base import Store, StreamCursor
+from gateway.store.base import FOREVER, Store, StreamCursor
 
 SKEW_US = 5_000_000  # how far a worker's clock may be ahead of ours before its times are capped
 BUDGET = 2 << 20  # bytes, about, that one step ships: who catches up must still be heard, and stop what fails
@@ -162,6 +162,11 @@ class Shipper:
             self.cursors.get(stream, StreamCursor()).finished or stream in self._quarantined
             for stream in reader.discover(self._directory)
         )
+
+    @property
+    def complete_through(self) -> int:
+        """The time before which no spool of this node can bring anything more, however long it is silent."""
+        return min((cursor.through for _, cursor in self._unread()), default=FOREVER)
 
     def save(self, cursors: dict[StreamId, StreamCursor]) -> None:
         """Write the positions beside the facts; raises StoreError if the store has others than this process knows."""
