@@ -63,9 +63,7 @@ class ControlPlane:
         except GatewayError as error:
             self.store.close()
             raise _away(config, error) from error
-        self.forgetting = Forgetting(
-            config, cast("Keeping", self.store), keys.pepper, clock, lambda units: self.controller.engine.forget(units)
-        )
+        self.forgetting = Forgetting(config, cast("Keeping", self.store), keys.pepper, clock)
         self.intake = Intake(self.controller, config.data_dir / LAST_GOOD, clock)
         self._next_view = 0.0
         self.snapshot: dict[str, Any] = self._view()
@@ -146,7 +144,7 @@ class ControlPlane:
             try:
                 self.upkeep.tick()
                 if engine.leading and not engine.behind:
-                    self.forgetting.tick(engine.seen_through)
+                    self.forgetting.tick(engine)
             except StoreError as error:
                 log.warning("upkeep waits for the store: %s", error)
 

@@ -20,7 +20,8 @@ from gateway.cli.common import config_option, json_option, reporting
 @json_option
 def erase(path: Path, unit: str, endpoint: str, reason: str, as_json: bool) -> None:
     """Have a running gateway forget a unit: its requests and outcomes are deleted, its votes say no longer whose they
-    are. Evidence and decisions stay as they are. Prints when the last file that may hold something of it is gone.
+    are. Evidence and decisions stay as they are. Prints when the last file that may hold something of it is gone: a
+    node that is away keeps its own files for as long after its return, and what it brings of the unit is refused.
     """
     from gateway.cli.client import Admin
 

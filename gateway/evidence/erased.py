@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from gateway.events import Assignment, Completion, Outcome, Shadow, UnitOutcome
+from gateway.events import Assignment, Completion, Outcome, Rejection, Shadow, UnitOutcome
 from gateway.evidence.ship import Facts
 from gateway.store.base import Erasure, Store
 
-T = TypeVar("T", Assignment, Completion, Shadow, Outcome)
+T = TypeVar("T", Assignment, Completion, Shadow, Outcome, Rejection)
 
 
 def refuse_erased(store: Store, facts: Facts) -> None:
@@ -23,13 +23,14 @@ def refuse_erased(store: Store, facts: Facts) -> None:
     late = [fact for fact in facts.assignments if _is_erased(fact, erasures)]
     if late:
         store.add_erased([fact.decision for fact in late], max(one.until for one in erasures))
-    kinds = (facts.assignments, facts.completions, facts.shadows, facts.outcomes, facts.readings)
+    kinds = (facts.assignments, facts.completions, facts.shadows, facts.outcomes, facts.readings, facts.rejections)
     erased = store.erased_among({fact.decision for kind in kinds for fact in kind})
     _take_out(facts.assignments, erased)
     _take_out(facts.completions, erased)
     _take_out(facts.shadows, erased)
     _take_out(facts.outcomes, erased)
     _take_out(facts.readings, erased)
+    _take_out(facts.rejections, erased)
     facts.unit_outcomes[:] = [fact for fact in facts.unit_outcomes if not _is_erased(fact, erasures)]
 
 

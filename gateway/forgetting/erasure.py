@@ -23,6 +23,8 @@ from gateway.assignment.hashing import bucket, salt_key, unit_digest
 from gateway.clock import Clock
 from gateway.events import decision_id
 from gateway.evidence.definition import Definition, decode
+from gateway.evidence.engine import AnyEngine
+from gateway.forgetting.completion import Completion
 from gateway.forgetting.settling import settle
 from gateway.store.base import Erasure, UnitKey
 from gateway.store.facts import signed
@@ -37,12 +39,13 @@ HOUR_US = 3_600_000_000
 _SEGMENT = 3600.0  # seconds after which a spool's file ends: it is kept from then on
 _SLACK = 600.0  # seconds for shipping the end of that file, and for who is given up meanwhile
 _HASHES = 1 << 64
+_UNLESS = "unless a node is away: then as long after its return"
 
 
 class Asked(NamedTuple):
     """What whoever asks is told."""
 
-    until: int  # microseconds since the epoch: then nothing of the unit is left anywhere
+    until: int  # microseconds since the epoch: then nothing of the unit is left, unless a node is away
     text: str
 
 
@@ -65,7 +68,7 @@ def ask(
     experiments = [id for id, (where, _) in store.experiments().items() if endpoint in ("", where)]
     buckets = {id: signed(bucket(salt_key(id), unit)) for id in experiments}
     where = f" at {endpoint}" if endpoint else ""
-    text = f"erasure of a unit{where}: complete by {_date(until)}{f' ({reason})' if reason else ''}"
+    text = f"erasure of a unit{where}: complete by {_date(until)}, {_UNLESS}{f' ({reason})' if reason else ''}"
     with store.transaction(durable=True):
         store.ask_erasure(Erasure(unit_digest(pepper, unit), endpoint, now, 0, until, buckets))
         _append(store, now, endpoint, {"actor": actor, "reason": "asked", "text": text, "until": until})
@@ -91,29 +94,32 @@ class _Vote(NamedTuple):
 class Erasures:
     """Erases units piece by piece, so that no round of the control process waits for a search through all requests.
 
-    Owned by the process that folds. `forget` tells whoever remembers units that these are strangers now.
+    Owned by the process that folds. `expired` tells the time before which requests have gone by their age.
     """
 
-    def __init__(self, store: Keeping, clock: Clock, forget: Callable[[Iterable[UnitKey]], None]) -> None:
+    def __init__(self, store: Keeping, clock: Clock, expired: Callable[[], int]) -> None:
         self._store = store
         self._clock = clock
-        self._forget = forget
+        self._completion = Completion(store, clock, expired)
+        self._engine: AnyEngine | None = None
         self._search: _Search | None = None
 
-    def tick(self, through: int) -> None:
-        """A bounded piece of work. `through` is the time up to which everything is admitted. Raises StoreError."""
+    def tick(self, engine: AnyEngine) -> None:
+        """A bounded piece of work, between two steps of the engine that folds. Raises StoreError."""
+        if engine is not self._engine:  # the one before has failed, and what was found may be lost with its last step
+            self._engine, self._search = engine, None
         erasures = self._store.erasures()
         if not erasures:
             return
-        now = self._clock.wall_us()
-        if any(one.through and one.until <= now for one in erasures):
-            with self._store.transaction():
-                self._store.drop_erasures(now)
-        due = [one for one in erasures if not one.through and one.at < through]
-        if due:
-            self._go_on(due, through)
+        self._completion.tick(erasures, engine)
+        waiting = [one for one in erasures if not one.through]
+        # Of a step without a row nothing is kept, so what is older than it may still come in time, and have a vote.
+        if any(engine.watermark <= one.at < engine.seen_through for one in waiting):
+            engine.write_down()
+        if due := [one for one in waiting if one.at < engine.watermark]:
+            self._go_on(due, engine)
 
-    def _go_on(self, due: list[Erasure], through: int) -> None:
+    def _go_on(self, due: list[Erasure], engine: AnyEngine) -> None:
         if self._search is None or all(one.at > self._search.asked for one in due):
             self._search = _Search(max(one.at for one in due))
         search = self._search
@@ -122,7 +128,7 @@ class Erasures:
         if search.unlocated:
             self._locate(search, LOCATED)
         else:
-            self._erase(search, [one for one in due if one.at <= search.asked], through)
+            self._erase(search, [one for one in due if one.at <= search.asked], engine)
 
     # ------------------------------------------------------------------ finding
 
@@ -157,7 +163,7 @@ class Erasures:
 
     # ------------------------------------------------------------------ erasing
 
-    def _erase(self, search: _Search, erasures: list[Erasure], through: int) -> None:
+    def _erase(self, search: _Search, erasures: list[Erasure], engine: AnyEngine) -> None:
         """Everything in one transaction; nothing while some request has not ended."""
         with self._store.transaction(durable=True, leading=True):
             if not self._scan(search):
@@ -172,10 +178,10 @@ class Erasures:
                 return
             for vote in sorted(search.votes):
                 self._anonymise(definitions[vote.experiment], vote.ordinal)
-            self._delete(search, erasures, keys, through)
-            self._write_down(search, erasures, through)
+            self._delete(search, erasures, keys, engine.watermark)
+            self._write_down(search, erasures, engine.watermark)
         self._search = None
-        self._forget(keys)
+        engine.forget(keys)
 
     def _has_ended(self, definition: Definition, ordinal: int) -> bool:
         """Whether the request of a vote has ended: cut off, it would count as failed."""

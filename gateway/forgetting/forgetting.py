@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 from gateway.clock import Clock
 from gateway.config.schema import Config
 from gateway.errors import LeaseLost
+from gateway.evidence.engine import AnyEngine
 from gateway.forgetting.erasure import Asked, Erasures, ask
 from gateway.forgetting.retention import Retention
-from gateway.store.base import UnitKey
 from gateway.store.keeping import Keeping
 from gateway.telemetry import metrics
 from gateway.telemetry.exposition import Sample
 
 
 class Forgetting:
-    """Erasure and retention of one node. `forget` tells whoever remembers units that some are strangers now."""
+    """Erasure and retention of one node."""
 
-    def __init__(
-        self, config: Config, store: Keeping, pepper: str, clock: Clock, forget: Callable[[Iterable[UnitKey]], None]
-    ) -> None:
+    def __init__(self, config: Config, store: Keeping, pepper: str, clock: Clock) -> None:
         self._store = store
         self._pepper = bytes.fromhex(pepper)
         self._clock = clock
         self._kept_seconds = config.spool.keep
         self.retention = Retention(store, clock, config.retention.requests)
-        self._erasures = Erasures(store, clock, forget)
+        self._erasures = Erasures(store, clock, self.retention.expired)
 
     def take(self, config: Config) -> None:
         """Keep to a config."""
@@ -42,10 +40,10 @@ class Forgetting:
         yield metrics.DAYS_DROPPED, (), self.retention.dropped
         yield metrics.DAYS_OVERDUE, (), self.retention.remaining
 
-    def tick(self, through: int) -> None:
-        """Go on a little: the node that leads, up to a time up to which everything is admitted. Raises StoreError."""
+    def tick(self, engine: AnyEngine) -> None:
+        """Go on a little: on the node that leads, between two steps of its engine. Raises StoreError."""
         try:
-            self._erasures.tick(through)
-            self.retention.tick(through)
+            self._erasures.tick(engine)
+            self.retention.tick(engine.seen_through)
         except LeaseLost:
             pass  # another node goes on

@@ -51,6 +51,11 @@ class Retention:
         self._written = False  # that it goes
         self._at_once = LEAST  # as many as can be done within the budget
 
+    def expired(self) -> int:
+        """The time before which all requests have gone by their age; what still comes from before goes with them."""
+        old, oldest = self._old(), self._store.first_day()
+        return (old if oldest is None else min(old, oldest)) * DAY_US
+
     def tick(self, through: int) -> None:
         """A bounded piece of work; `through` is the time up to which everything is admitted. Raises StoreError."""
         began = before = self._clock.monotonic()
@@ -83,7 +88,7 @@ class Retention:
         now = self._clock.monotonic()
         if now < self._look_at:
             return False
-        young = min(self._clock.wall_us() - round(self.keep_seconds * 1e6), through) // DAY_US
+        young = min(self._old(), through // DAY_US)
         oldest = self._store.first_day()
         self.remaining = max(0, young - oldest) if oldest is not None else 0
         if oldest is None or oldest >= young:
@@ -92,6 +97,10 @@ class Retention:
         self._day, self._written = oldest, False
         self._unsettled = [decode(text) for _, text in self._store.experiments().values()]
         return True
+
+    def _old(self) -> int:
+        """The first day that is to be kept."""
+        return (self._clock.wall_us() - round(self.keep_seconds * 1e6)) // DAY_US
 
     def _pause(self) -> None:
         self._day = None

@@ -129,7 +129,7 @@ class Erasure(NamedTuple):
     endpoint: str  # "" for all
     at: int  # when it was asked for
     through: int  # what the unit did before is forgotten, and refused when it comes; 0 until that is so
-    until: int  # then no file holds anything of it
+    until: int  # then no file holds anything of it, but for those of who has not shipped what is older
     buckets: Mapping[str, int]  # the unit's assignment hash in each experiment, signed, until it is forgotten
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from gateway.store.auditing import Auditable, AuditTables
-from gateway.store.base import Erasure, UnitKey
+from gateway.store.base import FOREVER, Erasure, UnitKey
 from gateway.store.facts import signed
 
 DAY_US: Final = 86_400_000_000
@@ -48,8 +48,9 @@ class Keeping(Auditable, Protocol):
     def erased_through(self, erasure: Erasure, through: int) -> None:
         """What the unit did before is forgotten."""
 
-    def drop_erasures(self, now: int) -> None:
-        """Those that are complete by now."""
+    def drop_erasures(self, now: int, complete: int) -> None:
+        """Those whose date has come, and of which nothing can come any more: `complete` is the time before which
+        everything that exists is here."""
 
     def requests_of_erased(self, after: int, end: int, asked: int) -> list[UnitRequest]:
         """Requests with decision ids in (after, end) of units whose erasure was asked for by a time and is due."""
@@ -123,9 +124,11 @@ class KeepTables(AuditTables):
             (through, erasure.unit, erasure.endpoint),
         )
 
-    def drop_erasures(self, now: int) -> None:
-        self.write("DELETE FROM erasure WHERE through > 0 AND until <= ?", (now,))
-        self.write("DELETE FROM erased WHERE until <= ?", (now,))
+    def drop_erasures(self, now: int, complete: int) -> None:
+        self.write("DELETE FROM erasure WHERE through > 0 AND through <= ? AND until <= ?", (complete, now))
+        # The decisions of an erasure have its date, or a later one.
+        kept = "(SELECT coalesce(min(until), ?) FROM erasure WHERE through > 0)"
+        self.write(f"DELETE FROM erased WHERE until <= ? AND until < {kept}", (now, FOREVER))
 
     def erased_among(self, decisions: Collection[int]) -> set[int]:
         found: set[int] = set()

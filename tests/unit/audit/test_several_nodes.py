@@ -11,11 +11,12 @@ import pytest
 
 from gateway.evidence.shared import SharedEngine
 from gateway.evidence.ship import MAX_LAG_US
+from gateway.forgetting.completion import PAUSE
 from gateway.forgetting.erasure import Erasures
 from gateway.spool.writer import SpoolWriter
 from gateway.store.postgres.store import PostgresStore
 from tests.postgres import fresh_database, migrated, postgres
-from tests.unit.audit.story import RICH, again, live, said
+from tests.unit.audit.story import RICH, again, live, said, unit_hash
 from tests.unit.evidence.world import Shard, World
 from tests.unit.forgetting.forgetful import ask_knowing
 
@@ -102,11 +103,76 @@ def test_a_node_that_was_given_up(cluster: World) -> None:
     assert said(cluster) == []
 
 
+def test_a_node_that_was_away_brings_back_nothing_of_a_unit_that_was_erased_meanwhile(cluster: World) -> None:
+    nodes: Any = cluster.engine
+    split, some = {"b": 0.4, "c": 0.2}, Erasures(cluster.store, cluster.clock, lambda: 0)
+    for number in range(6):
+        cluster.whole(f"u{number}", "ab"[number % 2], None, pi=split, shard=number % 2)
+    cluster.step(1.0)
+    nodes.asleep = {1}
+    cluster.clock.advance(1.0)
+    for unit in ("u3", "u4"):
+        cluster.whole(unit, "b", None, pi=split, shard=1)
+    ask_knowing(cluster, "u3")
+    for _ in range(8):
+        cluster.step(MAX_LAG_US / 2e6)
+        some.tick(nodes.engines[0])
+    away = cluster.store.nodes()[1]
+    [one] = cluster.store.erasures()
+    assert away.through < one.at < one.through <= away.given_up, "else it would be in time with what is refused"
+    cluster.step(2 * 86_400.0)
+    some.tick(nodes.engines[0])
+    assert cluster.store.erasures() == [one], "its date has come, and the other node has not"
+    nodes.stores[0].forget(away.number)
+    cluster.step(PAUSE)
+    some.tick(nodes.engines[0])
+    assert cluster.store.erasures() == [one], "it may come back all the same"
+    nodes.stores[1].join("node 1", "here", "keys")
+    nodes.asleep = set()
+    cluster.step(1.0)
+    assert [held(cluster, unit) for unit in ("u3", "u4")] == [0, 2]
+    cluster.step(PAUSE)
+    some.tick(nodes.engines[0])
+    assert cluster.store.erasures() == []
+    assert again(cluster).findings == ()
+    assert said(cluster) == []
+
+
+def test_complete_is_what_every_node_and_every_spool_has_shipped(cluster: World) -> None:
+    nodes: Any = cluster.engine
+    leader = nodes.engines[0]
+
+    def alone(seconds: float) -> None:
+        cluster.clock.advance(seconds)
+        cluster.shards[0].heartbeat()
+        nodes.step()
+
+    cluster.step(1.0)
+    silent = cluster.clock.wall_us()
+    for _ in range(3):
+        alone(MAX_LAG_US / 1.9e6)
+    assert min(node.through for node in cluster.store.nodes()) > silent, "nobody waits for its spool"
+    assert leader.complete_through == silent
+    cluster.shards.pop().die()
+    alone(1.0)
+    assert leader.complete_through == cluster.clock.wall_us()
+    nodes.asleep = {1}
+    away = cluster.clock.wall_us()
+    alone(5.0)
+    assert leader.complete_through == away
+    nodes.stores[1].report("here", "", 0, "spool 9 cannot be read")
+    assert leader.complete_through == 0, "of that spool the store may know nothing"
+
+
+def held(world: World, unit: str) -> int:
+    """Requests of a unit that are there."""
+    number: int = world.store.row("SELECT count(*) FROM assignment WHERE unit = ?", (unit_hash(unit),))[0]
+    return number
+
+
 def test_whoever_leads_forgets_a_unit_that_another_has_known(cluster: World) -> None:
     nodes: Any = cluster.engine
-    some = [
-        Erasures(store, cluster.clock, engine.forget) for store, engine in zip(nodes.stores, nodes.engines, strict=True)
-    ]
+    some = [Erasures(store, cluster.clock, lambda: 0) for store in nodes.stores]
     for number in range(6):
         cluster.whole(f"u{number}", "ab"[number % 2], None, pi={"b": 0.4, "c": 0.2}, shard=number % 2)
     cluster.step(1.0)
@@ -114,7 +180,7 @@ def test_whoever_leads_forgets_a_unit_that_another_has_known(cluster: World) -> 
     ask_knowing(cluster, "u3")
     for _ in range(6):
         cluster.step(1.0)
-        some[1].tick(nodes.seen_through)
+        some[1].tick(nodes.engines[1])
     assert [one.through > 0 for one in cluster.store.erasures()] == [True]
     assert cluster.store.row("SELECT count(*) FROM unit")[0] == 5
     cluster.whole("u3", "b", None, pi={"b": 0.4, "c": 0.2})

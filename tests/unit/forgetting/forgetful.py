@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.forgetting import erasure
 from gateway.forgetting.erasure import Asked, Erasures
+from gateway.forgetting.retention import Retention
 from gateway.store.base import Erasure
 from gateway.store.facts import signed
 from tests.unit.audit.story import bucket, unit_hash
@@ -32,9 +33,9 @@ TABLES = (
 )
 
 
-def erasures(world: World, store: Any = None) -> Erasures:
-    """As the control process has them; it talks to another store where that is said."""
-    return Erasures(store or world.store, world.clock, lambda units: world.engine.forget(units))
+def erasures(world: World, store: Any = None, keep_seconds: float = 604_800.0) -> Erasures:
+    """As the control process has them, where requests are kept so long; it talks to another store if that is said."""
+    return Erasures(store or world.store, world.clock, Retention(world.store, world.clock, keep_seconds).expired)
 
 
 def ask(world: World, unit: str, endpoint: str = "") -> Asked:
@@ -60,7 +61,7 @@ def settle(world: World, some: Erasures) -> None:
     world.pass_time(0.5)
     for _ in range(200):
         world.step()
-        some.tick(world.engine.seen_through)
+        some.tick(world.engine)
         if all(one.through for one in world.store.erasures()):
             return
         world.pass_time(0.5)

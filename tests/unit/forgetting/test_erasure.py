@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.events import UnitOutcome
+from gateway.events import Rejection, UnitOutcome
 from gateway.forgetting import erasure
+from gateway.forgetting.completion import AFTER_US, PAUSE
+from gateway.forgetting.erasure import Erasures
+from gateway.forgetting.retention import Retention
 from tests.unit.audit.story import PLAIN, RICH, again, bucket, live, said, unit_hash
-from tests.unit.evidence.world import BRIER, ERRORS, SECOND, Killed, Mortal, World, definition
+from tests.unit.evidence.world import BRIER, ERRORS, SECOND, Killed, Mortal, Shard, World, definition
 from tests.unit.forgetting.forgetful import (
     KEPT,
     ask,
@@ -59,8 +62,8 @@ def test_nothing_of_it_is_left_but_votes_that_say_not_whose_they_are(world: Worl
     assert (world.states, world.report) == (states, report)
     assert again(world).findings == ()
     assert said(world) == []
-    world.pass_time((asked.until - world.clock.wall_us()) / 1e6)
-    erasures(world).tick(world.clock.wall_us())
+    world.step((asked.until - world.clock.wall_us()) / 1e6)
+    erasures(world).tick(world.engine)
     assert holders(world, "u3") == set()
     assert world.store.rows("SELECT * FROM erased") == []
 
@@ -93,7 +96,7 @@ def test_whoever_is_erased_and_whenever_everything_can_be_made_again(worlds: Wor
         if turn % 4 == seed:
             ask_knowing(world, f"u{7 * turn % 60}")
         for _ in range(3):
-            some.tick(world.engine.seen_through)
+            some.tick(world.engine)
 
     live(world, seed, then=forget)
     settle(world, some)
@@ -113,7 +116,7 @@ def test_it_waits_until_what_the_unit_did_is_admitted(worlds: Worlds) -> None:
     some = erasures(world)
     for _ in range(5):
         world.step()
-        some.tick(world.engine.seen_through)
+        some.tick(world.engine)
     assert world.engine.units("exp") == 1
     assert holders(world, "u1") == {"assignment", "erasure"}
     settle(world, some)
@@ -128,7 +131,7 @@ def test_it_waits_until_its_requests_have_ended(world: World) -> None:
     some = erasures(world)
     world.step(0.5)
     for _ in range(5):
-        some.tick(world.engine.seen_through)
+        some.tick(world.engine)
     assert world.store.rows("SELECT decision FROM vote") == [(decision,)]
     world.complete(decision)
     settle(world, some)
@@ -165,17 +168,14 @@ def test_what_comes_out_of_a_spool_that_was_given_up_is_refused(worlds: Worlds) 
     crowd(world)
     held = world.shards[1]
     at = world.clock.wall_us()
-    for _ in range(16):  # the other worker says nothing for so long that nobody waits for it
-        world.clock.advance(5.0)
-        world.shards[0].heartbeat()
-        world.step()
+    go_silent(world)
     erase_while_silent(world, "u3")
-    held.requests._last_at = held.outcomes._last_at = at
-    held.requests.now = held.outcomes.now = lambda: at  # type: ignore[method-assign]
+    as_of(held, at)
     late = world.whole("u3", False, 0.5, shard=1)
     world.whole("else", False, 0.5, shard=1)
     digest = unit_hash("u3")
     held.outcomes.append(UnitOutcome("", at, "rank", "exp", bucket("u3"), digest, "brier", 0.5))
+    held.outcomes.append(Rejection(at, late, "rank", "exp", "bounds"))
     world.settle()
     assert holders(world, "u3") == {"erasure"}
     assert world.store.rows("SELECT count(*) FROM late_fact WHERE decision = ?", (late,)) == [(0,)]
@@ -190,13 +190,9 @@ def test_what_was_set_aside_of_it_goes_too(worlds: Worlds) -> None:
     decision = world.assign("u3", False, shard=1)
     world.shards[1].heartbeat()
     at = world.clock.wall_us()
-    for _ in range(16):  # the other worker is given up
-        world.clock.advance(5.0)
-        world.shards[0].heartbeat()
-        world.step()
+    go_silent(world)
     held = world.shards[1]
-    held.requests._last_at = held.outcomes._last_at = at
-    held.requests.now = held.outcomes.now = lambda: at  # type: ignore[method-assign]
+    as_of(held, at)
     world.complete(decision)
     for unit in ("u3", "u4"):
         digest = unit_hash(unit)
@@ -211,6 +207,109 @@ def test_what_was_set_aside_of_it_goes_too(worlds: Worlds) -> None:
     assert "late_fact" in holders(world, "u4")
 
 
+def test_it_refuses_beyond_its_date_for_as_long_as_a_spool_may_bring_something(worlds: Worlds) -> None:
+    world = worlds(shards=2)
+    crowd(world)
+    world.step(1.0)
+    held, at = world.shards[1], world.clock.wall_us()
+    go_silent(world)
+    erase_while_silent(world, "u3")
+    some = erasures(world)
+    alone(world, 30 * HOUR / 1e6)
+    some.tick(world.engine)
+    assert world.store.erasures()[0].until < world.clock.wall_us()
+    assert holders(world, "u3") == {"erasure"}
+    as_of(held, at)
+    late = world.whole("u3", False, 0.5, shard=1)
+    alone(world, PAUSE)
+    some.tick(world.engine)
+    assert holders(world, "u3") == {"erasure"}
+    assert world.store.rows("SELECT count(*) FROM completion WHERE decision = ?", (late,)) == [(0,)]
+    del held.requests.now, held.outcomes.now  # it has caught up
+    world.step(PAUSE)
+    some.tick(world.engine)
+    assert holders(world, "u3") == set()
+    assert world.store.rows("SELECT * FROM erased") == []
+    assert again(world).findings == ()
+    assert said(world) == []
+
+
+def test_it_refuses_until_what_was_begun_may_have_ended(worlds: Worlds) -> None:
+    world = worlds(shards=2)
+    crowd(world)
+    world.step(1.0)
+    held = world.shards[1]
+    go_silent(world)
+    erase_while_silent(world, "u3")
+    some, [one] = erasures(world), world.store.erasures()
+    for at, left in ((one.through + AFTER_US - SECOND, 1), (one.through + AFTER_US, 0)):
+        as_of(held, at)
+        held.heartbeat()
+        alone(world, 30 * HOUR / 1e6)
+        some.tick(world.engine)
+        assert len(world.store.erasures()) == left
+
+
+def test_who_never_comes_back_keeps_it_until_requests_of_its_time_expire(worlds: Worlds) -> None:
+    world = worlds(shards=2)
+    crowd(world)
+    world.step(1.0)
+    go_silent(world)
+    erase_while_silent(world, "u3")
+    days = Retention(world.store, world.clock, 5 * 24 * HOUR / 1e6)
+    some = Erasures(world.store, world.clock, days.expired)
+    for day in range(8):
+        assert holders(world, "u3") == ({"erasure"} if day <= 5 else set()), day
+        alone(world, 24 * HOUR / 1e6)
+        for _ in range(9):
+            days.tick(world.engine.seen_through)
+        some.tick(world.engine)
+
+
+def test_it_forgets_up_to_a_step_that_was_written_down(world: World) -> None:
+    crowd(world)
+    world.settle()
+    before = world.store.last_step()
+    ask(world, "u3")
+    some = erasures(world)
+    world.step(1.0)
+    some.tick(world.engine)
+    assert world.store.last_step() == before, "nothing has happened"
+    assert world.engine.seen_through > world.store.erasures()[0].at
+    assert world.store.erasures()[0].through == 0
+    world.step(1.0)
+    for _ in range(3):
+        some.tick(world.engine)
+    step, [one] = world.store.last_step(), world.store.erasures()
+    assert before is not None
+    assert step is not None
+    assert (step.step, one.through) == (before.step + 1, step.watermark)
+    world.step(1.0)
+    some.tick(world.engine)
+    assert world.store.last_step() == step, "nobody needs another"
+    assert again(world).findings == ()
+    assert said(world) == []
+
+
+def go_silent(world: World) -> None:
+    """All workers but the first one say nothing for so long that nobody waits for them."""
+    for _ in range(16):
+        alone(world, 5.0)
+
+
+def alone(world: World, seconds: float) -> None:
+    """A step in which only the first worker is heard."""
+    world.clock.advance(seconds)
+    world.shards[0].heartbeat()
+    world.step()
+
+
+def as_of(shard: Shard, at: int) -> None:
+    """What a worker writes now was written then."""
+    shard.requests._last_at = shard.outcomes._last_at = at
+    shard.requests.now = shard.outcomes.now = lambda: at  # type: ignore[method-assign]
+
+
 def erase_while_silent(world: World, unit: str) -> None:
     ask(world, unit)
     some = erasures(world)
@@ -218,7 +317,7 @@ def erase_while_silent(world: World, unit: str) -> None:
         world.clock.advance(5.0)
         world.shards[0].heartbeat()
         world.step()
-        some.tick(world.engine.seen_through)
+        some.tick(world.engine)
     assert all(one.through for one in world.store.erasures())
 
 
@@ -307,6 +406,12 @@ def test_who_is_not_there_is_erased_at_once(world: World) -> None:
     assert world.store.ledger()[-1].body["requests"] == 0
 
 
+def written_down(world: World) -> None:
+    """A step whose row says that what was asked for is admitted."""
+    world.engine.write_down()
+    world.step(0.5)
+
+
 def test_many_requests_are_looked_through_in_pieces(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasure, "SCANNED", 3)
     monkeypatch.setattr(erasure, "LOCATED", 1)
@@ -315,13 +420,32 @@ def test_many_requests_are_looked_through_in_pieces(world: World, monkeypatch: p
         world.assign("u3", False)
     world.settle()
     ask(world, "u3")
-    world.step(0.5)
+    written_down(world)
     some, ticks = erasures(world), 0
     while not all(one.through for one in world.store.erasures()):
-        some.tick(world.engine.seen_through)
+        some.tick(world.engine)
         ticks += 1
     assert ticks == 7 + 4 + 1  # of eight pieces the last one with the first of four requests, then the erasure
     assert holders(world, "u3") == {"erasure"}
+
+
+def test_what_was_found_under_an_engine_that_failed_is_looked_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that crashes loses its last steps, and what is folded in their place may have other ordinals."""
+    monkeypatch.setattr(erasure, "SCANNED", 3)
+    crowd(world, 20)
+    world.settle()
+    ask(world, "u3")
+    written_down(world)
+    some, ticks = erasures(world), 0
+    for _ in range(5):
+        some.tick(world.engine)
+    world.restart()
+    while not all(one.through for one in world.store.erasures()):
+        some.tick(world.engine)
+        ticks += 1
+    assert ticks == 7 + 1  # all pieces, the last one with the only request, then the erasure
 
 
 def test_a_kill_at_any_call_of_the_store_leaves_a_unit_there_or_erased(worlds: Worlds) -> None:
@@ -341,13 +465,13 @@ def story(world: World, dies_at: int = 0) -> dict[str, Any]:
     crowd(world)
     world.settle()
     ask_knowing(world, "u3")
-    world.step(0.5)
+    written_down(world)
     mortal = Mortal(world.store, dies_at)
     some = erasures(world, mortal if dies_at else None)
     with_it = everything(world)
     for _ in range(5):
         try:
-            some.tick(world.engine.seen_through)
+            some.tick(world.engine)
         except Killed:
             halfway = everything(world)
             assert halfway == with_it or holders(world, "u3") == {"erasure"}

@@ -47,7 +47,7 @@ def test_and_still_when_units_and_days_are_gone(shared: World) -> None:
         if turn % 6 == 1:
             ask_knowing(shared, f"u{7 * turn % 60}")
         for _ in range(3):
-            some.tick(shared.engine.seen_through)
+            some.tick(shared.engine)
         days.tick(shared.engine.seen_through)
 
     live(shared, 2, days=4, requests=25, then=forget)

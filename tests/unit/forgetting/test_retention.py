@@ -72,7 +72,7 @@ def test_units_are_erased_while_days_expire_and_processes_restart(worlds: Worlds
         if turn % 5 == seed:
             ask_knowing(world, f"u{7 * turn % 60}")
         for _ in range(3):
-            some.tick(world.engine.seen_through)
+            some.tick(world.engine)
         days.tick(world.engine.seen_through)
         if turn % 3 == 0:
             world.restart()

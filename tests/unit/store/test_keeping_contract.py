@@ -39,10 +39,15 @@ def test_erasures_are_kept_until_they_are_complete(keeping: Keeping) -> None:
     keeping.erased_through(asked, 50)
     keeping.add_erased([FIRST], 100)
     keeping.add_erased([FIRST, SECOND], 200)
-    keeping.drop_erasures(100)
+    keeping.drop_erasures(100, 49)
+    assert keeping.erasures() == [asked._replace(through=50, buckets={}), other], "something may still come"
+    assert keeping.erased_among([FIRST, SECOND, THIRD]) == {FIRST, SECOND}
+    keeping.drop_erasures(99, 50)
+    assert len(keeping.erasures()) == 2, "its date has not come"
+    keeping.drop_erasures(100, 50)
     assert keeping.erasures() == [other]
     assert keeping.erased_among([FIRST, SECOND, THIRD]) == {FIRST, SECOND}
-    keeping.drop_erasures(200)
+    keeping.drop_erasures(200, 50)
     assert keeping.erasures() == [other], "it is still to be done"
     assert keeping.erased_among([FIRST, SECOND]) == keeping.erased_among([]) == set()
 
