@@ -110,6 +110,7 @@ def test_a_unit_is_erased_as_its_requests_have_it(node: Node) -> None:
     until = node.clock.wall_us() + round((HOUR + 24 * HOUR + 600.0) * 1e6)
     assert answer.json()["complete_at_us"] == until
     assert "complete by 2023-11-15T23:" in answer.json()["text"]
+    assert answer.json()["text"].endswith(", unless a node is away: then as long after its return (by mail)")
     for _ in range(5):
         node.pass_time(0.1)
     assert (node.count("assignment"), node.count("completion"), node.count("unit")) == (1, 1, 1)
