@@ -84,6 +84,9 @@ class _Process:
     async def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str) -> None:
         await self.run(lambda: self.plane.command(endpoint, kind, actor, text, variant))
 
+    async def forget_node(self, number: int, actor: str, text: str) -> None:
+        await self.run(lambda: self.plane.forget_node(number, actor, text))
+
     async def erase(self, unit: str, endpoint: str, actor: str, text: str) -> dict[str, Any]:
         asked = await self.run(lambda: self.plane.erase(unit, endpoint, actor, text))
         return {"complete_at_us": asked.until, "text": asked.text}

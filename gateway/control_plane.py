@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from gateway.admin import views
+from gateway.admin import samples, views
 from gateway.clock import Clock
 from gateway.config.load import LoadedConfig, load, parse
 from gateway.config.places import filled
@@ -82,6 +82,10 @@ class ControlPlane:
         self.controller.command(endpoint, kind, actor, text, variant)
         self.snapshot = self._view()
 
+    def forget_node(self, number: int, actor: str, text: str) -> None:
+        self.controller.forget_node(number, actor, text)
+        self.snapshot = self._view()
+
     def erase(self, unit: str, endpoint: str, actor: str, text: str) -> Asked:
         """Have a unit forgotten; "" for all endpoints. Raises UnknownEndpoint, StoreError."""
         if endpoint and endpoint not in self.controller.loaded.config.endpoints:
@@ -97,10 +101,10 @@ class ControlPlane:
     def collector(self) -> GatewayCollector:
         """What `/metrics` says, as of now; to be rendered anywhere."""
         pages = self.controller.health.pages
-        totals = views.told_of_upstreams(pages.totals(pages.read()), self.controller.plan)
-        samples = list(views.samples(self.controller, self.intake.status, self._clock.wall_us()))
-        samples += [*self.upkeep.samples(), *self.forgetting.samples()]
-        return GatewayCollector(lambda: (totals, samples))
+        totals = samples.told_of_upstreams(pages.totals(pages.read()), self.controller.plan)
+        told = list(samples.samples(self.controller, self.intake.status, self._clock.wall_us()))
+        told += [*self.upkeep.samples(), *self.forgetting.samples()]
+        return GatewayCollector(lambda: (totals, told))
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         return render(self.collector(), accept)

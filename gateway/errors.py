@@ -5,6 +5,7 @@ mapping happens at one seam (`serving.app`), and every message is addressed to t
     ├── ConfigError             who edits the file       (never reaches a client)
     ├── RequestError            400  the client
     │   ├── UnknownEndpoint     404
+    │   ├── UnknownNode         404
     │   ├── MethodNotAllowed    405
     │   ├── TokenRejected       403
     │   ├── KeyRejected         403
@@ -81,6 +82,11 @@ class RequestError(GatewayError):
 class UnknownEndpoint(RequestError):
     status = 404
     reason = "unknown_endpoint"
+
+
+class UnknownNode(RequestError):
+    status = 404
+    reason = "unknown_node"
 
 
 class MethodNotAllowed(RequestError):

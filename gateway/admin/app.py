@@ -29,6 +29,7 @@ class Control(Protocol):
 
     def snapshot(self) -> dict[str, Any]: ...
     async def command(self, endpoint: str, kind: Kind, actor: str, text: str, variant: str) -> None: ...
+    async def forget_node(self, number: int, actor: str, text: str) -> None: ...
     async def erase(self, unit: str, endpoint: str, actor: str, text: str) -> dict[str, Any]: ...
     async def ledger(self) -> list[dict[str, Any]]: ...
     async def exposition(self, accept: str) -> tuple[bytes, str]: ...
@@ -69,6 +70,12 @@ def admin_app(control: Control) -> Starlette:
         await control.command(request.path_params["endpoint"], COMMANDS[verb], actor, text, variant)
         return _json(control.snapshot()["endpoints"][request.path_params["endpoint"]])
 
+    async def forget_node(request: Request) -> Response:
+        body = await _object(request)
+        actor, text = str(body.get("actor") or "api"), str(body.get("reason") or "")
+        await control.forget_node(request.path_params["number"], actor, text)
+        return _json({"nodes": control.snapshot()["nodes"]})
+
     async def erase(request: Request) -> Response:
         body = await _object(request)
         unit = body.get("unit")
@@ -85,6 +92,7 @@ def admin_app(control: Control) -> Starlette:
             Route("/api/status", status),
             Route("/api/decisions", ledger),
             Route("/api/endpoints/{endpoint}/{verb}", command, methods=["POST"]),
+            Route("/api/nodes/{number:int}/forget", forget_node, methods=["POST"]),
             Route("/api/erasures", erase, methods=["POST"]),
         ],
         exception_handlers={GatewayError: _problem},

@@ -19,6 +19,7 @@ TEST_NAMES = {
     "sample_ratio": "the split is not as configured ({})",
 }
 SILENT = 10.0  # seconds after which a node is worth a word
+SKEWED = 1.0  # seconds between two clocks that are
 CUTS = {"": "all", "cycle": "this cycle", "last-cycle": "last cycle", "watch": "since the promotion"}
 
 
@@ -52,6 +53,9 @@ def status_view(document: dict[str, Any]) -> RenderableType:
 
 def _node_lines(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Nodes on a shared store, each with what is wrong with it."""
+    ahead = document["clock_ahead_seconds"]
+    if abs(ahead) >= SKEWED:
+        yield f"this node's clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} the store's", "yellow"
     for node in document["nodes"]:
         silent = node["silent_seconds"] >= SILENT
         notes = [

@@ -56,6 +56,9 @@ class Admin:
         body = {"actor": actor, "reason": reason, "variant": variant}
         return self._call("POST", f"/api/endpoints/{endpoint}/{verb}", body)
 
+    def forget_node(self, number: int, actor: str, reason: str) -> dict[str, Any]:
+        return self._call("POST", f"/api/nodes/{number}/forget", {"actor": actor, "reason": reason})
+
     def erase(self, unit: str, endpoint: str, actor: str, reason: str) -> dict[str, Any]:
         body = {"unit": unit, "endpoint": endpoint, "actor": actor, "reason": reason}
         return self._call("POST", "/api/erasures", body)

@@ -16,7 +16,7 @@ from gateway.cli.plan import plan
 from gateway.cli.replay import replay
 from gateway.cli.serve import serve
 from gateway.cli.simulate import simulate
-from gateway.cli.steer import complete, drop, hold, promote, resume, rollback, status
+from gateway.cli.steer import complete, drop, forget_node, hold, promote, resume, rollback, status
 from gateway.cli.verify import verify
 
 
@@ -35,3 +35,4 @@ main.add_command(migrate)
 main.add_command(replay)
 main.add_command(verify)
 main.add_command(erase)
+main.add_command(forget_node)

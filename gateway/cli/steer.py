@@ -41,6 +41,21 @@ def _command(path: Path, endpoint: str, verb: str, reason: str, variant: str = "
     click.echo(f"{endpoint}: {after['status']}, champion {after['champion']}, split {split}")
 
 
+@click.command("forget-node")
+@config_option
+@click.argument("number", type=click.IntRange(min=1))
+@click.option("--reason", default="", help="Why; written to the log.")
+@json_option
+def forget_node(path: Path, number: int, reason: str, as_json: bool) -> None:
+    """Have the nodes of a shared store forget one that died and will not come back. Its facts stay."""
+    from gateway.cli.client import Admin
+
+    with reporting(as_json):
+        document = Admin.of_config(path).forget_node(number, getpass.getuser(), reason)
+    left = ", ".join(str(node["number"]) for node in document["nodes"])
+    click.echo(json.dumps(document) if as_json else f"node {number} is forgotten; left: {left}")
+
+
 def _verb(name: str, text: str, *, of_one: bool = False) -> click.Command:
     """A verb of the admin API; `of_one` where it may be about one of several challengers."""
 

@@ -199,6 +199,11 @@ class Controller:
             self.halts.forgive(endpoint)
         self._publish_or_fail()
 
+    def forget_node(self, number: int, actor: str, text: str) -> None:
+        """A person knows that a node will not come back. Raises UnknownNode, NodeLives, StoreError."""
+        name = self.membership.forget(number)
+        log.warning("node %d (%s) is forgotten: %s: %s", number, name, actor, text)
+
     def prune(self) -> None:
         """Delete copies of models that neither the plan, nor the config, nor a living worker needs any more.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.clock import Clock
+from gateway.errors import GatewayError, UnknownNode
 from gateway.evidence.engine import AnyEngine, Engine
 from gateway.evidence.shared import SharedEngine
 from gateway.store.base import Store
@@ -20,6 +21,15 @@ log = logging.getLogger(__name__)
 LEASE = 6.0  # seconds; who has not extended it for so long leads no more
 MEET = 1.0  # seconds between two meetings: a report, a look at the others, a try for the lease
 LIVING = 10.0  # seconds of silence after which a node's config is waited for no more
+SKEWED = 1.0  # seconds between a node's clock and the store's of which a person should know
+GONE = 86_400.0  # seconds of silence after which a node is forgotten; if it comes back it joins anew
+
+
+class NodeLives(GatewayError):
+    """Only a node that is silent can be forgotten."""
+
+    status = 409
+    reason = "node_lives"
 
 
 class Membership(Protocol):
@@ -46,6 +56,10 @@ class Membership(Protocol):
         """All nodes, none where there is only one."""
 
     @property
+    def clock_ahead(self) -> float:
+        """Seconds, at least, that this node's clock is ahead of the store's; negative where it is behind."""
+
+    @property
     def trouble(self) -> str:
         """Why the log of another node is not whole, in words; "" if all are."""
 
@@ -55,6 +69,10 @@ class Membership(Protocol):
 
     def disagreement(self, config_digest: str) -> str:
         """Which living nodes serve from another config, in words; "" if none does."""
+
+    def forget(self, number: int) -> str:
+        """A node that will not come back is waited for and shown no more; returns its name. Raises UnknownNode,
+        NodeLives, StoreError."""
 
     def lost(self) -> None:
         """The store has failed, or says that another node leads: nothing is known until the next meeting."""
@@ -73,6 +91,7 @@ class Alone:
     epoch = 1
     number = holder = 0
     nodes: list[Node] = []  # noqa: RUF012 - nobody ever joins
+    clock_ahead = 0.0
     trouble = ""
 
     def __init__(self, store: Store, clock: Clock) -> None:
@@ -87,6 +106,9 @@ class Alone:
 
     def disagreement(self, config_digest: str) -> str:
         return ""
+
+    def forget(self, number: int) -> str:
+        raise UnknownNode("this gateway has its store for itself: there are no other nodes")
 
     def lost(self) -> None:
         pass
@@ -114,6 +136,7 @@ class Member:
         self._lease = Lease(0, 0, 0.0)
         self._leads_until = 0.0  # monotonic: the lease may be another's from then on
         self.nodes: list[Node] = []
+        self.clock_ahead = 0.0
         self.rejoin()
 
     def engine(self, spool_directory: Path) -> AnyEngine:
@@ -142,14 +165,25 @@ class Member:
         if now < self._meet_at and self._told == told:
             return
         self._store.report(self._name, config_digest, plan_revision, trouble)
+        asked = self._clock.wall_us()
         before, self._lease = self._lease, self._store.lead(LEASE)
+        self._compare_clocks(asked, self._lease.now, self._clock.wall_us())
         # Counted from before it was asked for: by the store's clock it lasts longer.
         self._leads_until = now + min(LEASE, self._lease.seconds)
         self.nodes = self._store.nodes()
         self._meet_at, self._told = now + MEET, told
+        if self.epoch:
+            self._forget_who_is_gone()
         if (before.holder, before.epoch) != (self._lease.holder, self._lease.epoch):
             who = "this node leads" if self.epoch else f"node {self._lease.holder} leads"
             log.warning("%s (epoch %d)", who, self._lease.epoch)
+
+    def _compare_clocks(self, asked_us: int, there: float, answered_us: int) -> None:
+        """The store looked at its clock between the question and the answer: what that does not explain is skew."""
+        before = self.clock_ahead
+        self.clock_ahead = max(0.0, asked_us / 1e6 - there) or min(0.0, answered_us / 1e6 - there)
+        if abs(self.clock_ahead) >= SKEWED > abs(before):
+            log.warning("this node's clock and the store's differ by %.1f s at least", abs(self.clock_ahead))
 
     def disagreement(self, config_digest: str) -> str:
         others = [node for node in self.nodes if node.silent < LIVING and node.config_digest != config_digest]
@@ -157,6 +191,23 @@ class Member:
             return ""
         names = ", ".join(f"{node.number} ({node.name})" for node in others)
         return f"node{'s' * (len(others) > 1)} {names} still with another config file"
+
+    def forget(self, number: int) -> str:
+        node = next((node for node in self._store.nodes() if node.number == number), None)
+        if node is None:
+            raise UnknownNode(f"there is no node {number}")
+        if node.silent < LIVING:
+            raise NodeLives(f"node {number} ({node.name}) is there: stop it, and it is forgotten when it leaves")
+        self._store.forget(number)
+        self.nodes = self._store.nodes()
+        return node.name
+
+    def _forget_who_is_gone(self) -> None:
+        """Whoever left without a word, as when a machine is taken away, each time with another data directory."""
+        for node in self.nodes:
+            if node.silent > GONE:
+                log.warning("node %d (%s) has said nothing for a day: it is forgotten", node.number, node.name)
+                self._store.forget(node.number)
 
     def lost(self) -> None:
         self._lease = Lease(0, 0, 0.0)

@@ -42,6 +42,7 @@ class Lease(NamedTuple):
     holder: int
     epoch: int
     seconds: float  # that are left of it
+    now: float = 0.0  # by the store's clock, seconds since the epoch
 
 
 class SharedStore(Store, Protocol):

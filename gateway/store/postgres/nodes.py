@@ -22,7 +22,10 @@ _NODE: Final = (
     "number, id, name, through, given_up, config_digest, plan_revision, trouble,"
     " CAST(extract(epoch FROM clock_timestamp() - reported_at) AS DOUBLE PRECISION)"
 )
-_LEASE: Final = "holder, epoch, CAST(extract(epoch FROM until - clock_timestamp()) AS DOUBLE PRECISION)"
+_LEASE: Final = (
+    "holder, epoch, CAST(extract(epoch FROM until - clock_timestamp()) AS DOUBLE PRECISION),"
+    " CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
+)
 
 
 class PostgresNodes(Connection, ReleaseTables):
@@ -148,7 +151,7 @@ class PostgresNodes(Connection, ReleaseTables):
             row = self._lease()
             if row[2] < -_STUCK:
                 self._end_transactions(row[0])
-        lease = Lease(row[0], row[1], max(0.0, row[2]))
+        lease = Lease(row[0], row[1], max(0.0, row[2]), row[3])
         if lease.holder != self.node:
             self._epoch = 0
         return lease

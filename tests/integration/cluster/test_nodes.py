@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from typing import Any
 
+import httpx
 import pytest
 
+from gateway.admin import samples, views
+from gateway.admin.app import admin_app
+from gateway.admin.text import status_view
 from gateway.clock import FakeClock
+from gateway.errors import UnknownNode
 from gateway.evidence.engine import AnyEngine
 from gateway.evidence.folded import Followed
 from gateway.evidence.ship import MAX_LAG_US
 from gateway.plan import shares
+from gateway.release.intake import ReloadStatus
+from gateway.release.membership import NodeLives
 from gateway.release.needs import missing
 from gateway.release.state import Decision
 from gateway.store.postgres.store import PostgresStore
+from gateway.telemetry.metrics import CLOCK_AHEAD, SPOOL_FAILURES
 from tests.integration.cluster.conftest import Cluster
+from tests.unit.admin.printing import printed
 from tests.unit.release.configs import experiment
 from tests.unit.release.rig import Rig
 
@@ -251,16 +262,16 @@ def test_what_a_follower_knows_is_of_one_step_also_while_the_leader_goes_on(clus
             go_on()
             return found
 
-    def known(engine: AnyEngine | Followed) -> tuple[int, int, tuple[int, ...]]:
+    def seen(engine: AnyEngine | Followed) -> tuple[int, int, tuple[int, ...]]:
         return engine.step_number, engine.watermark, engine.progress("one")
 
     go_on()
-    before = known(first.control.engine)
+    before = seen(first.control.engine)
     store = Overtaken(cluster.url)
     followed = Followed(store)
     store.close()
-    assert known(followed) == before
-    assert known(first.control.engine) > before
+    assert seen(followed) == before
+    assert seen(first.control.engine) > before
 
 
 def test_a_clock_that_was_set_back_does_not_stop_the_folding(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,3 +287,89 @@ def test_a_clock_that_was_set_back_does_not_stop_the_folding(cluster: Cluster, m
     cluster.settle(6)
     ((votes,),) = cluster.query("SELECT count(*) FROM vote")
     assert votes == 12
+
+
+def silence(cluster: Cluster, number: int, seconds: int) -> None:
+    """As if a node had said nothing for so long, by the database's clock."""
+    cluster.nodes[0].sqlite.write(
+        f"UPDATE node SET reported_at = clock_timestamp() - interval '{seconds} seconds' WHERE number = {number}"
+    )
+
+
+def known(rig: Rig) -> list[int]:
+    return [node.number for node in rig.control.membership.nodes]
+
+
+def test_a_dead_node_whose_log_is_not_whole_holds_promotions_until_it_is_forgotten(cluster: Cluster) -> None:
+    first, second = pair(cluster)
+    second.page.words[second.page.slot(SPOOL_FAILURES.name, ("requests",))] += 1
+    cluster.tick()
+    cluster.tick()
+    assert first.control._releases.facts_lost
+    with pytest.raises(NodeLives, match=r"node 2 \(node-2\) is there"):
+        first.control.forget_node(2, "ada", "")
+    with pytest.raises(UnknownNode, match="no node 3"):
+        first.control.forget_node(3, "ada", "")
+    silence(cluster, 2, 60)
+    cluster.tick(first)
+    assert first.control._releases.facts_lost, "of what it had nobody knows more"
+    first.control.forget_node(2, "ada", "its machine is gone")
+    assert known(first) == [1]
+    assert not first.control._releases.facts_lost
+    cluster.tick(second)
+    cluster.tick(second)
+    cluster.tick()
+    assert known(first) == known(second) == [1, 2], "it was there after all, and has joined anew"
+
+
+def test_who_says_nothing_for_a_day_is_forgotten_by_the_leader(cluster: Cluster) -> None:
+    first, second = pair(cluster)
+    silence(cluster, 2, 86_390)
+    cluster.tick(first)
+    assert known(first) == [1, 2]
+    silence(cluster, 2, 86_410)
+    cluster.tick(first)
+    cluster.tick(first)
+    assert known(first) == [1]
+    silence(cluster, 1, 86_410)
+    cluster.tick(second)
+    assert first.control.engine.leading
+    assert 1 in known(second), "only who leads forgets, and never itself"
+
+
+def test_a_node_is_forgotten_by_a_request_to_any_other(cluster: Cluster) -> None:
+    first, _ = pair(cluster)
+
+    class Port:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"{name} is not asked for here")
+
+        def snapshot(self) -> dict[str, Any]:
+            return {"nodes": known(first)}
+
+        async def forget_node(self, number: int, actor: str, text: str) -> None:
+            first.control.forget_node(number, actor, text)
+
+    async def sent(path: str) -> httpx.Response:
+        transport = httpx.ASGITransport(admin_app(Port()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
+            return await client.post(path, json={"actor": "ada", "reason": "gone"})
+
+    assert asyncio.run(sent("/api/nodes/2/forget")).json()["type"] == "urn:gateway:node_lives"
+    assert asyncio.run(sent("/api/nodes/7/forget")).status_code == 404
+    silence(cluster, 2, 11)
+    answer = asyncio.run(sent("/api/nodes/2/forget"))
+    assert (answer.status_code, answer.json()) == (200, {"nodes": [1]})
+
+
+@pytest.mark.parametrize("ahead", [-86_400, 40])
+def test_a_clock_that_is_not_the_stores_is_told(cluster: Cluster, ahead: int) -> None:
+    cluster.clock = FakeClock(round((time.time() + ahead) * 1e6))
+    first = cluster.node()
+    cluster.tick()
+    told = first.control.membership.clock_ahead
+    assert ahead - 30 < told < ahead + 2, "but for the time since then"
+    text = printed(status_view(views.status(first.control, ReloadStatus(0), first.clock.wall_us())))
+    assert f"this node's clock is {abs(told):.1f} s {'ahead of' if ahead > 0 else 'behind'} the store's" in text
+    told_metrics = samples.samples(first.control, ReloadStatus(0), first.clock.wall_us())
+    assert [value for metric, _, value in told_metrics if metric is CLOCK_AHEAD] == [told]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.admin.views import Totals, told_of_upstreams
+from gateway.admin.samples import Totals, told_of_upstreams
 from gateway.telemetry import metrics
 from tests.integration.serving.local_worker import endpoint, http, plan
 

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from gateway import control_plane
-from gateway.admin import views
+from gateway.admin import samples
 from gateway.clock import FakeClock
 from gateway.config.load import load
 from gateway.control_plane import LAST_GOOD, ControlPlane
@@ -117,7 +117,7 @@ def test_the_metrics_say_what_the_evidence_says(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.units(600, better=0.2, fair=True)
     rig.tick()
-    told = list(views.samples(rig.control, ReloadStatus(0), rig.clock.wall_us()))
+    told = list(samples.samples(rig.control, ReloadStatus(0), rig.clock.wall_us()))
     assert len({(metric.name, labels) for metric, labels, _ in told}) == len(told), "no series twice"
     values = {(metric.name, *labels): value for metric, labels, value in plain(told)}
     assert values["gateway_workers",] == 1
@@ -136,7 +136,7 @@ def test_several_challengers_have_series_of_their_own(tmp_path: Path) -> None:
     rig = Rig(tmp_path, endpoint=experiment("one", "a", "b", "c"))
     rig.units(600, better={"c": 0.2}, fair=True)
     rig.tick()
-    told = list(views.samples(rig.control, ReloadStatus(0), rig.clock.wall_us()))
+    told = list(samples.samples(rig.control, ReloadStatus(0), rig.clock.wall_us()))
     values = {(metric.name, *labels): value for metric, labels, value in plain(told)}
     assert len({(metric.name, labels) for metric, labels, _ in told}) == len(told), "no series twice"
     b, c = (values["gateway_experiment_log_evidence", "one", name, "score", "promote"] for name in "bc")

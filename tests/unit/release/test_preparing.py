@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.admin import views
+from gateway.admin import samples, views
 from gateway.admin.text import status_view
 from gateway.backends.onnx import keep
 from gateway.clock import FakeClock, SystemClock
@@ -73,7 +73,7 @@ class Workers:
         return document
 
     def samples(self) -> dict[tuple[str, ...], float]:
-        told = views.samples(self.rig.control, ReloadStatus(0), self.rig.clock.wall_us())
+        told = samples.samples(self.rig.control, ReloadStatus(0), self.rig.clock.wall_us())
         return {labels: value for metric, labels, value in plain(told) if metric is metrics.PREPARING}
 
 
