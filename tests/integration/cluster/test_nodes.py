@@ -275,8 +275,8 @@ def test_what_a_follower_knows_is_of_one_step_also_while_the_leader_goes_on(clus
 
 
 def test_a_clock_that_was_set_back_does_not_stop_the_folding(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.evidence.shared.MOST", 4)
-    monkeypatch.setattr("gateway.evidence.shared.LEAST", 4)
+    monkeypatch.setattr("gateway.evidence.leader.MOST", 4)
+    monkeypatch.setattr("gateway.evidence.leader.LEAST", 4)
     first, _ = pair(cluster)
     first.clock.advance(10.0)
     first.requests.heartbeat()
