@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from gateway import ends
-from gateway.admin import views
+from gateway.admin import samples, views
 from gateway.admin.app import admin_app, metrics_app
 from gateway.clock import SystemClock
 from gateway.control_plane import LAST_GOOD, ControlPlane, StoreAway, started
@@ -31,10 +31,10 @@ from gateway.http_server import Server, configure
 from gateway.node import ControlSettings
 from gateway.release import attempts
 from gateway.release.artifacts import MODELS
+from gateway.release.guard import Guard
 from gateway.release.state import Kind
-from gateway.telemetry.exposition import render
+from gateway.telemetry.exposition import GatewayCollector, render
 from gateway.telemetry.logging import configure as configure_logging
-from gateway.telemetry.page_set import PageSet
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +51,15 @@ class _CannotStart(Exception):
 
 
 class _Process:
-    """The control plane on its own thread, as the ports see it; there is none yet while a shared store is away."""
+    """The control plane on its own thread, as the ports see it; while a shared store is away there is none yet, but a
+    guard."""
 
     def __init__(self, settings: ControlSettings) -> None:
         self._settings = settings
         self._plane: ControlPlane | None = None
-        self._waiting: dict[str, Any] = views.waiting("", [])
-        self._pages = PageSet(Path(settings.data_dir) / "status")
+        self._guard: Guard | None = None
+        self._why = ""  # there is no plane yet
+        self._waiting: dict[str, Any] = views.waiting("")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="control")
 
     @property
@@ -75,8 +77,19 @@ class _Process:
         except StoreAway as error:
             if self._waiting["store"]["error"] != str(error):
                 log.warning("the store cannot be used yet; the last plan serves on: %s", error)
-            self._waiting = views.waiting(str(error), self._pages.read())
+            self._guard = self._guard or Guard(error.config, SystemClock())
+            self._guard.take(error.config)
+            self._why = str(error)
+            self.guard()
+        else:
+            self._guard = None  # the pages have another owner now
         return self._plane is not None
+
+    def guard(self) -> None:
+        """A round without a store."""
+        if self._guard is not None:
+            self._guard.tick()
+            self._waiting = views.waiting(self._why, self._guard.health.living, self._guard.halts.all)
 
     def snapshot(self) -> dict[str, Any]:
         return self._plane.snapshot if self._plane else self._waiting
@@ -96,9 +109,16 @@ class _Process:
         return [msgspec.to_builtins(row) for row in rows]
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
-        collector = await self.run(lambda: self.plane.collector())
+        collector = await self.run(self._collector)
         # Of many experiments it takes half a second, in which the rounds go on.
         return await asyncio.to_thread(render, collector, accept)
+
+    def _collector(self) -> GatewayCollector:
+        if self._guard is None:
+            return self.plane.collector()
+        pages = self._guard.health.pages
+        totals, told = pages.totals(pages.read()), list(samples.waiting(self._guard))
+        return GatewayCollector(lambda: (totals, told))
 
     async def reload(self) -> list[str]:
         status = await self.run(lambda: self.plane.reload())
@@ -144,9 +164,13 @@ async def _run(settings: ControlSettings) -> None:
 
 
 async def _tick_until(stop: asyncio.Event, process: _Process, there: bool) -> None:
-    pauses = random.Random()
-    while not there and not await _is_set_within(stop, AGAIN * pauses.uniform(0.5, 1.5)):
-        there = await process.run(process.build)
+    pauses, loop = random.Random(), asyncio.get_running_loop()
+    while not there and not stop.is_set():
+        again = loop.time() + AGAIN * pauses.uniform(0.5, 1.5)
+        while loop.time() < again and not await _is_set_within(stop, TICK):
+            await process.run(process.guard)
+        if not stop.is_set():
+            there = await process.run(process.build)
     while not stop.is_set():
         await process.run(process.plane.poll)
         await _is_set_within(stop, 0.0 if process.plane.behind else TICK)

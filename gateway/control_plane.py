@@ -39,6 +39,10 @@ LAST_GOOD = "config.last-good.yaml"  # in the data directory
 class StoreAway(StoreError):
     """A store that other nodes may be using does not answer yet: it may be waited for, and the last plan serves on."""
 
+    def __init__(self, why: str, config: Config) -> None:
+        super().__init__(why)
+        self.config = config
+
 
 class ControlPlane:
     """Everything the control process is made of, but the HTTP servers: fake-clock tests drive this directly.
@@ -178,7 +182,7 @@ def started(path: Path, last_good: Path, clock: Clock, name: str = "") -> Contro
 
 def _away(config: Config, error: GatewayError) -> GatewayError:
     """What only time can mend is waited for; another schema or other keys are somebody's to mend."""
-    return StoreAway(str(error)) if config.shared and isinstance(error, StoreUnavailable) else error
+    return StoreAway(str(error), config) if config.shared and isinstance(error, StoreUnavailable) else error
 
 
 def _keys(config: Config) -> Keys:

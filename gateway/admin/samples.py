@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gateway import __version__
 from gateway.admin.views import splits_of
 from gateway.evidence.report import OVERALL, WATCH
 from gateway.plan import Plan
 from gateway.release.controller import Controller
+from gateway.release.guard import Guard
 from gateway.release.intake import ReloadStatus
 from gateway.release.membership import LIVING
 from gateway.telemetry import metrics
 from gateway.telemetry.exposition import Sample
-from gateway.telemetry.status_page import Series, Word
+from gateway.telemetry.status_page import PageReading, Series, Word
 
 Totals = dict[Series, tuple[int, ...]]
 
@@ -23,10 +24,7 @@ _CHARTED = (OVERALL, WATCH)  # tests as metrics: those of segments are many, and
 def samples(controller: Controller, reload: ReloadStatus, now_us: int) -> Iterator[Sample]:
     """The control process's own metrics."""
     yield metrics.BUILD_INFO, (__version__,), 1
-    yield metrics.WORKERS, (), len(controller.health.living)
-    for page in controller.health.living:
-        yield metrics.WORKER_PLAN, (str(page.word(Word.SPOOL)),), page.word(Word.PLAN_REVISION)
-    yield metrics.IN_FLIGHT, (), sum(page.word(Word.IN_FLIGHT) for page in controller.health.living)
+    yield from _workers(controller.health.living)
     yield metrics.PLAN_REVISION, (), controller.plan_revision
     for one in controller.health.preparations(controller.plan):
         labels = one.endpoint, one.variant
@@ -48,6 +46,21 @@ def samples(controller: Controller, reload: ReloadStatus, now_us: int) -> Iterat
             yield metrics.SPLIT, (name, variant), share
         if controller.states[name].experiment:
             yield from _experiment_samples(controller, name)
+
+
+def waiting(guard: Guard) -> Iterator[Sample]:
+    """Of a node that has no store yet."""
+    yield metrics.BUILD_INFO, (__version__,), 1
+    yield from _workers(guard.health.living)
+    yield metrics.STORE_UP, (), 0.0
+    yield metrics.HALTS, (), len(guard.halts.all)
+
+
+def _workers(living: Sequence[PageReading]) -> Iterator[Sample]:
+    yield metrics.WORKERS, (), len(living)
+    for page in living:
+        yield metrics.WORKER_PLAN, (str(page.word(Word.SPOOL)),), page.word(Word.PLAN_REVISION)
+    yield metrics.IN_FLIGHT, (), sum(page.word(Word.IN_FLIGHT) for page in living)
 
 
 def _chain_samples(controller: Controller) -> Iterator[Sample]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 
 from gateway import __version__
 from gateway.release.controller import Controller
+from gateway.release.halts import Halt
 from gateway.release.intake import ReloadStatus
 from gateway.release.membership import Membership
 from gateway.release.policy import permitted
@@ -18,8 +20,8 @@ from gateway.store.cluster import Node
 from gateway.telemetry.status_page import PageReading, Word
 
 
-def waiting(error: str, pages: list[PageReading]) -> dict[str, Any]:
-    """The state of a node that has no store yet: what its workers say."""
+def waiting(error: str, pages: Sequence[PageReading] = (), halts: Collection[Halt] = ()) -> dict[str, Any]:
+    """The state of a node that has no store yet: what its workers say, and what was stopped."""
     none = {"problems": [], "needs_restart": [], "changed_models": [], "reading_models": False}
     return {
         "version": __version__,
@@ -30,7 +32,7 @@ def waiting(error: str, pages: list[PageReading]) -> dict[str, Any]:
         "node": 0,
         "nodes": [],
         "clock_ahead_seconds": 0.0,
-        "halts": [],
+        "halts": [msgspec.to_builtins(halt) for halt in halts],
         "step": 0,
         "lag_seconds": None,
         "endpoints": {},
@@ -64,7 +66,7 @@ def status(controller: Controller, reload: ReloadStatus, now_us: int) -> dict[st
     }
 
 
-def _workers(pages: list[PageReading]) -> list[dict[str, Any]]:
+def _workers(pages: Sequence[PageReading]) -> list[dict[str, Any]]:
     return [
         {
             "spool": page.word(Word.SPOOL),

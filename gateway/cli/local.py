@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from gateway import plan as plans
 from gateway.cli.client import data_dir_of
 from gateway.errors import GatewayError, UnknownEndpoint
 from gateway.plan import EndpointPlan, Plan
+from gateway.release.guard import write_without
 from gateway.release.halts import FOLDER, Halt, write
 from gateway.release.sparing import halted
-from gateway.store.cluster import NODE_BITS, revision_after
 
 PATIENCE = 2.0  # seconds for a control process that lives to do it
 
@@ -38,23 +36,14 @@ def roll_back(config: Path, endpoint: str, actor: str, reason: str) -> str:
         if _endpoint(halted(plan, [halt]), endpoint).slots == _endpoint(plan, endpoint).slots:
             return f"{endpoint}: all traffic of this node goes to {_endpoint(plan, endpoint).champion.name}"
         time.sleep(0.05)
-    plan = _without(data_dir, halt)
+    try:
+        plan = write_without(data_dir, _plan(data_dir), [halt])
+    except OSError as error:
+        raise LocalError(f"{data_dir / 'plan.json'}: {error.strerror}") from error
     return (
         f"{endpoint}: all traffic of this node goes to {_endpoint(plan, endpoint).champion.name};"
         " the control process did not answer, so the plan was written without it"
     )
-
-
-def _without(data_dir: Path, halt: Halt) -> Plan:
-    """Write the plan as the control process would; it takes it over when it is back."""
-    plan = _plan(data_dir)
-    node = plan.revision & ((1 << NODE_BITS) - 1) if (data_dir / "node.id").exists() else 0
-    following = replace(halted(plan, [halt]), revision=revision_after(plan.revision, node))
-    try:
-        plans.write(data_dir / "plan.json", following)
-    except OSError as error:
-        raise LocalError(f"{data_dir / 'plan.json'}: {error.strerror}") from error
-    return following
 
 
 def _halt(plan: Plan, endpoint: str, actor: str, reason: str) -> Halt:

@@ -15,7 +15,6 @@ from gateway.clock import Clock
 from gateway.plan import BackendKey, Plan, PreparedPlan, models
 from gateway.release.crashes import Crashes
 from gateway.release.sparing import model_of
-from gateway.release.state import ReleaseState
 from gateway.telemetry import metrics
 from gateway.telemetry.page_set import Fallen, PageSet
 from gateway.telemetry.status_page import LOAD_FAILURES, PageReading, Word
@@ -55,9 +54,9 @@ class Health:
         """Whether a worker could not keep assignments since this process began to watch."""
         return self._lost_before is not None and self._lost > self._lost_before
 
-    def counts(self, state: ReleaseState, variant: str) -> tuple[int, int]:
+    def counts(self, endpoint: str, experiment: str, variant: str) -> tuple[int, int]:
         """(requests, errors) of a variant since the experiment began, also of workers that died."""
-        labels = state.endpoint, state.experiment, variant
+        labels = endpoint, experiment, variant
         ok, bad = (
             self.pages.total((metrics.COMPLETIONS.name, (*labels, result)), self.living) for result in ("ok", "error")
         )

@@ -38,7 +38,7 @@ class Publisher:
         self._ready: Collection[BackendKey] = frozenset()  # what the current plan knows of the models it prepares
         self._stopped: frozenset[Model] = frozenset()  # as it was staged last
         self._unrecorded: list[Plan] = []  # published while the store was away
-        self.current = _on_disk(path)
+        self.current = on_disk(path)
         self._found = self.current  # of which it is not known whether it has its row
         self.held: frozenset[str] = frozenset()  # endpoints whose traffic is not yet as it is wanted
         self.due = False  # something has changed that a plan follows from
@@ -111,7 +111,7 @@ class Publisher:
 
     def _adopt(self) -> None:
         """A person on the spot may have written a plan while this process hung: its number is used, and has no row."""
-        found = _on_disk(self._path)
+        found = on_disk(self._path)
         if found is not None and self.current is not None and found.revision > self.current.revision:
             self.current = found
             self._unrecorded.append(found)
@@ -151,7 +151,7 @@ def _same(plan: Plan | None, wanted: Plan) -> TypeGuard[Plan]:
     return plan is not None and replace(plan, revision=0, as_of=0) == wanted
 
 
-def _on_disk(path: Path) -> Plan | None:
+def on_disk(path: Path) -> Plan | None:
     try:
         return plans.decode(path.read_bytes())
     except (OSError, PlanError):

@@ -80,9 +80,10 @@ class Run:
 
     def kills(self, health: Health, state: ReleaseState) -> dict[str, str]:
         """By challenger in the running: why the kill rule stops it."""
-        champion = health.counts(state, state.champion)
+        about = state.endpoint, state.experiment
+        champion = health.counts(*about, state.champion)
         looks = {
-            name: self._kills.setdefault(name, KillRule()).observe(champion, health.counts(state, name))
+            name: self._kills.setdefault(name, KillRule()).observe(champion, health.counts(*about, name))
             for name in state.contenders
         }
         return {name: why for name, why in looks.items() if why}

@@ -14,6 +14,7 @@ from gateway.backends.onnx import ModelError, digest
 from gateway.errors import GatewayError
 from gateway.release import judging
 from gateway.release.attempts import attempt, forget, settle
+from gateway.release.guard import Guard
 from gateway.release.health import Preparation
 from gateway.release.policy import decide
 from gateway.release.state import Decision
@@ -209,6 +210,17 @@ def test_a_resume_tries_again_whatever_state_a_crash_has_left(rigs: Rigs, tmp_pa
         assert [one.variant.name for one in rig.plan.prepare] == ["b"]
         with pytest.raises(GatewayError, match=r"resume|is no experiment"):
             rig.control.command("rank", "resume", "ada", "")
+
+
+def test_without_a_store_the_guard_spares_it(rigs: Rigs, tmp_path: Path, crash: Crash) -> None:
+    rig = running(rigs, tmp_path)
+    rig.tick()
+    guard = Guard(rig.load().config, rig.clock)
+    assert rig.split == {"a": 0.99, "b": 0.01}
+    for ago in (2.0, 1.0):
+        crash(rig, "b", ago=ago)
+    guard.tick()
+    assert rig.split == {"a": 1.0}
 
 
 def test_a_stopped_challenger_that_nobody_moves_is_not_looked_at_all_the_time(
