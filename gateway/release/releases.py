@@ -112,6 +112,7 @@ class Releases:
             report = self.run(before.experiment).report
             moves.record(after, before, after, decision, actor, report, view.terms if view else None)
             moves.quarantine(before, decision, actor, home, lambda variant: self.artifacts.name(variants[variant]))
+        self._have_moved()
         self.run(before.experiment).ledger_has_grown()
         if decision.kind == "promote":
             # Whatever it was blamed for: without it nobody is left to compare the winner with.
@@ -161,6 +162,12 @@ class Releases:
         if waiting and self.engine.leading:
             with self._journal.moves(self._basis(self.loaded), leading=True) as moves:
                 moves.save({state.endpoint: restarted(state, self._clock.wall_us()) for state in waiting})
+            self._have_moved()
+
+    def _have_moved(self) -> None:
+        """Also a node whose file is not what is written down serves its own moves at once."""
+        if not self.settling.settled:
+            self.settling.look(self.engine)
 
     # ------------------------------------------------------------------ what the config asks for
 

@@ -289,6 +289,43 @@ def test_a_clock_that_was_set_back_does_not_stop_the_folding(cluster: Cluster, m
     assert votes == 12
 
 
+def edited(rig: Rig) -> None:
+    """Its file has another share in the present stage than those of the other nodes."""
+    document = experiment()
+    document["experiment"]["stages"][0]["traffic"] = "2%"
+    rig.endpoint = document
+    rig.control.take(rig.load())
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_node_with_another_file_serves_at_once_what_a_person_asks_of_it(cluster: Cluster, place: int) -> None:
+    """Whether it leads or not."""
+    node = pair(cluster)[place]
+    edited(node)
+    cluster.settle()
+    assert node.split == {"a": 0.99, "b": 0.01}
+    node.control.command("rank", "hold", "ada", "look at it")
+    assert node.state.hold == "look at it"
+    node.control.command("rank", "resume", "ada", "")
+    assert node.state.hold == ""
+    node.control.command("rank", "rollback", "ada", "must stop")
+    assert node.split == {"a": 1.0}
+    cluster.settle()
+    assert {rig.status for rig in cluster.nodes} == {"rolled_back"}
+    assert all(rig.split == {"a": 1.0} for rig in cluster.nodes)
+    assert [kind for kind, _ in kinds(cluster)] == ["start", "hold", "resume", "rollback"]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_node_with_another_file_has_the_kill_rule(cluster: Cluster, place: int) -> None:
+    node = pair(cluster)[place]
+    edited(node)
+    cluster.settle()
+    node.failures("b", ok=0, error=9)
+    cluster.tick(node, seconds=0.1)
+    assert node.split == {"a": 1.0}
+
+
 def silence(cluster: Cluster, number: int, seconds: int) -> None:
     """As if a node had said nothing for so long, by the database's clock."""
     cluster.nodes[0].sqlite.write(
