@@ -79,6 +79,8 @@ def _chain_samples(controller: Controller) -> Iterator[Sample]:
         living = sum(node.silent < LIVING for node in nodes)
         yield metrics.NODES, ("living",), living
         yield metrics.NODES, ("silent",), len(nodes) - living
+        disagreement = controller.membership.disagreement(controller.loaded.common)
+        yield metrics.CONFIG_DIFFERS, (), float(bool(disagreement))
         yield metrics.CLOCK_AHEAD, (), controller.membership.clock_ahead
 
 

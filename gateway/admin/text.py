@@ -53,6 +53,8 @@ def status_view(document: dict[str, Any]) -> RenderableType:
 
 def _node_lines(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Nodes on a shared store, each with what is wrong with it."""
+    if document["disagreement"]:
+        yield f"nothing begins or grows until all nodes have the same endpoints: {document['disagreement']}", "yellow"
     ahead = document["clock_ahead_seconds"]
     if abs(ahead) >= SKEWED:
         yield f"this node's clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} the store's", "yellow"

@@ -277,6 +277,9 @@ OUTCOME_LAG_ALARM = Metric(
 )
 NODES = Metric("gateway_nodes", "gauge", ("state",), "Nodes on a shared store; state is living or silent.")
 LEADS = Metric("gateway_leads", "gauge", (), "1 while this node folds and decides.")
+CONFIG_DIFFERS = Metric(
+    "gateway_config_differs", "gauge", (), "1 while a living node of a shared store has other endpoints than this one."
+)
 CLOCK_AHEAD = Metric(
     "gateway_clock_ahead_seconds", "gauge", (), "How far this node's clock is ahead of the shared store's, at least."
 )
@@ -294,5 +297,5 @@ CONTROL_METRICS = (
     BUILD_INFO, WORKERS, WORKER_PLAN, IN_FLIGHT, PLAN_REVISION, SPLIT, PREPARING, STAGE, UNITS, LOG_EVIDENCE,
     EFFECT, DECISIONS, HOLD, RELOAD_OK, RELOAD_TIME, CONFIG_INFO, FACTS, SPOOL_LAG, STORE_UP, SPOOL_BYTES,
     SPOOL_DAMAGE, SHIP_DELAY, DECIDE_DELAY, TAKE_DELAY, FOLLOW_DELAY, OUTCOME_LAG, OUTCOME_LAG_ALARM, NODES, LEADS,
-    CLOCK_AHEAD, HALTS, WAL, DAYS_DROPPED, DAYS_OVERDUE,
+    CONFIG_DIFFERS, CLOCK_AHEAD, HALTS, WAL, DAYS_DROPPED, DAYS_OVERDUE,
 )  # fmt: skip

@@ -24,7 +24,7 @@ from gateway.release.membership import NodeLives
 from gateway.release.needs import missing
 from gateway.release.state import Decision
 from gateway.store.postgres.store import PostgresStore
-from gateway.telemetry.metrics import CLOCK_AHEAD, SPOOL_FAILURES
+from gateway.telemetry.metrics import CLOCK_AHEAD, CONFIG_DIFFERS, SPOOL_FAILURES
 from tests.integration.cluster.conftest import Cluster
 from tests.unit.admin.printing import printed
 from tests.unit.release.configs import experiment
@@ -324,6 +324,26 @@ def test_a_node_with_another_file_has_the_kill_rule(cluster: Cluster, place: int
     node.failures("b", ok=0, error=9)
     cluster.tick(node, seconds=0.1)
     assert node.split == {"a": 1.0}
+
+
+def test_nodes_that_wait_for_each_others_files_say_so(cluster: Cluster) -> None:
+    first, _ = pair(cluster)
+
+    def told() -> tuple[str, list[Any]]:
+        text = printed(status_view(views.status(first.control, ReloadStatus(0), first.clock.wall_us())))
+        all_samples = samples.samples(first.control, ReloadStatus(0), first.clock.wall_us())
+        return text, [value for metric, _, value in all_samples if metric is CONFIG_DIFFERS]
+
+    text, values = told()
+    assert "until all nodes" not in text
+    assert values == [0.0]
+    first.endpoint = experiment("two")
+    first.control.take(first.load())
+    cluster.settle()
+    assert first.state.experiment == "", "it has not begun"
+    text, values = told()
+    assert "until all nodes have the same endpoints: node 2 (node-2) still with another config file" in text
+    assert values == [1.0]
 
 
 def silence(cluster: Cluster, number: int, seconds: int) -> None:
