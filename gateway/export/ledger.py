@@ -28,7 +28,7 @@ DECISIONS = (
     Column("text", "text", "the reason in a sentence"),
     Column("config_digest", "word", "of the config that was in use"),
     Column("body", "json", "everything, with the evidence, as it was hashed"),
-    Column("hash", "word", "of this row and the one before: the chain of the ledger"),
+    Column("hash", "text", "of this row and the one before, in hex: the chain of the ledger"),
 )
 
 

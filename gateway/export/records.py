@@ -55,7 +55,7 @@ EXPERIMENTS = (
 PLANS = (
     Column("revision", "integer", ""),
     Column("at", "time", "when it was published"),
-    Column("as_of", "time", "up to which time facts were known"),
+    Column("as_of", "integer", "the fold step on which it rests"),
     Column("config_digest", "word", ""),
     Column("shares", "json", "by endpoint and variant, in parts of 2^64"),
     Column("slots", "json", "by endpoint: from where in the hash space on which variant is given"),

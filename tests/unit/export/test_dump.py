@@ -8,6 +8,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from gateway.clock import FakeClock
 from gateway.errors import StoreError
 from gateway.events import FORCED
 from gateway.export.catalog import TABLES
+from gateway.export.columns import Kind
 from gateway.export.dump import ExportError, Wanted, chosen, export
 from gateway.export.facts import CHUNK, Selection
 from gateway.export.manifest import Manifest
 from gateway.export.moment import Moment, moment
 from gateway.export.source import OpenStore
 from gateway.export.writers import MissingExtra, iso
+from gateway.store.keeping import DAY_US
 from tests.unit.evidence.world import THRESHOLDS
-from tests.unit.export.logs import Logged, live_one_unit
+from tests.unit.export.logs import BEGAN, Logged, live_one_unit
 
 EVER = (1 << 63) - 1
 
@@ -57,6 +60,38 @@ def read(folder: Path, table: str) -> list[dict[str, str]]:
         with path.open(newline="") as file:
             rows += csv.DictReader(file)
     return rows
+
+
+HOLDS: dict[Kind, Callable[[Any], bool]] = {
+    "integer": lambda value: type(value) is int and not BEGAN <= value <= BEGAN + 2 * DAY_US,
+    "number": lambda value: type(value) is float,
+    "flag": lambda value: value in (0, 1),
+    "time": lambda value: type(value) is int and BEGAN <= value <= BEGAN + 2 * DAY_US,
+    "word": lambda value: type(value) is str,
+    "text": lambda value: type(value) is str,
+    "hash": lambda value: type(value) is bytes,
+    "json": lambda value: isinstance(json.loads(value), (dict, list)),
+}
+
+
+def test_every_column_holds_what_its_type_says(sqlite_log: Logged) -> None:
+    """Times lie in the story, and no other number does; words are few."""
+    store = sqlite_log.world.store
+    for _ in range(10):
+        sqlite_log.decide("hold")
+    store.write("UPDATE outcome SET happened_at = at")
+    store.write("UPDATE plan SET at = ?, as_of = revision", (BEGAN,))
+    store.write("INSERT INTO counter (experiment, variant, name, node, value) VALUES ('exp', 'b', 'late', 3, 5)")
+    store.write("INSERT INTO late_fact (decision, kind, at, body) VALUES (7, 'completion', ?, '[7]')", (BEGAN,))
+    with closing(sqlite_log.look()) as opened:
+        now = moment(opened)
+        for name, table in TABLES.items():
+            rows = [row for _, row in table.rows(opened, now, Selection(None, 0, EVER))]
+            for column, values in zip(table.columns, zip(*rows, strict=True), strict=True):
+                held = [value for value in values if value is not None]
+                assert held, (name, column.name)
+                assert all(map(HOLDS[column.kind], held)), (name, column.name)
+                assert column.kind != "word" or len(set(held)) <= 10, (name, column.name)
 
 
 def test_exposures_are_the_requests_with_their_completions(log: Logged, tmp_path: Path) -> None:
