@@ -8,12 +8,14 @@ many   a JSON array of these, {"outcomes": [...]}, or one per line as applicatio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
 
 from gateway.errors import RequestError
 
+_LINES = b"application/x-ndjson"
 MOST = 10_000  # outcomes in one request
 _LONGEST_ID = 128
 _LONGEST_NAME = 128
@@ -35,18 +37,42 @@ class Posted(NamedTuple):
 
 
 def documents(body: bytes, content_type: bytes) -> tuple[Sequence[Any], bool]:
-    """The outcomes of a request as they came, and whether it was a single one. Raises RequestError if the body is no
-    list of outcomes."""
-    if content_type.split(b";")[0].strip().lower() == b"application/x-ndjson":
-        lines = enumerate(body.split(b"\n"), start=1)
-        found: Any = [_json(line, f"line {number}") for number, line in lines if line.strip()]
-        return _counted(found), False
-    found = _json(body, "the body")
+    """The outcomes of a request as they came, and whether it was a single one; a line that is no JSON came as the
+    RequestError that refuses it. Raises RequestError if the body is no list of outcomes."""
+    if content_type.split(b";")[0].strip().lower() == _LINES:
+        lines = [(number, line) for number, line in enumerate(body.split(b"\n"), start=1) if line.strip()]
+        return [_line(number, line) for number, line in _counted(lines)], False
+    try:
+        found = _json(body, "the body")
+    except RequestError as error:
+        if _begins_with_a_line(body):
+            needed = f"outcomes one a line need the header `content-type: {_LINES.decode()}`"
+            raise RequestError(f"{error}; {needed}") from error
+        raise
     if isinstance(found, dict) and set(found) == {"outcomes"}:
         found = found["outcomes"]
     if isinstance(found, dict):
         return [found], True
     return _counted(found), False
+
+
+def _line(number: int, line: bytes) -> Any:
+    """A line has its own fault: those before and behind it are outcomes all the same."""
+    try:
+        return _json(line, f"line {number}")
+    except RequestError as error:
+        return error
+
+
+def _begins_with_a_line(body: bytes) -> bool:
+    """Whether these are lines, sent as something else."""
+    first, _, rest = body.lstrip().partition(b"\n")
+    if not (rest.strip() and first.startswith(b"{")):
+        return False
+    with suppress(orjson.JSONDecodeError):
+        orjson.loads(first)
+        return True
+    return False
 
 
 def _json(text: bytes, where: str) -> Any:
@@ -66,6 +92,8 @@ def _counted(found: Any) -> list[Any]:
 
 def posted(document: Any) -> Posted:
     """One outcome; raises RequestError if it is none."""
+    if isinstance(document, RequestError):
+        raise document
     if not isinstance(document, dict):
         raise RequestError("an outcome is an object")
     if not document.keys() <= _KEYS:

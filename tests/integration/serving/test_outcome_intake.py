@@ -245,8 +245,8 @@ async def test_no_bound_is_no_leave_to_be_infinite(worker: LocalWorker, literal:
         (b'{"outcomes": []}', (), "at least one"),
         (b'{"outcomes": 3}', (), "expected an outcome"),
         (b"\n\n", NDJSON, "at least one"),
-        (json.dumps(outcome()).encode() + b"\n{", NDJSON, "line 2 is not valid JSON"),
         (b"[" + b"1," * 10_000 + b"1]", (), "at most 10000"),
+        (b"{\n" * 10_001, NDJSON, "at most 10000"),
     ],
 )
 async def test_a_body_that_is_no_list_of_outcomes_is_refused_whole(
@@ -288,6 +288,35 @@ async def test_the_sound_ones_of_many_are_kept_and_the_others_named(serving: Loc
 )
 async def test_the_status_of_many_tells_the_common_reason(serving: LocalWorker, many: Any, status: int) -> None:
     assert (await post(serving, many)).status == status
+
+
+async def test_a_line_that_is_no_json_is_refused_and_the_others_are_kept(serving: LocalWorker) -> None:
+    sound = [json.dumps(outcome(value)).encode() for value in (0.1, 0.2)]
+    reply = await post(serving, b"\n".join([sound[0], b"", b'{"decision": ', sound[1], b"\xff"]), NDJSON)
+    assert (reply.status, reply.json["accepted"]) == (422, 2)
+    assert [(r["index"], r["status"], r["reason"], r["detail"][:24]) for r in reply.json["rejected"]] == [
+        (1, 400, "bad_request", "line 3 is not valid JSON"),
+        (3, 400, "bad_request", "line 5 is not valid JSON"),
+    ]
+    assert [fact.value for fact in serving.facts(Outcome)] == [0.1, 0.2]
+    assert serving.count("gateway_outcomes", "flight", "brier", "accepted") == 2
+    assert serving.count("gateway_outcomes", "", "", "bad_request") == 2
+    nothing = await post(serving, b"{\n[\n", NDJSON)
+    assert (nothing.status, nothing.json["accepted"], len(nothing.json["rejected"])) == (400, 0, 2)
+
+
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "application/json", ""])
+async def test_lines_sent_as_something_else_are_told_which_header_they_need(
+    serving: LocalWorker, content_type: str
+) -> None:
+    line = json.dumps(outcome()).encode()
+    headers = [("content-type", content_type)] if content_type else []
+    reply = await post(serving, line + b"\n" + line, headers)
+    assert (reply.status, "need the header `content-type: application/x-ndjson`" in reply.error) == (400, True)
+    for other in (line[:-1], line[:-1] + b"\n}}", line + b"}", b"\n" + line[:-1] + b",\n"):
+        reply = await post(serving, other, headers)
+        assert (reply.status, "ndjson" in reply.error) == (400, False), reply.error
+    serving.nothing_happened()
 
 
 async def test_an_outcome_of_a_past_experiment_is_kept_for_the_control_process(serving: LocalWorker) -> None:

@@ -63,6 +63,13 @@ async def test_an_outcome_finds_its_unit_by_the_hashes_of_the_assignment(serving
     assert serving.count("gateway_outcomes", "flight", "brier", "accepted") == 1
 
 
+async def test_a_time_long_ago_is_taken_for_nobody_here_knows_the_decision(serving: LocalWorker) -> None:
+    await serving.request(body=infer_body(), headers=[(b"x-user-id", UNIT.encode())])
+    assert (await post(serving, outcome(at="2020-01-01T00:00:00Z"))).status == 200
+    (fact,) = serving.facts(UnitOutcome)
+    assert (fact.at, fact.happened_at) == (serving.clock.wall_us(), 1_577_836_800_000_000)
+
+
 async def test_the_units_name_is_written_nowhere(serving: LocalWorker, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     canary = "canary-of-a-unit"

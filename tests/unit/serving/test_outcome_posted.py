@@ -50,7 +50,9 @@ def test_whatever_body_comes_is_outcomes_or_refused(document: Any, content_type:
 def test_whatever_bytes_come_are_read_or_refused(body: bytes) -> None:
     for content_type in (b"", b"application/x-ndjson"):
         with suppress(RequestError):
-            documents(body, content_type)
+            for document in documents(body, content_type)[0]:
+                with suppress(RequestError):
+                    posted(document)
 
 
 @pytest.mark.parametrize("document", [[], {}, 3, "x", None, True])
