@@ -13,6 +13,7 @@ import random
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -35,11 +36,13 @@ from gateway.release.guard import Guard
 from gateway.release.state import Kind
 from gateway.telemetry.exposition import GatewayCollector, render
 from gateway.telemetry.logging import configure as configure_logging
+from gateway.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
 NICE = 5  # below the workers: on a core that they share, folding must not keep a request waiting
 TICK = 0.1  # seconds between two rounds of the control loop
+REMINDED = 30.0  # seconds between two words about a store that is away
 AGAIN = 1.0  # seconds, about, between two tries for a store that cannot be used yet
 READING = 30.0  # seconds that whoever asks for a reload waits for its model files to be read
 LAST_SHIPMENTS = 5.0  # seconds that a stopping node gives to shipping what its workers left
@@ -59,6 +62,7 @@ class _Process:
         self._plane: ControlPlane | None = None
         self._guard: Guard | None = None
         self._why = ""  # there is no plane yet
+        self._seldom = Seldom(REMINDED)
         self._waiting: dict[str, Any] = views.waiting("")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="control")
 
@@ -75,8 +79,10 @@ class _Process:
         try:
             self._plane = started(path, last_good, SystemClock(), self._settings.name)
         except StoreAway as error:
-            if self._waiting["store"]["error"] != str(error):
-                log.warning("the store cannot be used yet; the last plan serves on: %s", error)
+            if self._seldom.due("away", time.monotonic()) is not None:
+                serves = (Path(self._settings.data_dir) / "plan.json").exists()
+                what = "the last plan serves on" if serves else "there is no plan yet, so nothing is served"
+                log.warning("the store cannot be used yet; %s: %s", what, error)
             self._guard = self._guard or Guard(error.config, SystemClock())
             self._guard.take(error.config)
             self._why = str(error)

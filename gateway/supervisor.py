@@ -19,6 +19,7 @@ import msgspec
 
 from gateway import ends
 from gateway.children import CHECK, Child, Spawn, terminate
+from gateway.closed_door import turn_away
 from gateway.errors import GatewayError
 from gateway.listeners import Address, Listener, ListenError, listen
 from gateway.node import ControlSettings, WorkerSettings
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 REFUSED = 78  # sysexits.h: something is wrong with the configuration
 SHIPPING = 10.0  # seconds for the control process to leave
+REMINDED = 30.0  # seconds between two words about what only somebody else can end
 WAITING = 0.2  # seconds between two looks for a number of a spool
 LEAVING = 10.0  # seconds beyond its own bounds for a worker that was told to leave, before it is killed
 
@@ -76,6 +78,7 @@ class Supervisor:
     _control_end: str = ""
     _recycling: Recycling = field(default_factory=Recycling)
     _seldom: Seldom = field(default_factory=Seldom)
+    _patient: Seldom = field(default_factory=lambda: Seldom(REMINDED))
 
     def start(self) -> None:
         """Take the data directory and the ports; raises SupervisorError or ListenError if either is taken."""
@@ -169,6 +172,8 @@ class Supervisor:
                 self._note_end(child, code, now)
             if child.process is None and now >= child.not_before:
                 self._spawn(child, now)
+        if not self._has_served:
+            turn_away(self._listeners["data"].sock)
         if self.settings.max_memory is not None:
             self._recycle(self._children[1:], self.settings.max_memory, now)
         self._tell(now)
@@ -227,7 +232,7 @@ class Supervisor:
         try:
             child.start(make, (self._lifeline[0], self._lock), now)
         except NoNumber as error:
-            if self._seldom.due("number", now) is not None:
+            if self._patient.due("number", now) is not None:
                 log.warning("%s waits: %s", child.name, error)
             child.not_before = now + WAITING
         except (OSError, ValueError) as error:  # a full disk, no memory, no process number left: that may pass

@@ -12,18 +12,19 @@ import pytest
 from gateway import plan as plans
 from tests.integration.process.conftest import EXPERIMENT, HEAD
 from tests.integration.process.node import Load, Node, running, wait_for
-from tests.postgres import PostgresServer, postgres
+from tests.postgres import PostgresServer, free_port
 
 pytestmark = pytest.mark.process
-__all__ = ["postgres"]
+KEYS = "keys: {signing: ['${SIGNING}'], pepper: '${PEPPER}'}\n"
+SECRETS = {"SIGNING": "5" * 64, "PEPPER": "7" * 64}
 
 
 def test_s8_a_control_process_that_starts_without_its_store_still_has_the_kill_rule(tmp_path: Path) -> None:
     config = tmp_path / "gateway.yaml"
     with PostgresServer() as server:
-        store = f"store: {server.dsn(server.create())}\nkeys: {{signing: ['${{SIGNING}}'], pepper: '${{PEPPER}}'}}\n"
-        config.write_text(store + (HEAD + EXPERIMENT).replace("boosted.onnx", "crashing.onnx"))
-        with running(config, workers=2, environment={"SIGNING": "5" * 64, "PEPPER": "7" * 64}) as node:
+        store = f"store: {server.dsn(server.create())}\n"
+        config.write_text(store + KEYS + (HEAD + EXPERIMENT).replace("boosted.onnx", "crashing.onnx"))
+        with running(config, workers=2, environment=SECRETS) as node:
             wait_for(lambda: _challengers(node) == {"boosted"}, "the experiment is served", 30)
             server.stop("fast")
             before = node.child("gateway.control")
@@ -45,6 +46,20 @@ def test_s8_a_control_process_that_starts_without_its_store_still_has_the_kill_r
             rows = node.client.get(node.url("admin", "/api/decisions")).json()["decisions"]
             assert [row["kind"] for row in rows] == ["start", "rollback"]
             assert rows[-1]["body"]["reason"] == "kill_rule"
+
+
+def test_s8_a_new_node_that_cannot_reach_its_store_says_so_on_every_port(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.yaml"
+    store = f"store: postgresql://u@127.0.0.1:{free_port()}/db\n"
+    config.write_text(store + KEYS + HEAD + EXPERIMENT)
+    with running(config, workers=0, environment=SECRETS) as node:
+        wait_for(lambda: _waits(node), "a control process that waits for its store", 30)
+        answer = node.client.get(node.url("data", "/v2/health/ready"))
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:gateway:no_plan")
+        assert node.metrics()["gateway_store_up"] == 0
+        assert "Connection refused" in node.status()["store"]["error"]
+        assert "nothing is served" in node.log
+        assert "Traceback" not in node.log
 
 
 def _plan(node: Node) -> plans.Plan:

@@ -57,6 +57,7 @@ class Session:
         self._db: _Bounded | None = None
         self._failures = 0
         self._next_try = 0.0
+        self._unreachable = ""  # and why
         self._closed = False
         self.lost = False  # whether a connection broke since `renew`
 
@@ -111,7 +112,8 @@ class Session:
     def _connect(self) -> _Bounded:
         now = self._clock.monotonic()
         if now < self._next_try:
-            raise StoreUnavailable(f"{self.place}: cannot be reached; tried again in {self._next_try - now:.1f} s")
+            again = f"it is asked again in {self._next_try - now:.1f} s"
+            raise StoreUnavailable(f"{self.place}: {self._unreachable}; {again}")
         try:
             connection = _Bounded.connect(
                 make_conninfo(**self._parameters),
@@ -124,7 +126,8 @@ class Session:
             pause = min(_FIRST_PAUSE * 2.0 ** min(self._failures, 10), _LONGEST_PAUSE) * (0.5 + self._jitter())
             self._failures += 1
             self._next_try = self._clock.monotonic() + pause
-            raise StoreUnavailable(f"{self.place}: cannot be reached: {_line(error)}") from error
+            self._unreachable = f"cannot be reached: {_line(error)}"
+            raise StoreUnavailable(f"{self.place}: {self._unreachable}") from error
         self._failures = 0
         connection.deadline = self._deadline
         return connection

@@ -141,7 +141,7 @@ def _await_ready(node: Node, workers: int) -> None:
             return False
         node.addresses = json.loads(path.read_bytes())
         try:
-            return len(node.status()["workers"]) == workers and node.converged()
+            return len(node.status()["workers"]) == workers and (not workers or node.converged())
         except httpx.HTTPError:
             return False
 

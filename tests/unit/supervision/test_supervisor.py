@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+import socket
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ import pytest
 
 from gateway import ends, recycling
 from gateway.children import LONGEST_BACKOFF, STEADY
+from gateway.closed_door import ANSWER, MOST, turn_away
 from gateway.listeners import Address
 from gateway.node import LEAVE_AT_ONCE
 from gateway.supervisor import REFUSED, NodeSettings, Supervisor
@@ -240,3 +245,43 @@ def test_who_does_not_hear_that_it_is_to_leave_is_killed(machine: Machine) -> No
     machine.resident[machine.workers[1].pid] = 1001
     machine.tend(60.0)
     assert len(machine.workers) == 3, "the next may leave"
+
+
+def test_before_there_is_a_plan_clients_are_told_so_and_then_left_to_the_workers(machine: Machine) -> None:
+    port = machine.supervisor._listeners["data"].address.port
+
+    def asked() -> socket.socket:
+        client = socket.create_connection(("127.0.0.1", port), timeout=5)
+        client.sendall(b"GET /v2/health/ready HTTP/1.1\r\nhost: x\r\n\r\n")
+        return client
+
+    with asked() as client, asked() as other:
+        machine.tend()
+        for one in (client, other):
+            answer = b"".join(iter(partial(one.recv, 65_536), b""))
+            assert answer == ANSWER
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert f"content-length: {len(body)}".encode() in head
+            assert msgspec.json.decode(body)["status"] == 503
+    (machine.data / "plan.json").write_text("{}")
+    with asked() as client:
+        machine.tend()
+        client.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+
+
+def test_a_client_that_has_gone_already_is_no_trouble(machine: Machine) -> None:
+    port = machine.supervisor._listeners["data"].address.port
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert machine.tend()
+
+
+def test_a_look_turns_away_so_many_and_no_more() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0), backlog=MOST + 10)) as listener, ExitStack() as clients:
+        listener.setblocking(False)
+        assert turn_away(listener) == 0
+        for _ in range(MOST + 3):
+            clients.enter_context(socket.create_connection(listener.getsockname()))
+        assert [turn_away(listener), turn_away(listener), turn_away(listener)] == [MOST, 3, 0]
