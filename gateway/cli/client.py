@@ -79,7 +79,7 @@ def data_dir_of(path: Path) -> Path:
     """The config's data directory, also from a file that is broken at the moment: the gateway serves on from the
     last good one, and a person must be able to see that and to roll back."""
     try:
-        return load(path).config.data_dir
+        return load(path, serving=False).config.data_dir
     except ConfigError:
         if not path.is_file():
             raise

@@ -89,7 +89,7 @@ def loaded_subject(file: Path, endpoint: str | None) -> Subject:
     from gateway.config.load import load
     from gateway.forecast.subject import subject
 
-    return subject(load(file).config, endpoint)
+    return subject(load(file, serving=False).config, endpoint)
 
 
 def assumptions(

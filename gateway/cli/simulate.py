@@ -142,7 +142,7 @@ def _limited(subject: Subject, ramp: tuple[Decimal, ...] | None, units: int | No
 def _store(file: Path) -> str:
     from gateway.config.load import load
 
-    return load(file).config.store
+    return load(file, serving=False).config.store
 
 
 @contextmanager

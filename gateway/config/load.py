@@ -41,24 +41,28 @@ class LoadedConfig:
     text: bytes
 
 
-def load(path: Path) -> LoadedConfig:
-    """Read and check a file; raises ConfigError with every problem in it."""
+def load(path: Path, *, serving: bool = True) -> LoadedConfig:
+    """Read and check a file; raises ConfigError with every problem in it.
+
+    Not `serving`, but only asked what it says, as where its store is, it needs neither model files nor variables.
+    """
     try:
         text = read_bytes(path)
     except OSError as error:
         raise unreadable(path, error) from error
-    return parse(text, path)
+    return parse(text, path, files=serving, variables=serving)
 
 
-def parse(text: bytes, path: Path, *, files: bool = True) -> LoadedConfig:
+def parse(text: bytes, path: Path, *, files: bool = True, variables: bool = True) -> LoadedConfig:
     """Check `text` as the content of `path`, whose folder is where relative paths begin.
 
     Without `files` it is not asked whether its model files are there: for a config that was served from already.
+    Without `variables` it is not asked what ${NAME} makes of it.
     """
     absolute = path.absolute()
     document = tree.read(text, str(path))
     config, found = _validate(document, absolute.parent)
-    found += rules.check(document.data, absolute.parent, files=files)
+    found += rules.check(document.data, absolute.parent, files=files, variables=variables)
     problems = document.problems + _problems(document, found)
     if problems or config is None:
         raise ConfigError(_shortened(sorted(problems, key=lambda problem: (problem.line, problem.column))))

@@ -37,11 +37,13 @@ UPSTREAMS = (
 )
 
 
-def check(raw: Value, base: Path, *, files: bool = True) -> Iterator[Finding]:
-    """All findings that no value has by itself; `files` for those about model files, too."""
+def check(raw: Value, base: Path, *, files: bool = True, variables: bool = True) -> Iterator[Finding]:
+    """All findings that no value has by itself; `files` for those about model files, too, `variables` for those about
+    secrets that the environment has."""
     yield from _listeners(raw)
-    yield from _keys(raw)
-    yield from secret_findings(raw)
+    if variables:
+        yield from _keys(raw)
+        yield from secret_findings(raw)
     drafts = list(endpoint_drafts(raw, base))
     yield from _experiment_ids(drafts)
     for draft in drafts:
@@ -49,6 +51,8 @@ def check(raw: Value, base: Path, *, files: bool = True) -> Iterator[Finding]:
         yield from _covariates(draft)
         yield from _champion(draft)
         yield from _models(draft, files)
+        if variables:
+            yield from _headers(draft)
         yield from _mask(draft)
         yield from _split(draft)
         yield from metric_findings(draft)
@@ -162,15 +166,19 @@ def _of_upstreams(steps: Steps, variant: schema.Variant) -> Iterator[Finding]:
         for key in UPSTREAMS:
             if getattr(variant, key) not in (None, {}):
                 yield Finding((*steps, key), f"expected a url beside {key}, which is for upstreams", at_key=True)
-    for header, template in variant.headers.items():
-        try:
-            value = filled(template, os.environ)
-        except KeyError as error:
-            message = f"expected the variable {error.args[0]} in the environment, found none"
-            yield Finding((*steps, "headers", header), message)
-        else:
-            if not re.fullmatch(TEMPLATE, value):  # which is a secret, and stays one
-                yield Finding((*steps, "headers", header), "expected variables that make a header of printable ASCII")
+
+
+def _headers(draft: EndpointDraft) -> Iterator[Finding]:
+    for name, variant in draft.variants.items():
+        for header, template in (variant.headers if variant else {}).items():
+            steps = (*draft.steps, "variants", name, "headers", header)
+            try:
+                value = filled(template, os.environ)
+            except KeyError as error:
+                yield Finding(steps, f"expected the variable {error.args[0]} in the environment, found none")
+            else:
+                if not re.fullmatch(TEMPLATE, value):  # which is a secret, and stays one
+                    yield Finding(steps, "expected variables that make a header of printable ASCII")
 
 
 def _authorities(steps: Steps, ca: Path, urls: tuple[str, ...], files: bool) -> Iterator[Finding]:

@@ -50,7 +50,7 @@ def named(text: str) -> Named:
         return Named(f"{SQLITE}{path.absolute()}", path.absolute().parent)
     from gateway.config.load import load  # pydantic and YAML, which a notebook on a store does not need
 
-    config = load(path).config
+    config = load(path, serving=False).config
     return Named(config.store, config.data_dir)
 
 

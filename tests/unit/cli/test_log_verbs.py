@@ -10,6 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+import gateway
 from gateway.cli import main
 from gateway.cli.log import names_text, time_text
 from gateway.export.migration.copying import Copying
@@ -52,6 +53,50 @@ def test_a_store_is_named_by_its_url_its_file_or_its_config(log: Logged, tmp_pat
     done = run("export", source, "--to", tmp_path / "out", "--what", "exposures", "--experiment", "exp")
     assert done.exit_code == 0, done.output
     assert "20 exposures" in done.output
+
+
+SERVING = """\
+outcomes: {keys: ["${NO_KEY}"]}
+keys: {signing: ["${NO_SIGNING}"], pepper: "${NO_PEPPER}"}
+endpoints:
+  rank:
+    protocol: http
+    variants: {a: {role: champion, url: "http://127.0.0.1:9001", headers: {authorization: "Bearer ${NO_TOKEN}"}}}
+  delay:
+    protocol: oip
+    variants: {a: {role: champion, onnx: away.onnx}}
+"""
+
+
+def test_who_only_reads_the_store_needs_nothing_that_serving_needs(log: Logged, tmp_path: Path) -> None:
+    """Neither the secrets of the config nor its model files."""
+    log.world.store.close()
+    path = tmp_path / "gateway.yaml"
+    path.write_text(f"version: 1\nstore: {log.url}\n{SERVING}")
+    for words in (
+        ("export", path, "--to", tmp_path / "out"),
+        ("outbox", path, "--to", f"file:{tmp_path / 'events'}", "--name", "files"),
+        ("replay", path),
+        ("verify", path),
+        ("migrate", "--from", path, "--to", f"sqlite:///{tmp_path / 'copy.db'}"),
+    ):
+        done = run(*words)
+        assert done.exit_code == 0, (words[0], done.output)
+    with gateway.connect(str(path)) as connected:
+        assert len(connected.votes("exp")) == 19
+    assert "no gateway has run in" in run("status", "--config", path).output
+    refused = run("check", path)
+    named = ("NO_KEY", "NO_SIGNING", "NO_PEPPER", "NO_TOKEN", "away.onnx")
+    assert (refused.exit_code, [name for name in named if name not in refused.output]) == (78, [])
+
+
+def test_the_variables_of_the_store_itself_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(f"version: 1\nstore: 'postgresql://me:${{NO_PASSWORD}}@127.0.0.1:9/ab'\n{SERVING}")
+    for verb, *words in (("export", "--to", tmp_path / "out"), ("replay",), ("verify",)):
+        done = run(verb, path, *words)
+        assert "the store's URL needs the variable NO_PASSWORD in the environment" in done.output
+        assert done.exit_code == (1 if verb == "export" else 2)
 
 
 def test_how_an_export_fails(log: Logged, tmp_path: Path) -> None:
