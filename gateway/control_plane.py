@@ -20,7 +20,7 @@ from gateway.forgetting.forgetting import Forgetting
 from gateway.numbers import SpoolNumbers
 from gateway.release.controller import Controller
 from gateway.release.intake import Intake, ReloadStatus
-from gateway.release.keys import Keys, given, load_or_create
+from gateway.release.keys import Keys, expect_own, given, load_or_create
 from gateway.release.membership import Member, Membership
 from gateway.release.state import Kind
 from gateway.release.upkeep import Upkeep
@@ -186,10 +186,13 @@ def _away(config: Config, error: GatewayError) -> GatewayError:
 
 
 def _keys(config: Config) -> Keys:
+    own = config.data_dir / "keys.json"
     if config.keys is None:
-        return load_or_create(config.data_dir / "keys.json")
+        return load_or_create(own)
     signing = [filled(template, os.environ) for template in config.keys.signing]
-    return given(signing, filled(config.keys.pepper, os.environ))
+    keys = given(signing, filled(config.keys.pepper, os.environ))
+    expect_own(own, keys)
+    return keys
 
 
 def _opened(
@@ -198,6 +201,12 @@ def _opened(
     """The store; and of one that nodes share, the membership of this one and how it gets numbers of spools."""
     if not config.shared:
         config.store_path.parent.mkdir(parents=True, exist_ok=True)
+        if (config.data_dir / "node.id").exists():
+            log.warning(
+                "%s was a node of a store that others share; it goes on with %s and what that says",
+                config.data_dir,
+                config.store,
+            )
         own = open_store(config.store)
         try:
             return own, None, _numbers_above(own, config.data_dir) if config.store_elsewhere else None

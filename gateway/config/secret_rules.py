@@ -36,7 +36,8 @@ def secret_findings(raw: Value) -> Iterator[Finding]:
         if _is_shared(store):
             yield Finding(
                 ("store",),
-                "expected `keys` beside a store that nodes share: all of them need the same; `gateway keys` makes some",
+                "expected `keys` beside a store that nodes share: all of them need the same; `gateway keys` makes some,"
+                " `gateway keys --of DATA_DIR` prints those of a node that was alone, whose units and tokens go on",
                 at_key=True,
             )
         return

@@ -6,6 +6,7 @@ A node that is alone makes them once, mode 0600. Nodes that share a store have t
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import secrets
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ import msgspec
 
 from gateway.errors import StoreError
 from gateway.plan import SigningKey
+
+log = logging.getLogger(__name__)
 
 OWN = 1  # id of the key that a node makes for itself
 
@@ -39,6 +42,22 @@ def given(signing: Sequence[str], pepper: str) -> Keys:
         raise StoreError("two of the signing keys cannot be told apart in tokens: replace one (`gateway keys`)")
     # A node that was alone has signed as 1; its key may go on as the oldest of an installation.
     return Keys((*keys, SigningKey(id=OWN, secret=keys[-1].secret)), pepper.lower())
+
+
+def expect_own(path: Path, keys: Keys) -> None:
+    """A node that was alone goes on with keys from its config: with another pepper every unit would be a stranger, in
+    another variant maybe. Raises StoreError."""
+    if not path.exists():
+        return
+    own = load(path)
+    if own.fingerprint != keys.fingerprint:
+        raise StoreError(
+            f"{path}: the units that this node knows were hashed with another pepper than `keys` has:"
+            f" `gateway keys --of {path.parent}` prints the one to go on with; if all units are to be strangers,"
+            " remove the file"
+        )
+    if own.signing[0].secret not in [key.secret for key in keys.signing]:
+        log.warning("%s: its signing key is none of `keys`: outcomes by tokens that it has signed are refused", path)
 
 
 def made() -> Keys:
