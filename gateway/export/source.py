@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 OpenStore: TypeAlias = "AnyStore"
 
 _MAGIC = b"SQLite format 3\0"
+_EXPECTED = "a config, the file of a store, sqlite:///PATH or postgresql://USER@HOST/DATABASE"
 
 
 class SourceError(GatewayError):
@@ -39,13 +40,13 @@ def named(text: str) -> Named:
         path = path_of(text)
         return Named(text, path.absolute().parent if path else None)
     if "://" in text:
-        raise SourceError(f"{without_password(text)}: expected sqlite:///PATH, postgresql://…, or a config file")
+        raise SourceError(f"{without_password(text)}: expected {_EXPECTED}")
     path = Path(text)
     try:
         with path.open("rb") as file:
             head = file.read(len(_MAGIC))
     except OSError as error:
-        raise SourceError(f"{path}: {error.strerror}") from error
+        raise SourceError(f"{path}: {error.strerror}: expected {_EXPECTED}") from error
     if head == _MAGIC:
         return Named(f"{SQLITE}{path.absolute()}", path.absolute().parent)
     from gateway.config.load import load  # pydantic and YAML, which a notebook on a store does not need

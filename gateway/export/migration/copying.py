@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
 
 from gateway.errors import StoreError
+from gateway.export.migration.heads import compared
 from gateway.export.migration.tables import BY_DAY, DAY, KEYS, PROGRESS, columns_of, common, following, listed
 from gateway.export.source import OpenStore
 from gateway.store.keeping import DAY_US
@@ -55,7 +55,7 @@ class Copying:
         if not filled:
             self._note_beginning(fingerprint)
         elif not isinstance(self._target, SqliteStore):
-            raise StoreError(f"the target is not empty: there are rows in {filled[0]}")
+            raise StoreError(f"the target is not empty: {compared(self._target, self._source)}")
         # Else a file without its name that was finished, and not given it any more.
         return bool(filled)
 
@@ -152,19 +152,3 @@ def _assigned_at(table: str) -> str:
     if table == "assignment":
         return "t.at"
     return "coalesce((SELECT a.at FROM assignment a WHERE a.decision = t.decision), t.at)"
-
-
-def fingerprint(store: OpenStore) -> str:
-    """By which is seen whether a source has gone on."""
-    asked = (
-        "SELECT step, at, watermark FROM fold_step ORDER BY step DESC LIMIT 1",
-        "SELECT id, hash FROM ledger ORDER BY id DESC LIMIT 1",
-        "SELECT max(revision) FROM plan",
-        "SELECT sum(version) FROM release",
-        "SELECT count(*), max(day) FROM expired",
-        "SELECT count(*), max(at), max(through) FROM erasure",
-        "SELECT count(*) FROM erased",
-    )
-    with store.transaction():
-        found = [store.row(sql) or () for sql in asked]
-    return repr([str(value) for value in chain.from_iterable(found)])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gateway import files
 from gateway.errors import StoreError
+from gateway.export.migration.heads import compared
 from gateway.export.source import Named, OpenStore, open_readable, path_of, without_password
 from gateway.store.open import open_store
 from gateway.store.sqlite import SqliteStore
@@ -28,12 +29,12 @@ def source_of(origin: Named) -> Iterator[OpenStore]:
 
 
 @contextmanager
-def target_of(url: str) -> Iterator[OpenStore]:
+def target_of(url: str, source: OpenStore) -> Iterator[OpenStore]:
     """Raises StoreError where there is a store already, or nodes are. One that is given up stays as it is."""
     path = path_of(url)
     if path is not None:
         if path.exists():
-            raise StoreError(f"{path}: is there already; name another file")
+            raise StoreError(f"{path}: is there already; name another file{_known(url, source)}")
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         _refuse_served(path.absolute().parent)
         with _alone(path), closing(SqliteStore(_hidden(path))) as file:
@@ -63,6 +64,15 @@ def publish(url: str, next_spool: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _known(url: str, source: OpenStore) -> str:
+    """What to say of a file that is there, if it is a store."""
+    try:
+        with closing(open_readable(url)) as there:
+            return f": {compared(there, source)}"
+    except StoreError:
+        return ""
 
 
 def _hidden(path: Path) -> Path:

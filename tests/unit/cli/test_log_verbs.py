@@ -14,8 +14,11 @@ import gateway
 from gateway.cli import main
 from gateway.cli.log import names_text, time_text
 from gateway.export.migration.copying import Copying
+from tests.postgres import PostgresServer, postgres
 from tests.unit.export.logs import Logged, make_log
 from tests.unit.export.receiver import Receiver
+
+__all__ = ["postgres"]
 
 
 @pytest.fixture
@@ -160,10 +163,30 @@ def test_migrate_prints_a_summary(log: Logged, tmp_path: Path) -> None:
     assert "assignment             21  " in done.output
     assert "ledger: 3 rows" in done.output
     assert "not read to their end: spools 1, 2" in done.output
+    assert f"- in its config `store: sqlite:///{tmp_path / 'copy.db'}`\n- `data_dir` stays where it is" in done.output
+    assert "gateway keys" not in done.output
     again = run("migrate", "--from", log.url, "--to", f"sqlite:///{tmp_path / 'json.db'}", "--json")
     document = json.loads(again.output)
     assert document["tables"]["assignment"]["rows"] == 21
     assert document["ledger"]["rows"] == 3
+
+
+def test_a_store_that_becomes_shared_needs_the_keys_that_it_had(
+    log: Logged, tmp_path: Path, postgres: PostgresServer
+) -> None:
+    log.world.store.close()
+    folder = tmp_path / "data"
+    for known, database in ((False, postgres.create()), (True, postgres.create())):
+        if known:
+            (folder / "keys.json").write_text("{}")
+        target = postgres.dsn(database)
+        done = run("migrate", "--from", log.url, "--to", target)
+        assert done.exit_code == 0, done.output
+        assert f"- in its config `store: {target}`" in done.output
+        assert f"`gateway keys --of {folder if known else 'DATA_DIR'}` prints them" in done.output
+    again = run("migrate", "--from", log.url, "--to", target)
+    assert (again.exit_code, again.output.count("\n")) == (1, 1)
+    assert "the target is not empty: it is a whole store already, with a ledger of 3 rows" in again.output
 
 
 def test_how_a_migration_fails(log: Logged, tmp_path: Path) -> None:
@@ -173,6 +196,10 @@ def test_how_a_migration_fails(log: Logged, tmp_path: Path) -> None:
     refused = run("migrate", "--from", log.url, "--to", target)
     assert (refused.exit_code, "is there already" in refused.output) == (1, True)
     (tmp_path / "copy.db").unlink()
+    for words in (("--from", "sqlite", "--to", target), ("--from", "postgresql", "--to", "sqlite")):
+        named = run("migrate", *words)
+        expected = f"{words[1]}: No such file or directory: expected a config, the file of a store"
+        assert (named.exit_code, expected in named.output) == (1, True)
     nonsense = run("migrate", "--from", log.url, "--to", "mysql://there")
     assert (nonsense.exit_code, "expected sqlite:///path or postgresql://" in nonsense.output) == (1, True)
 

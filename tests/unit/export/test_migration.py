@@ -117,10 +117,10 @@ def test_every_row_of_every_table_is_there(full: Logged, target_url: str) -> Non
     assert here == there
     assert all(there.values()), [name for name, rows in there.items() if not rows]
     assert {name: one.rows for name, one in done.tables.items()} == {name: len(rows) for name, rows in there.items()}
-    assert (done.ledger_rows, done.resumed, done.unread) == (3, False, [1, 2])
+    assert (done.ledger.rows, done.resumed, done.unread) == (3, False, [1, 2])
     with closing(open_readable(target_url)) as store:
         assert store.broken_link() is None
-        assert store.ledger(1)[0].hash == done.ledger_head
+        assert store.ledger(1)[0].hash == done.ledger.hash
         assert columns_of(store).keys() == KEYS.keys()
 
 
@@ -235,7 +235,7 @@ def test_a_target_that_holds_something_is_left_alone(file: Logged, sqlite_url: U
     target = postgres_url()
     with closing(open_store(target)) as store:
         store.add_outcomes(1, [Outcome("", 5, 7, "rank", "exp", "brier", 0.5, 5)])
-    with pytest.raises(StoreError, match="not empty: there are rows in outcome"):
+    with pytest.raises(StoreError, match="not empty: it is a whole store already, with a ledger of 0 rows, head -;"):
         copied(file.url, target)
     joined = postgres_url()
     with closing(open_store(joined)) as store:
@@ -245,6 +245,20 @@ def test_a_target_that_holds_something_is_left_alone(file: Logged, sqlite_url: U
         copied(file.url, joined)
     with pytest.raises(StoreError, match="same store"):
         copied(file.url, file.url)
+
+
+def test_what_was_copied_before_is_said_to_be_whole(full: Logged, target_url: str) -> None:
+    done = copied(full.url, target_url)
+    head = f"a whole store already, with a ledger of 3 rows, head {done.ledger.hash[:16]}"
+    with pytest.raises(StoreError, match=f"{head}, as far as the source has come$") as caught:
+        copied(full.url, target_url)
+    assert "\n" not in str(caught.value)
+    full.world.store = open_store(full.url)
+    full.decide("hold")
+    full.world.store.close()
+    source = "the source is elsewhere, with a ledger of 4 rows, head [0-9a-f]{16}"
+    with pytest.raises(StoreError, match=f"{head}; {source}$"):
+        copied(full.url, target_url)
 
 
 def test_a_source_that_went_on_between_two_runs_is_noticed(
