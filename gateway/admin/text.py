@@ -44,6 +44,8 @@ def status_view(document: dict[str, Any]) -> RenderableType:
     ]
     if not document["store"]["ok"]:
         lines.append(Text(f"store: {document['store']['error']}", style="bold red"))
+    if document["trouble"]:
+        lines.append(Text(f"the log of this node is not whole, nobody is promoted: {document['trouble']}", style="red"))
     lines += [Text(line, style=style) for line, style in _node_lines(document)]
     lines += [Text(f"{one['endpoint']}: stopped on this node: {one['text']}", style="red") for one in document["halts"]]
     for name, endpoint in document["endpoints"].items():
@@ -101,6 +103,7 @@ def endpoint_view(name: str, endpoint: dict[str, Any]) -> RenderableType:
     report = experiment["report"]
     if report is not None:
         parts += [Text(line) for line in verdict_lines(experiment)]
+        parts += [Text(line, style="dim") for line in _window_lines(experiment)]
         parts += [estimates_table(experiment, ended=not experiment["running"]), tests_table(experiment)]
     return Group(*parts)
 
@@ -161,6 +164,15 @@ def verdict_lines(experiment: dict[str, Any]) -> Iterator[str]:
         yield f"{name}: {report['verdicts'][name]}{gone}" + (f"; by segment: {known}" if known else "")
     if experiment["cycle_seconds"]:
         yield f"whole business cycles of {duration(experiment['cycle_seconds'])} so far: {report['cycles']}"
+
+
+def _window_lines(experiment: dict[str, Any]) -> Iterator[str]:
+    """Metrics of which nothing is folded yet: what has come for them is kept, and waits."""
+    rows = experiment["report"]["estimates"]
+    folded = {row["metric"] for row in rows if row["segment"] == "" and any(row["units"])}
+    for name, seconds in experiment["window_seconds"].items():
+        if name not in folded:
+            yield f"{name}: no window has closed yet; a unit counts {duration(seconds)} after its request"
 
 
 def estimates_table(experiment: dict[str, Any], *, ended: bool) -> Table:

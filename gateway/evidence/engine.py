@@ -6,6 +6,7 @@ from the store. Where nodes share a store, shipping and folding are transactions
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,6 +22,13 @@ from gateway.evidence.record import record
 from gateway.evidence.ship import Shipment, Shipper
 from gateway.store.base import Store, UnitKey
 
+log = logging.getLogger(__name__)
+
+REMEDY = (
+    "nothing behind that is shipped, and nobody is promoted; if it does not pass, restart the gateway, so that its"
+    " workers begin new files, and move this one away"
+)
+
 
 @dataclass(slots=True)
 class Shipped:
@@ -33,6 +41,9 @@ class Shipped:
     def add(self, shipment: Shipment) -> None:
         self.facts.update(shipment.facts.counts)
         self.torn += shipment.torn
+        for why in shipment.quarantined:
+            if why not in self.quarantined:
+                log.error("%s: %s", why, REMEDY)
         self.quarantined.update(shipment.quarantined)
 
 
@@ -42,7 +53,7 @@ class AnyEngine(Protocol):
     epoch: int  # of the lease, 0 while another node holds it; its owner tells before each step
     shipped: Shipped
     ship_delay_us: int | None  # age of the oldest fact that the last step brought to the store; None if it brought none
-    damaged: bool  # whether a spool could not be read in the last step: the log is not whole
+    damaged: str  # why a spool could not be read in the last step, and the log is not whole; "" if all could
 
     @property
     def leading(self) -> bool:
@@ -113,7 +124,7 @@ class Engine:
         self._seen_through = self.watermark
         self._to_be_written = False
         self.shipped = Shipped()
-        self.damaged = False
+        self.damaged = ""
 
     @property
     def step_number(self) -> int:
@@ -183,7 +194,7 @@ class Engine:
             self._to_be_written = False
         self._shipper.committed(shipment.cursors, saved=step is not None)
         self._seen_through = shipment.watermark
-        self.damaged = bool(shipment.quarantined)
+        self.damaged = next(iter(shipment.quarantined), "")
         self.shipped.add(shipment)
         self.ship_delay_us = self._clock.wall_us() - shipment.oldest if shipment.oldest else None
         return step.votes if step else 0

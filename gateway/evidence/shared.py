@@ -43,7 +43,7 @@ class SharedEngine:
         self.epoch = 0
         self.ship_delay_us: int | None = None
         self.shipped = Shipped()
-        self.damaged = False
+        self.damaged = ""
 
     @property
     def leading(self) -> bool:
@@ -138,7 +138,7 @@ class SharedEngine:
         self._shipper.committed(shipment.cursors)
         self._through = shipment.watermark
         self._report_at = now + REPORT
-        self.damaged = bool(shipment.quarantined)
+        self.damaged = next(iter(shipment.quarantined), "")
         self.shipped.add(shipment)
         self.ship_delay_us = self._clock.wall_us() - shipment.oldest if shipment.oldest else None
 

@@ -114,6 +114,11 @@ class Controller:
         return self.plan.revision if self.plan else 0
 
     @property
+    def trouble(self) -> str:
+        """Why the log of this node is not whole, "" if it is."""
+        return self._releases.trouble
+
+    @property
     def artifacts(self) -> Artifacts:
         return self._releases.artifacts
 

@@ -20,6 +20,7 @@ from gateway.release.view import Automation, View
 
 _ACTS = frozenset[Kind]({"advance", "drop", "promote", "complete", "rollback", "inconclusive"})
 _LIMITS = frozenset({"max_units", "max_duration"})
+_LOST = "assignments were lost, so the log is not whole; once that is mended (`gateway status`), `gateway resume`"
 _AS_IF: dict[Kind, str] = {
     "promote": "would promote {}",
     "rollback": "would roll {} back",
@@ -140,7 +141,7 @@ def _not_whole(view: View) -> Decision | None:
         text = "the split that arrived is not the split that was configured"
         return Decision(kind="hold", reason="sample_ratio", text=text)
     if view.facts_lost:
-        return Decision(kind="hold", reason="facts_lost", text="assignments were lost, so the log is not whole")
+        return Decision(kind="hold", reason="facts_lost", text=_LOST)
     return None
 
 

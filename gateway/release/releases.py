@@ -73,7 +73,7 @@ class Releases:
         """Why the log of this node is not whole, "" if it is."""
         if self.health.facts_lost:
             return "assignments could not be kept"
-        return "a spool cannot be read" if self.engine.damaged else ""
+        return f"a spool cannot be read: {self.engine.damaged}" if self.engine.damaged else ""
 
     @property
     def facts_lost(self) -> bool:

@@ -190,3 +190,24 @@ def test_what_counts_for_nothing_is_shown_by_variant() -> None:
         {"variant": "", "name": "duplicate", "value": 1},
     ]
     assert not_counted(counters) == ("came, but count for nothing: b rejected 1,200, unknown variant duplicate 1")
+
+
+def test_before_the_first_window_has_closed_the_metric_says_what_it_waits_for(rigs: Rigs) -> None:
+    rig = rigs(endpoint=endpoint())
+    window = snapshot(rig)["endpoints"]["rank"]["experiment"]["window_seconds"]["score"]
+    rig.tick()
+    rig.units(20, fair=True)
+    rig.tick(0.1)
+    waits = f"score: no window has closed yet; a unit counts {duration(window)} after its request"
+    assert waits in text(rig)
+    rig.tick(2 * window)
+    rig.tick()
+    assert waits not in text(rig)
+
+
+def test_a_log_with_holes_is_told_with_its_reason(rigs: Rigs) -> None:
+    rig = rigs(endpoint=endpoint())
+    rig.tick()
+    assert "not whole" not in text(rig)
+    rig.control.engine.damaged = "spool/x: checksum at byte 7"
+    assert "not whole, nobody is promoted: a spool cannot be read: spool/x: checksum at byte 7" in text(rig)

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.errors import SpoolError
 from gateway.evidence import ship
+from gateway.evidence.engine import REMEDY
 from gateway.spool import reader
 from gateway.spool.format import Header, encode_header, file_name
 from gateway.spool.reader import StreamId
@@ -119,7 +120,9 @@ def test_times_ahead_of_ours_are_capped(world: World) -> None:
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_damaged_stream_is_quarantined_and_freezes_promotion(world: World, restart: bool) -> None:
+def test_a_damaged_stream_is_quarantined_and_freezes_promotion(
+    world: World, restart: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     world.shard()
     path = world.folder / "spool" / file_name(2, "requests", 0)
     world.assign("good", True, shard=1)
@@ -133,7 +136,11 @@ def test_a_damaged_stream_is_quarantined_and_freezes_promotion(world: World, res
     if restart:
         world.restart()
         world.step(1.0)
-    assert world.engine.damaged
+    assert world.engine.damaged.startswith(f"{path}: ")
+    assert f"at byte {size}" in world.engine.damaged
+    world.step(1.0)
+    said = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert said == [f"{world.engine.damaged}: {REMEDY}"] * (1 + restart), "once by each process"
     assert world.engine.units("exp") == 1
     assert len(world.engine.shipped.quarantined) == 1
     assert world.engine.seen_through == world.clock.wall_us()
