@@ -27,7 +27,8 @@ _EX_TEMPFAIL = 75  # sysexits.h: nobody took it for now
 @click.option(
     "--to", required=True, metavar="URL", help="- for stdout, file:/FOLDER, http(s)://… or nats://HOST/SUBJECT"
 )
-@click.option("--name", required=True, help="Of the consumer: its position is kept under this name.")
+@click.option("--name", required=True, help="Of the consumer: its position, at one URL, is kept under this name.")
+@click.option("--moved", is_flag=True, help="The consumer is at another URL than before: go on where it was.")
 @click.option("--follow", is_flag=True, help="Go on with what comes, until SIGTERM.")
 @click.option("--what", metavar="KIND,…", callback=names_text, help="Of exposures, outcomes, decisions.  [all]")
 @click.option(
@@ -58,6 +59,7 @@ def outbox(
     source: str,
     to: str,
     name: str,
+    moved: bool,
     follow: bool,
     what: tuple[str, ...],
     since: int | None,
@@ -83,7 +85,7 @@ def outbox(
     from gateway.export.outbox.feed import KINDS, Feed
     from gateway.export.outbox.position import held
     from gateway.export.outbox.pump import Outbox, run
-    from gateway.export.outbox.sinks import SinkUnavailable
+    from gateway.export.outbox.sinks import SinkUnavailable, shown
     from gateway.export.outbox.waiting import UntilStopped
     from gateway.export.source import named, reading
 
@@ -96,13 +98,13 @@ def outbox(
         path = state or _state(folder, name)
         with held(path) as keeper, reading(url) as store, _sink(to, name, form, token_file, waiter, follow) as sink:
             feed = Feed(store, Teller(origin), what or KINDS, batch)
-            parts = Outbox(feed, sink, keeper, SystemClock(), waiter, _tell)
+            parts = Outbox(feed, sink, keeper, SystemClock(), waiter, _tell, shown(to), moved)
             try:
                 sent = run(parts, follow=follow, since=since or 0)
             except SinkUnavailable as error:
                 _tell(str(error))
                 sys.exit(_EX_TEMPFAIL)
-    _tell(f"{sent:,} events sent")
+    _tell(f"{sent:,} event{'' if sent == 1 else 's'} sent")
 
 
 def _state(folder: Path | None, name: str) -> Path:

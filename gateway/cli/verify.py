@@ -44,6 +44,7 @@ def verify(store: str, as_json: bool) -> None:
         ledger = {"rows": rows, "hash": digest}
         click.echo(json.dumps({"ok": not findings, "findings": msgspec.to_builtins(findings), "ledger": ledger}))
     else:
-        click.echo(f"{store}: {len(findings) or 'no'} findings; ledger of {rows} rows, hash {digest or 'none'}")
+        found = "1 finding" if len(findings) == 1 else f"{len(findings) or 'no'} findings"
+        click.echo(f"{store}: {found}; ledger of {rows} rows, hash {digest or 'none'}")
     if findings:
         sys.exit(DIFFERS)

@@ -43,8 +43,8 @@ def target_of(url: str, source: OpenStore) -> Iterator[OpenStore]:
     with closing(open_store(url)) as store:
         assert not isinstance(store, SqliteStore)
         store.expects_whole = False  # but a migration that goes on
-        if nodes := len(store.nodes()):
-            raise StoreError(f"{without_password(url)}: is there already: {nodes} nodes have joined it")
+        if store.nodes():
+            raise StoreError(f"{without_password(url)}: is there already, and nodes have joined it")
         yield store
 
 

@@ -33,6 +33,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int = 1
     store: str = ""  # by which the store is known again
+    target: str = ""  # where the events went, without secrets; "" in files of before this was written down
     through: int = 0  # watermark up to which there was nothing left
     exposures: dict[int, int] = {}  # by spool, the last decision
     outcomes: Arrival = Arrival()

@@ -28,6 +28,8 @@ class Outbox(NamedTuple):
     clock: Clock
     waiter: Waiter
     tell: Callable[[str], None]  # a person who reads along
+    target: str  # where the sink sends to, without secrets
+    moved: bool = False  # from where the position says, and a person knows it
 
 
 def run(outbox: Outbox, *, follow: bool, since: int = 0) -> int:
@@ -90,13 +92,18 @@ def _start(outbox: Outbox, since: int) -> Position:
     position = outbox.keeper.load()
     identity = outbox.feed.identity()
     if position is None:
-        return replace(outbox.feed.begin(since), store=identity)
+        return replace(outbox.feed.begin(since), store=identity, target=outbox.target)
     if position.store not in ("", identity):
         raise PositionError("the position is of another store: take another --name, or remove its file")
+    if position.target not in ("", outbox.target) and not outbox.moved:
+        raise PositionError(
+            f"events under this name went to {position.target}, and not to {outbox.target}: take another --name, or say"
+            " --moved if it is the same consumer, which has what was sent there"
+        )
     gone = outbox.feed.horizon().expired_through
     if position.through < gone:
         outbox.tell(
             f"all was sent up to {iso(position.through)}, and what was assigned before {iso(gone)} has expired:"
             " some of it may never have been sent"
         )
-    return replace(position, store=identity)
+    return replace(position, store=identity, target=outbox.target)

@@ -55,7 +55,7 @@ def test_what_differs_is_named_and_ends_with_1(world: World, database: str) -> N
     assert f"  cursor: not what the steps say {where}" in output
     code, output, _ = run("verify", database)
     assert code == 1
-    assert output.splitlines()[-1] == f"{database}: 1 findings; ledger of 0 rows, hash none"
+    assert output.splitlines()[-1] == f"{database}: 1 finding; ledger of 0 rows, hash none"
     code, output, _ = run("replay", database, "--json")
     report: dict[str, Any] = json.loads(output)
     assert (code, report["same"]) == (1, False)

@@ -134,6 +134,17 @@ def test_outbox_sends_and_goes_on(log: Logged, tmp_path: Path) -> None:
     assert (nothing.stdout, nothing.exit_code) == ("", 0)
 
 
+def test_an_outbox_is_of_one_target_until_somebody_says_that_it_moved(log: Logged, tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        assert run("outbox", log.url, "--to", receiver.url, "--name", "lake").exit_code == 0
+    elsewhere = ("outbox", log.url, "--to", f"file:{tmp_path / 'events'}", "--name", "lake")
+    refused = run(*elsewhere)
+    assert refused.exit_code == 1
+    assert f"went to {receiver.url}, and not to file:{tmp_path}/events: take another --name" in refused.output
+    log.decide("hold")
+    assert "outbox: 1 event sent" in run(*elsewhere, "--moved").output
+
+
 def test_how_an_outbox_fails(log: Logged, tmp_path: Path) -> None:
     for words, said in {
         ("--to", "kafka://broker", "--name", "x"): "expected -, file:/FOLDER, http(s)://HOST/",

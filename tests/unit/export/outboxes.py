@@ -79,13 +79,16 @@ def outbox(
     waits: Waits | None = None,
     store: OpenStore | None = None,
     told: list[str] | None = None,
+    target: str = "https://lake/events",
+    moved: bool = False,
 ) -> Iterator[Outbox]:
     waits = waits or Waits(FakeClock())
     opened = store or log.look()
     try:
         with held(state) as keeper:
             feed = Feed(opened, Teller("/test"), kinds, most)
-            yield Outbox(feed, sink, keeper, waits.clock, waits, (told if told is not None else []).append)
+            tell = (told if told is not None else []).append
+            yield Outbox(feed, sink, keeper, waits.clock, waits, tell, target, moved)
     finally:
         opened.close()
 

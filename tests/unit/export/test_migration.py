@@ -241,7 +241,7 @@ def test_a_target_that_holds_something_is_left_alone(file: Logged, sqlite_url: U
     with closing(open_store(joined)) as store:
         assert not isinstance(store, SqliteStore)
         store.join("id", "node-a:8081", "keys")
-    with pytest.raises(StoreError, match="1 nodes have joined"):
+    with pytest.raises(StoreError, match="is there already, and nodes have joined it"):
         copied(file.url, joined)
     with pytest.raises(StoreError, match="same store"):
         copied(file.url, file.url)

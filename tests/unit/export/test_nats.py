@@ -36,8 +36,9 @@ needs_nats = pytest.mark.skipif(
 class Server:
     """JetStream in a folder, which stays when it stops."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self._folder, self._options = folder, options
+    def __init__(self, folder: Path, *options: str, jetstream: bool = True) -> None:
+        self._options = options
+        self._jetstream = ["-js", "-sd", str(folder)] if jetstream else []
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             self.port = listener.getsockname()[1]
@@ -48,7 +49,7 @@ class Server:
         return f"nats://127.0.0.1:{self.port}/gateway"
 
     def start(self) -> None:
-        words = [str(PROGRAM), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self._folder), *self._options]
+        words = [str(PROGRAM), "-a", "127.0.0.1", "-p", str(self.port), *self._jetstream, *self._options]
         self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 30.0
         while not self._listens():
@@ -137,12 +138,26 @@ def test_a_server_that_goes_away_in_the_midst_is_waited_for(server: Server) -> N
 @needs_nats
 def test_without_a_stream_or_a_server_patience_ends(server: Server) -> None:
     with closing(sink(server, Waits(FakeClock()), patience=1.0)) as nats:
-        with pytest.raises(SinkUnavailable, match=r"no stream takes gateway\.>"):
+        place = rf"nats://127\.0\.0\.1:{server.port}/gateway"
+        with pytest.raises(SinkUnavailable, match=rf"^{place}: no stream takes gateway\.>: make one"):
             nats.send(events(1))
         server.stop()
         with pytest.raises(SinkUnavailable, match="given up after"):
             nats.send(events(1))
         server.start()
+
+
+@needs_nats
+def test_a_server_without_jetstream_is_told_from_one_without_the_stream(tmp_path: Path) -> None:
+    server = Server(tmp_path / "nats", jetstream=False)
+    try:
+        with (
+            closing(sink(server, Waits(FakeClock()), patience=1.0)) as nats,
+            pytest.raises(SinkUnavailable, match="JetStream is off on this server"),
+        ):
+            nats.send(events(1))
+    finally:
+        server.stop()
 
 
 @needs_nats

@@ -275,6 +275,27 @@ def test_a_position_is_of_one_store(logs: Callable[..., Logged], tmp_path: Path)
         sent(log, state)
 
 
+def test_a_position_is_of_one_target(sqlite_log: Logged, tmp_path: Path) -> None:
+    state = tmp_path / "s"
+    assert sent(sqlite_log, state, target="https://lake/events").ids
+    with pytest.raises(PositionError, match="went to https://lake/events, and not to https://sea/events: take another"):
+        sent(sqlite_log, state, target="https://sea/events")
+    assert sent(sqlite_log, state, target="https://sea/events", moved=True).ids == []
+    assert sent(sqlite_log, state, target="https://sea/events").ids == []
+    with pytest.raises(PositionError, match="went to https://sea/events"):
+        sent(sqlite_log, state, target="https://lake/events")
+
+
+def test_a_position_of_before_targets_were_written_down_is_read(sqlite_log: Logged, tmp_path: Path) -> None:
+    state = tmp_path / "s"
+    sent(sqlite_log, state)
+    document = json.loads(state.read_bytes())
+    del document["target"]
+    state.write_text(json.dumps(document))
+    assert sent(sqlite_log, state, target="https://sea/events").ids == []
+    assert json.loads(state.read_bytes())["target"] == "https://sea/events"
+
+
 def test_two_of_one_name_do_not_run_together(sqlite_log: Logged, tmp_path: Path) -> None:
     with held(tmp_path / "s"), pytest.raises(PositionError, match="another outbox of this name"):
         sent(sqlite_log, tmp_path / "s")

@@ -15,7 +15,7 @@ import pytest
 from gateway.clock import FakeClock
 from gateway.export.outbox.events import Event
 from gateway.export.outbox.pump import run
-from gateway.export.outbox.sinks import SinkError, SinkUnavailable, Stopped
+from gateway.export.outbox.sinks import SinkError, SinkUnavailable, Stopped, shown
 from gateway.export.outbox.sinks.folder import Folder
 from gateway.export.outbox.sinks.http import Form, Http
 from gateway.export.outbox.sinks.pipe import Pipe
@@ -43,6 +43,20 @@ def post(answers: list[Answer], **how: Any) -> tuple[Receiver, Waits]:
         finally:
             sink.close()
     return receiver, waits
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("https://me:secret@lake.example:8443/events?token=secret#secret", "https://lake.example:8443/events"),
+        ("nats://secret@[::1]:4222/a/b", "nats://[::1]:4222/a/b"),
+        ("file:/var/spool/events", "file:/var/spool/events"),
+        ("file:events", f"file:{Path('events').absolute()}"),
+        ("-", "-"),
+    ],
+)
+def test_a_target_is_told_without_its_secrets(to: str, said: str) -> None:
+    assert shown(to) == said
 
 
 @pytest.mark.parametrize(

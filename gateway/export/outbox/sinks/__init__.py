@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from gateway.errors import GatewayError
 from gateway.export.outbox.events import Event
@@ -32,3 +34,11 @@ class Sink(Protocol):
         """Called while there is nothing to send."""
 
     def close(self) -> None: ...
+
+
+def shown(to: str) -> str:
+    """Where events go, without what may be a secret: for messages, and to know the place again."""
+    parts = urlsplit(to)
+    if parts.scheme == "file":
+        return f"file:{Path(parts.path).absolute()}"
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

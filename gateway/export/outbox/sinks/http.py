@@ -12,7 +12,7 @@ import httpx
 
 from gateway.clock import Clock
 from gateway.export.outbox.events import Event
-from gateway.export.outbox.sinks import SinkError
+from gateway.export.outbox.sinks import SinkError, shown
 from gateway.export.outbox.sinks.retrying import Failure, Retrying
 
 Form = Literal["ndjson", "cloudevents"]
@@ -28,7 +28,7 @@ class Http:
 
     def __init__(self, url: str, form: Form, retrying: Retrying, token_file: Path | None = None) -> None:
         self._url, self._form, self._retrying, self._token_file = url, form, retrying, token_file
-        self._shown = str(httpx.URL(url).copy_with(userinfo=b"", query=None))
+        self._shown = shown(url)
         self._client = httpx.Client(timeout=_TIMEOUT, follow_redirects=False)
 
     def send(self, events: tuple[Event, ...]) -> None:

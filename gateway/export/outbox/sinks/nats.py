@@ -14,13 +14,14 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlsplit
 
 from gateway.export.outbox.events import Event
-from gateway.export.outbox.sinks import SinkError
+from gateway.export.outbox.sinks import SinkError, shown
 from gateway.export.outbox.sinks.retrying import Failure, Retrying
 from gateway.export.writers import MissingExtra
 
 T = TypeVar("T")
 
 _TIMEOUT = 10.0  # seconds for one acknowledgement
+_ASKING = 2.0  # seconds for what only makes a message clearer
 # Without these the client itself tries again, for minutes, even where it may not reconnect.
 _ONCE: Final = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0, "connect_timeout": 5}
 
@@ -40,7 +41,7 @@ class Nats:
         parts = urlsplit(url)
         self._prefix = parts.path.strip("/").replace("/", ".")
         self._server = parts._replace(path="", query="", fragment="").geturl()
-        self._shown = f"{parts.scheme}://{parts.hostname}/{self._prefix}"
+        self._shown = shown(url)
         self._nats: Any = nats
         self._retrying, self._token_file = retrying, token_file
         self._client: Any = None
@@ -69,8 +70,8 @@ class Nats:
             while waiting:
                 await self._publish(stream, waiting[-1])
                 waiting.pop()
-        except (self._nats.js.errors.NoStreamResponseError, self._nats.js.errors.ServiceUnavailableError) as error:
-            return Failure(f"no stream takes {self._prefix}.>: {error}")
+        except (self._nats.js.errors.NoStreamResponseError, self._nats.js.errors.ServiceUnavailableError):
+            return Failure(await self._why_nobody_takes_it())
         except (self._nats.js.errors.APIError, errors.MaxPayloadError, errors.AuthorizationError) as error:
             await self._disconnect()
             raise SinkError(f"{self._shown}: refused: {error}") from error
@@ -80,6 +81,16 @@ class Nats:
                 raise SinkError(f"{self._shown}: refused: {error}") from error
             return Failure(str(error) or type(error).__name__)
         return None
+
+    async def _why_nobody_takes_it(self) -> str:
+        """A subject without a stream is answered as a server without JetStream is; only the latter has no account."""
+        try:
+            await self._client.jetstream(timeout=_ASKING).account_info()
+        except self._nats.js.errors.ServiceUnavailableError:
+            return "JetStream is off on this server, or for this account: nats-server has -js for it"
+        except (self._nats.errors.Error, OSError):  # who may publish may not be allowed to ask
+            pass
+        return f"no stream takes {self._prefix}.>: make one, such as `nats stream add --subjects '{self._prefix}.>'`"
 
     async def _publish(self, stream: Any, event: Event) -> None:
         kind = event.id.partition("/")[0]
