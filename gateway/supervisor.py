@@ -18,13 +18,13 @@ from pathlib import Path
 import msgspec
 
 from gateway import ends
-from gateway.children import CHECK, Child, Spawn, terminate
-from gateway.closed_door import turn_away
 from gateway.errors import GatewayError
-from gateway.listeners import Address, Listener, ListenError, listen
 from gateway.node import ControlSettings, WorkerSettings
 from gateway.numbers import NoNumber, SpoolNumbers
-from gateway.recycling import Recycling
+from gateway.supervision.children import CHECK, Child, Spawn, terminate
+from gateway.supervision.closed_door import turn_away
+from gateway.supervision.listeners import Address, Listener, ListenError, listen
+from gateway.supervision.recycling import Recycling
 from gateway.telemetry.seldom import Seldom
 from gateway.telemetry.status_page import Word, read_page
 

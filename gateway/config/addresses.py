@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from gateway.backends.prohibited import METADATA_NAMES, is_prohibited
 from gateway.config.scalars import shown
-from gateway.listeners import Address
+from gateway.supervision.listeners import Address
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from gateway.config import addresses, places, scalars
-from gateway.listeners import Address
+from gateway.supervision.listeners import Address
 
 _DURATION = PlainSerializer(scalars.duration_text)
 Duration = Annotated[float, scalars.duration("0s"), _DURATION]  # seconds

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.children import Spawn
 from gateway.cli import main
+from gateway.supervision.children import Spawn
 from gateway.supervisor import Supervisor
 
 WORKER = "tests.faults.crashing_worker"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.listeners import Address, ListenError, listen
+from gateway.supervision.listeners import Address, ListenError, listen
 from gateway.supervisor import NodeSettings, Supervisor, SupervisorError
 
 

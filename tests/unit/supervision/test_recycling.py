@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from gateway import ends
-from gateway.children import FIRST_BACKOFF, LONGEST_BACKOFF, STEADY, Child, terminate
-from gateway.recycling import LOOK, PAUSE, Recycling
+from gateway.supervision.children import FIRST_BACKOFF, LONGEST_BACKOFF, STEADY, Child, terminate
+from gateway.supervision.recycling import LOOK, PAUSE, Recycling
 
 LEAVES = "import signal, sys; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(0)); print(flush=True); signal.pause()"
 HEARS_NOTHING = "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN); print(flush=True); signal.pause()"

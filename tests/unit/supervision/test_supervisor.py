@@ -18,11 +18,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway import ends, recycling
-from gateway.children import LONGEST_BACKOFF, STEADY
-from gateway.closed_door import ANSWER, MOST, turn_away
-from gateway.listeners import Address
+from gateway import ends
 from gateway.node import LEAVE_AT_ONCE
+from gateway.supervision import recycling
+from gateway.supervision.children import LONGEST_BACKOFF, STEADY
+from gateway.supervision.closed_door import ANSWER, MOST, turn_away
+from gateway.supervision.listeners import Address
 from gateway.supervisor import REFUSED, NodeSettings, Supervisor
 from gateway.telemetry.status_page import StatusPage, Word
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gateway import ends, memory
-from gateway.children import Child, Process
 from gateway.node import LEAVE_AT_ONCE
+from gateway.supervision.children import Child, Process
 
 LOOK = 1.0  # seconds between two looks at the memory
 PAUSE = 60.0  # seconds in which no second worker of a node is replaced, or one that is full at once would never serve

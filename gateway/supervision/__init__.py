@@ -1,0 +1,1 @@
+"""What a supervisor keeps a node running with: sockets, children, and who takes whose place."""
