@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 When: TypeAlias = "str | date | datetime | pandas.Timestamp | None"
 _FOREVER = (1 << 63) - 1
+_EXPECTED = 'expected a time such as "2026-07-01", "2026-07-01T12:00:00Z", a date, a datetime or a pandas.Timestamp'
 
 
 class Log:
     """The log of one store. Every call reads what is known by then; a frame is of one moment.
 
     Times are UTC; those without a zone are taken for UTC. `since` and `until` are about when units were assigned.
-    Raises StoreError where the store cannot be read.
+    Raises StoreError where the store cannot be read, ValueError for a time that is none.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -36,6 +37,11 @@ class Log:
         needed_pandas()
         self._url = source.named(dsn).url
         self._store = source.open_readable(self._url)
+        try:
+            self._store.last_step()  # a server is asked for nothing before somebody wants something of it
+        except StoreError:
+            self._store.close()
+            raise
 
     def __enter__(self) -> Log:
         return self
@@ -138,9 +144,15 @@ class Log:
 
 
 def _micros(when: When, default: int) -> int:
-    """Microseconds since the epoch."""
+    """Microseconds since the epoch; raises ValueError."""
     if when is None:
         return default
-    at = needed_pandas().Timestamp(when)
+    pandas = needed_pandas()
+    try:
+        at = pandas.Timestamp(when)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{_EXPECTED}, found {when!r}") from error
+    if at is pandas.NaT:
+        raise ValueError(f"{_EXPECTED}, found {when!r}")
     at = at.tz_localize(UTC) if at.tzinfo is None else at
     return int(at.value) // 1000  # pandas gives nanoseconds

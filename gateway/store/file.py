@@ -24,7 +24,6 @@ _TRIES: Final = 100
 _LOG_KEPT: Final = 64 << 20  # bytes: what a log that had to grow is cut back to
 _CHECKED: Final = 3.0  # seconds spent on looking for damage before the store is used
 _INSTRUCTIONS: Final = 20_000  # of SQLite's, between two looks at the clock
-_MENDED: Final = (3, 51, 3)  # earlier ones can corrupt a log that two connections write or checkpoint at once
 
 
 def opened(path: Path | str, clock: Clock, *, read_only: bool) -> sqlite3.Connection:
@@ -53,8 +52,7 @@ def opened(path: Path | str, clock: Clock, *, read_only: bool) -> sqlite3.Connec
 
 def say_which() -> None:
     """Log which library is loaded: it comes with Python or the system, not with this program."""
-    bound = "" if sqlite3.sqlite_version_info >= _MENDED else "; before 3.51.3 only one connection may write to a file"
-    log.info("SQLite %s%s", sqlite3.sqlite_version, bound)
+    log.info("SQLite %s", sqlite3.sqlite_version)
 
 
 def _refuse_foreign(path: Path | str) -> None:

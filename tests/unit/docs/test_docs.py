@@ -39,6 +39,13 @@ def test_every_verb_is_in_the_readme_and_no_other() -> None:
     assert named == set(main.commands)
 
 
+def test_every_verb_that_a_document_names_exists() -> None:
+    assert isinstance(main, Group)
+    for document in (ROOT / "README.md", *(ROOT / "gateway").rglob("*.md"), *(ROOT / "tests").glob("*.md")):
+        named = set(re.findall(r"`gateway ([a-z][a-z-]*)", document.read_text()))
+        assert named <= set(main.commands), document
+
+
 def test_every_option_used_in_the_readme_exists() -> None:
     assert isinstance(main, Group)
     for verb, rest in re.findall(r"^\.venv/bin/gateway (\w+)(.*)$", README, re.MULTILINE):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -75,6 +77,23 @@ def test_ranges_take_whatever_says_a_time(log: Logged) -> None:
             assert len(connected.exposures(since=when)) == later
             assert len(connected.exposures(until=when)) == 121 - later
         assert len(connected.decisions(until="2023-11-15")) == 1
+
+
+@pytest.mark.parametrize("when", ["soon", "", pandas.NaT, [1], object(), "9999-99-99", "12026-01-01"])
+def test_what_is_no_time_is_refused_in_our_words(sqlite_log: Logged, when: Any) -> None:
+    with gateway.connect(sqlite_log.url) as connected:
+        for how in ({"since": when}, {"until": when}):
+            with pytest.raises(ValueError, match=r'^expected a time such as "2026-07-01", .* found ') as caught:
+                connected.exposures(**how)
+            assert type(caught.value) is ValueError
+
+
+def test_a_server_that_does_not_answer_is_found_out_at_once() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))  # and does not listen
+        port = listener.getsockname()[1]
+        with pytest.raises(StoreError, match=f"127.0.0.1:{port}.*cannot be reached"):
+            gateway.connect(f"postgresql://x@127.0.0.1:{port}/y")
 
 
 def test_results_and_tests_are_those_of_the_evidence(log: Logged) -> None:
