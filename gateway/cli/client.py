@@ -14,12 +14,17 @@ from gateway.errors import ConfigError, GatewayError
 
 DEFAULT_DATA_DIR = "var/gateway"  # as in the config's schema
 TIMEOUT = 10.0  # seconds; the control process answers from a snapshot
+_UNREACHED = "cannot be reached"  # as stores say it that nothing could be sent to
 
 
 class AdminError(GatewayError):
     """The admin port cannot be reached, or it refused."""
 
     reason = "admin"
+
+
+class AdminAway(AdminError):
+    """Nobody could do what was asked for: no control process, or its store is away."""
 
 
 class Admin:
@@ -68,9 +73,9 @@ class Admin:
             with httpx.Client(transport=httpx.HTTPTransport(uds=self._file), timeout=TIMEOUT) as client:
                 answer = client.request(method, self._base + path, json=body)
         except httpx.HTTPError as error:
-            raise AdminError(f"no gateway answers at {self._address}: {error}") from error
+            raise AdminAway(f"no gateway answers at {self._address}: {error}") from error
         if answer.status_code not in (200, 202):
-            raise AdminError(_detail(answer))
+            raise _refusal(method, answer)
         document: dict[str, Any] = answer.json()
         return document
 
@@ -87,8 +92,15 @@ def data_dir_of(path: Path) -> Path:
         return path.absolute().parent / (found[1] if found else DEFAULT_DATA_DIR)
 
 
-def _detail(answer: httpx.Response) -> str:
+def _refusal(method: str, answer: httpx.Response) -> AdminError:
+    """What an answer that is none says. Of a command whoever gave it must know whether it will still be done."""
     try:
-        return str(answer.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        return f"{answer.status_code}: {answer.text[:200]}"
+        problem = answer.json()
+        detail, kind = str(problem["detail"]), problem.get("type")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return AdminError(f"{answer.status_code}: {answer.text[:200]}")
+    if method == "GET" or kind != "urn:gateway:store":
+        return AdminError(detail)
+    if _UNREACHED in detail:
+        return AdminAway(f"nothing was done, and will not be by itself: {detail}")
+    return AdminAway(f"perhaps nothing was done, `gateway status` tells: {detail}")

@@ -1,4 +1,7 @@
-"""`gateway rollback --local`: a node's challengers get nothing more, whatever else is away."""
+"""`gateway rollback --local`: a node's challengers get nothing more, whatever else is away.
+
+As soon as the control process and the store are back it becomes a rollback on every node, in the ledger.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import getpass
 import json
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -33,12 +34,26 @@ def status(path: Path, as_json: bool) -> None:
 
 
 def _command(path: Path, endpoint: str, verb: str, reason: str, variant: str = "") -> None:
-    from gateway.cli.client import Admin
+    """Where nobody can do it, an error names what a node can do by itself."""
+    from gateway.cli.client import Admin, AdminAway
 
     with reporting():
-        after = Admin.of_config(path).command(endpoint, verb, getpass.getuser(), reason, variant)
+        try:
+            after = Admin.of_config(path).command(endpoint, verb, getpass.getuser(), reason, variant)
+        except AdminAway as error:
+            if verb != "rollback":
+                raise
+            local = f"gateway rollback --local --config {path} {endpoint}"
+            raise AdminAway(f"{error}; `{local}` stops the challengers on this node at once") from error
+    click.echo(f"{endpoint}: {_standing(after)}")
+
+
+def _standing(after: dict[str, Any]) -> str:
+    """An endpoint of `admin.views` in a line."""
+    hold = after.get("experiment", {}).get("hold")
     split = ", ".join(f"{name} {share:.4g}" for name, share in after["split"].items())
-    click.echo(f"{endpoint}: {after['status']}, champion {after['champion']}, split {split}")
+    held = [f"held ({hold})"] if hold else []
+    return ", ".join([after["status"], *held, f"champion {after['champion']}", f"split {split}"])
 
 
 @click.command("forget-node")
@@ -80,7 +95,8 @@ complete = _verb("complete", "End the watch after a promotion: the old champion 
 @click.option(
     "--local",
     is_flag=True,
-    help="On this node at once, without the control process or the store; the ledger has it when they are back.",
+    help="On this node at once, without the control process or the store. When they are back it becomes a rollback on"
+    " every node, in the ledger.",
 )
 def rollback(path: Path, endpoint: str, reason: str, local: bool) -> None:
     """Give all traffic back to the champion of the experiment now."""

@@ -58,7 +58,8 @@ def _folded(node: Node, units: int) -> dict[str, object] | None:
 
 def test_a_person_holds_resumes_and_rolls_back_and_the_ledger_remembers(experiment_node: Node) -> None:
     config = str(experiment_node.config)
-    assert _gateway("hold", "--config", config, "flight-delay", "--reason", "lunch").returncode == 0
+    held = _gateway("hold", "--config", config, "flight-delay", "--reason", "lunch")
+    assert (held.returncode, "running, held (lunch), champion logistic" in held.stdout) == (0, True)
     assert experiment_node.status()["endpoints"]["flight-delay"]["experiment"]["hold"] == "lunch"
     assert _gateway("resume", "--config", config, "flight-delay").returncode == 0
     done = _gateway("rollback", "--config", config, "flight-delay", "--reason", "not today")
