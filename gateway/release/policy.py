@@ -90,9 +90,7 @@ def _held(view: View) -> Decision | None:
     if view.state.hold:
         return Decision(kind="hold", reason="held", text=view.state.hold)
     if view.state.stage not in (stage.name for stage in view.rules.stages):
-        text = (
-            f"the config has no stage {view.state.stage}: once all nodes have this file, the release is held"
-        )
+        text = f"the config has no stage {view.state.stage}: once all nodes have this file, the release is held"
         return Decision(kind="hold", reason="held", text=text)
     return None
 
