@@ -37,16 +37,13 @@ $(CLIENTS)/.envs/%/.installed: $(CLIENTS)/requirements/%.txt
 demo: install
 	$(BIN)/gateway demo $(ARGS)
 
-# Real processes with deadlines have the machine to themselves; all others run beside each other.
-ALONE := tests/clients tests/faults tests/integration
-BESIDE := $(filter-out $(ALONE),$(patsubst %/,%,$(wildcard tests/*/)))
-
+# Tests run beside each other, but for those that start gateways: these have the machine to themselves.
 test: install
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(filter-out %__pycache__,$(BESIDE))
-	$(BIN)/python -m pytest $(ALONE)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not process and not slow"
+	$(BIN)/python -m pytest -m "process and not slow"
 endif
 
 check: install
@@ -57,6 +54,9 @@ check: install
 
 prove: install
 	$(BIN)/python -m benchmarks.prove $(ARGS)
+ifndef ARGS
+	$(BIN)/python -m pytest -m slow --timeout 900
+endif
 
 # What the request path is measured against, each in an environment of its own, and the programs from Debian.
 peers: install $(PEERS:%=benchmarks/.peers/%/.installed)

@@ -26,6 +26,7 @@ from tests.integration.backends.upstream import Peer, Script, Upstream, answer, 
 from tests.integration.serving.local_worker import endpoint, http
 
 pytestmark = pytest.mark.anyio
+Left: TypeAlias = Callable[[], list[str]]
 Asked: TypeAlias = Callable[..., tuple[EndpointPlan, bytes]]
 
 PIECE = bytes(64 << 10)
@@ -36,19 +37,21 @@ CALLS = 6
 
 
 @pytest.fixture
-def uncollected() -> Iterator[None]:
-    """Nobody looks for cycles meanwhile."""
+def left() -> Iterator[Left]:
+    """Exchanges, bodies and failures that are still in memory, but for those of other tests. Nobody looks for cycles
+    meanwhile."""
     gc.collect()
+    others = list(_kept())  # held, so that no other object gets the place of one
+    known = set(map(id, others))
     gc.disable()
     try:
-        yield
+        yield lambda: [repr(one) for one in _kept() if id(one) not in known]
     finally:
         gc.enable()
 
 
-def left() -> list[str]:
-    """Exchanges, bodies and failures that are still in memory."""
-    return [repr(one) for one in gc.get_objects() if isinstance(one, HttpExchange | StreamedBody | BackendError)]
+def _kept() -> Iterator[object]:
+    return (one for one in gc.get_objects() if isinstance(one, HttpExchange | StreamedBody | BackendError))
 
 
 async def unread(gateway: Gateway) -> socket.socket:
@@ -67,7 +70,7 @@ async def ended(gateway: Gateway) -> None:
     await asyncio.sleep(0)
 
 
-async def test_a_client_that_leaves_in_the_midst_of_an_answer(gateway: Gateway, uncollected: None) -> None:
+async def test_a_client_that_leaves_in_the_midst_of_an_answer(gateway: Gateway, left: Left) -> None:
     sent = 0
 
     async def send_pieces(peer: Peer) -> None:
@@ -88,7 +91,7 @@ async def test_a_client_that_leaves_in_the_midst_of_an_answer(gateway: Gateway, 
         assert left() == []
 
 
-async def test_a_client_that_reads_its_answer(gateway: Gateway, uncollected: None) -> None:
+async def test_a_client_that_reads_its_answer(gateway: Gateway, left: Left) -> None:
     async with Upstream(playing(answer(PIECE * PIECES))) as upstream:
         await gateway.publish(plain(f"http://{upstream.authority}"))
         heard = await gateway.ask(get())
@@ -158,7 +161,7 @@ CASES = [
 
 @pytest.mark.parametrize(("asked", "script", "timeout", "error"), CASES)
 async def test_calls_that_fail(
-    gateway: Gateway, uncollected: None, asked: Asked, script: Script | None, timeout: float, error: str
+    gateway: Gateway, left: Left, asked: Asked, script: Script | None, timeout: float, error: str
 ) -> None:
     """Neither the request's megabyte nor the error, whose traceback knows all that was going on."""
     async with Upstream(script or hang_up) as upstream:

@@ -34,7 +34,7 @@ def _told(*arguments: str, cwd: Path = ROOT, **environment: str) -> list[dict[st
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("scenario", EXPECTED)
 def test_each_story_ends_as_told(scenario: str, seed: int) -> None:
     events = _told("--scenario", scenario, "--seed", str(seed))
