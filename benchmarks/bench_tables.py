@@ -124,25 +124,6 @@ def openai_table(summary: Summary) -> str:
     return _by_server((*plain, *streams), _LLM_PROXIES, summary, cells)
 
 
-_TABLES = {"proxy": proxy_table, "flat": flat_table, "onnx": onnx_table, "openai": openai_table}
-
-
-def bench_table(name: str) -> str:
-    """Table, goals and source of a benchmark (proxy, flat, onnx or openai) for a README, from its result file."""
-    path = RESULTS / f"{name}.json"
-    stored = json.loads(path.read_text()) if path.exists() else {}
-    if "goals" not in stored:  # or not to the end
-        return f"Not measured yet: `make bench ONLY={name}` does it.\n"
-    goals = ["| goal | value | limit |", "|---|--:|--:|", *map(goal, stored["goals"])]
-    versions = ", ".join(f"{peer} {version}" for peer, version in stored["versions"].items())
-    machine = stored["machine"]
-    source = (
-        f"From `{path.relative_to(ROOT)}` at {stored['revision']}: {machine['cpu']}, {machine['cores']} cores, "
-        f"Python {machine['python']}; {versions or 'no peers'}."
-    )
-    return "\n".join([_TABLES[name](stored["summary"]), *goals, "", source, ""])
-
-
 _INGEST = {
     "ship": ("SQLite, live", "facts_per_s"),
     "ship a backlog": ("SQLite, a backlog", "facts_per_s"),
@@ -213,3 +194,28 @@ def _growing(summary: Summary) -> str:
 
 def _thousands(spread: Mapping[str, float]) -> str:
     return f"{spread['median']:,.0f} ({spread['low']:,.0f}-{spread['high']:,.0f})"
+
+
+_TABLES = {
+    "proxy": proxy_table,
+    "flat": flat_table,
+    "onnx": onnx_table,
+    "openai": openai_table,
+    "ingest": ingest_table,
+}
+
+
+def bench_table(name: str) -> str:
+    """Table, goals and source of a benchmark, such as proxy, for a README, from its result file."""
+    path = RESULTS / f"{name}.json"
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    if "goals" not in stored:  # or not to the end
+        return f"Not measured yet: `make bench ONLY={name}` does it.\n"
+    goals = ["| goal | value | limit |", "|---|--:|--:|", *map(goal, stored["goals"])]
+    versions = ", ".join(f"{peer} {version}" for peer, version in stored["versions"].items())
+    machine = stored["machine"]
+    source = (
+        f"From `{path.relative_to(ROOT)}` at {stored['revision']}: {machine['cpu']}, {machine['cores']} cores, "
+        f"Python {machine['python']}; {versions or 'no peers'}."
+    )
+    return "\n".join([_TABLES[name](stored["summary"]), *goals, "", source, ""])
