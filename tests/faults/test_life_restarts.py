@@ -136,7 +136,8 @@ def test_l4_whoever_is_killed_at_whatever_moment_every_answer_is_stored_once(nod
         wait_for(lambda: _all_there(node), "everybody is back", 40)
         load.more(50)
     assert sum(load.failures().values()) <= 5 * 4, load.failures()
-    stored_exactly_once(node, load)
+    # A worker may have died between the last byte of an answer and its completion.
+    stored_exactly_once(node, load, uncompleted=5)
 
 
 def _all_there(node: Node) -> bool:
