@@ -10,6 +10,7 @@ import pytest
 from click import Group
 
 from benchmarks import tables
+from benchmarks.bench_tables import bench_table
 from benchmarks.stats_common import Measured
 from gateway.backends.onnx import inspect
 from gateway.cli import main
@@ -103,7 +104,14 @@ def test_the_table_of_the_traps_is_the_one_that_the_results_give() -> None:
     assert shown == tables.traps_table()
 
 
-@pytest.mark.parametrize("name", ["fuzz", "soak", "slow", "crowded"])
+@pytest.mark.parametrize("name", ["proxy", "onnx", "openai", "flat", "ingest", "growth"])
+def test_the_table_of_a_benchmark_is_the_one_that_the_results_give(name: str) -> None:
+    shown = README.split(f"<!-- {name}:start -->\n")[1].split(f"<!-- {name}:end -->")[0]
+    assert shown == (tables.growth_table() if name == "growth" else bench_table(name))
+    assert "Not measured yet" not in shown
+
+
+@pytest.mark.parametrize("name", ["fuzz", "soak", "slow", "crowded", "kills", "outage", "cluster"])
 def test_the_table_of_a_long_proof_is_the_one_that_the_results_give(name: str) -> None:
     page = (ROOT / "tests" / "README.md").read_text()
     shown = page.split(f"<!-- {name}:start -->\n")[1].split(f"<!-- {name}:end -->")[0]
