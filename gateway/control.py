@@ -27,7 +27,7 @@ from gateway.admin import samples, views
 from gateway.admin.app import admin_app, metrics_app
 from gateway.clock import SystemClock
 from gateway.control_plane import LAST_GOOD, ControlPlane, StoreAway, started
-from gateway.errors import GatewayError, StoreError
+from gateway.errors import GatewayError, StoreError, StoreUnreachable
 from gateway.http_server import Server, configure
 from gateway.node import ControlSettings
 from gateway.release import attempts
@@ -61,16 +61,15 @@ class _Process:
         self._settings = settings
         self._plane: ControlPlane | None = None
         self._guard: Guard | None = None
-        self._why = ""  # there is no plane yet
         self._seldom = Seldom(REMINDED)
         self._waiting: dict[str, Any] = views.waiting("")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="control")
 
     @property
     def plane(self) -> ControlPlane:
-        """Raises StoreError while there is none."""
+        """Raises StoreUnreachable while there is none."""
         if self._plane is None:
-            raise StoreError(self._waiting["store"]["error"] or "the control process is starting")
+            raise StoreUnreachable(self._waiting["store"]["error"] or "the control process is starting")
         return self._plane
 
     def build(self) -> bool:
@@ -85,17 +84,17 @@ class _Process:
                 log.warning("the store cannot be used yet; %s: %s", what, error)
             self._guard = self._guard or Guard(error.config, SystemClock())
             self._guard.take(error.config)
-            self._why = str(error)
-            self.guard()
+            self.guard(str(error))
         else:
             self._guard = None  # the pages have another owner now
         return self._plane is not None
 
-    def guard(self) -> None:
-        """A round without a store."""
+    def guard(self, why: str = "") -> None:
+        """A round without a store; `why` there is none, if that is new."""
         if self._guard is not None:
             self._guard.tick()
-            self._waiting = views.waiting(self._why, self._guard.health.living, self._guard.halts.all)
+            told = why or self._waiting["store"]["error"]
+            self._waiting = views.waiting(told, self._guard.health.living, self._guard.halts.all)
 
     def snapshot(self) -> dict[str, Any]:
         return self._plane.snapshot if self._plane else self._waiting

@@ -243,6 +243,12 @@ class StoreUnavailable(StoreError):
     """The store cannot be reached, or broke off; it may come back. What was begun must be started over."""
 
 
+class StoreUnreachable(StoreUnavailable):
+    """Nothing could be sent to the store, so nothing was done."""
+
+    reason = "store_unreachable"
+
+
 class Overtaken(StoreError):
     """Somebody else has moved a release meanwhile; what was to be written on the old state was not."""
 

@@ -10,11 +10,10 @@ import httpx
 import msgspec
 
 from gateway.config.load import load
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError, GatewayError, StoreError, StoreUnreachable
 
 DEFAULT_DATA_DIR = "var/gateway"  # as in the config's schema
 TIMEOUT = 10.0  # seconds; the control process answers from a snapshot
-_UNREACHED = "cannot be reached"  # as stores say it that nothing could be sent to
 
 
 class AdminError(GatewayError):
@@ -99,8 +98,8 @@ def _refusal(method: str, answer: httpx.Response) -> AdminError:
         detail, kind = str(problem["detail"]), problem.get("type")
     except (ValueError, KeyError, TypeError, AttributeError):
         return AdminError(f"{answer.status_code}: {answer.text[:200]}")
-    if method == "GET" or kind != "urn:gateway:store":
-        return AdminError(detail)
-    if _UNREACHED in detail:
+    if method != "GET" and kind == f"urn:gateway:{StoreUnreachable.reason}":
         return AdminAway(f"nothing was done, and will not be by itself: {detail}")
-    return AdminAway(f"perhaps nothing was done, `gateway status` tells: {detail}")
+    if method != "GET" and kind == f"urn:gateway:{StoreError.reason}":
+        return AdminAway(f"perhaps nothing was done, `gateway status` tells: {detail}")
+    return AdminError(detail)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import ssl
 import stat
 from decimal import Decimal
@@ -18,7 +17,6 @@ from gateway.config import schema
 from gateway.config.draft import EndpointDraft, endpoint_drafts, mapping, part
 from gateway.config.experiment_rules import experiment_findings
 from gateway.config.metric_rules import metric_findings, ordered
-from gateway.config.places import KEY, TEMPLATE, filled
 from gateway.config.scalars import percent_text, shown
 from gateway.config.secret_rules import secret_findings
 from gateway.config.wording import Finding, closest
@@ -41,18 +39,15 @@ def check(raw: Value, base: Path, *, files: bool = True, variables: bool = True)
     """All findings that no value has by itself; `files` for those about model files, too, `variables` for those about
     secrets that the environment has."""
     yield from _listeners(raw)
-    if variables:
-        yield from _keys(raw)
-        yield from secret_findings(raw)
     drafts = list(endpoint_drafts(raw, base))
+    if variables:
+        yield from secret_findings(raw, drafts)
     yield from _experiment_ids(drafts)
     for draft in drafts:
         yield from _segments(draft)
         yield from _covariates(draft)
         yield from _champion(draft)
         yield from _models(draft, files)
-        if variables:
-            yield from _headers(draft)
         yield from _mask(draft)
         yield from _split(draft)
         yield from metric_findings(draft)
@@ -70,21 +65,6 @@ def _listeners(raw: Value) -> Iterator[Finding]:
     for (first, one), (second, other) in itertools.combinations(open_ports, 2):
         if one.overlaps(other):
             yield Finding((second, "listen"), f"expected a port of its own, found {other}: {first} has {one}")
-
-
-def _keys(raw: Value) -> Iterator[Finding]:
-    outcomes = part(schema.Outcomes, mapping(raw).get("outcomes", {}))
-    for index, template in enumerate(outcomes.keys if outcomes else ()):
-        steps: Steps = ("outcomes", "keys", index)
-        try:
-            key = filled(template, os.environ)
-        except KeyError as error:
-            yield Finding(steps, f"expected the variable {error.args[0]} in the environment, found none")
-        else:
-            if not re.fullmatch(KEY, key):  # which is a secret, and stays one
-                yield Finding(
-                    steps, f"expected a key of at least 16 letters, digits or ._~+/-, found {len(key)} characters"
-                )
 
 
 def _experiment_ids(drafts: list[EndpointDraft]) -> Iterator[Finding]:
@@ -166,19 +146,6 @@ def _of_upstreams(steps: Steps, variant: schema.Variant) -> Iterator[Finding]:
         for key in UPSTREAMS:
             if getattr(variant, key) not in (None, {}):
                 yield Finding((*steps, key), f"expected a url beside {key}, which is for upstreams", at_key=True)
-
-
-def _headers(draft: EndpointDraft) -> Iterator[Finding]:
-    for name, variant in draft.variants.items():
-        for header, template in (variant.headers if variant else {}).items():
-            steps = (*draft.steps, "variants", name, "headers", header)
-            try:
-                value = filled(template, os.environ)
-            except KeyError as error:
-                yield Finding(steps, f"expected the variable {error.args[0]} in the environment, found none")
-            else:
-                if not re.fullmatch(TEMPLATE, value):  # which is a secret, and stays one
-                    yield Finding(steps, "expected variables that make a header of printable ASCII")
 
 
 def _authorities(steps: Steps, ca: Path, urls: tuple[str, ...], files: bool) -> Iterator[Finding]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any
 
-from gateway.events import Assignment, Completion, Outcome, Rejection, Shadow, UnitOutcome
+from gateway.events import Assignment, UnitOutcome
 from gateway.evidence.ship import Facts
 from gateway.store.base import Erasure, Store
-
-T = TypeVar("T", Assignment, Completion, Shadow, Outcome, Rejection)
 
 
 def refuse_erased(store: Store, facts: Facts) -> None:
@@ -23,19 +21,18 @@ def refuse_erased(store: Store, facts: Facts) -> None:
     late = [fact for fact in facts.assignments if _is_erased(fact, erasures)]
     if late:
         store.add_erased([fact.decision for fact in late], max(one.until for one in erasures))
-    kinds = (facts.assignments, facts.completions, facts.shadows, facts.outcomes, facts.readings, facts.rejections)
+    kinds: tuple[list[Any], ...] = (
+        facts.assignments,
+        facts.completions,
+        facts.shadows,
+        facts.outcomes,
+        facts.readings,
+        facts.rejections,
+    )
     erased = store.erased_among({fact.decision for kind in kinds for fact in kind})
-    _take_out(facts.assignments, erased)
-    _take_out(facts.completions, erased)
-    _take_out(facts.shadows, erased)
-    _take_out(facts.outcomes, erased)
-    _take_out(facts.readings, erased)
-    _take_out(facts.rejections, erased)
+    for kind in kinds:
+        kind[:] = [fact for fact in kind if fact.decision not in erased]
     facts.unit_outcomes[:] = [fact for fact in facts.unit_outcomes if not _is_erased(fact, erasures)]
-
-
-def _take_out(facts: list[T], decisions: set[int]) -> None:
-    facts[:] = [fact for fact in facts if fact.decision not in decisions]
 
 
 def _is_erased(fact: Assignment | UnitOutcome, erasures: list[Erasure]) -> bool:

@@ -43,8 +43,9 @@ class Folded:
 class Followed(Folded):
     """As a node sees it that does not lead: read again where somebody else has gone on."""
 
+    _store: SharedStore
+
     def __init__(self, store: SharedStore) -> None:
-        self._shared = store
         self._units: dict[str, int] = {}
         super().__init__(store)
 
@@ -59,7 +60,7 @@ class Followed(Folded):
 
     def _load(self) -> None:
         """All of it as of one step, also while the leader goes on: a row of the ledger names the step of its report."""
-        with self._shared.one_moment():
+        with self._store.one_moment():
             super()._load()
             self._units = {experiment: super(Followed, self).units(experiment) for experiment in self.evidence}
 

@@ -281,7 +281,7 @@ class Controller:
         for name, kills in self._judge.kills.items():
             state = self.states[name]
             for variant, why in kills.items():
-                halt = Halt.of_rule(state, variant, "kill_rule", why, self._clock.wall_us())
+                halt = Halt.of_rule(name, state.experiment, variant, why, self._clock.wall_us())
                 if permitted(self.rules(name).automation, halt.decision(state)) and self.halts.add(halt):
                     self._publisher.due = True
         try:

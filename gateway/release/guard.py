@@ -20,7 +20,7 @@ from gateway.evidence.report import WATCH
 from gateway.plan import EndpointPlan, Plan
 from gateway.release.halts import Halt, Halts
 from gateway.release.health import Health
-from gateway.release.kill import KillRule
+from gateway.release.kill import KillRules
 from gateway.release.policy import permitted
 from gateway.release.publish import on_disk
 from gateway.release.sparing import halted, sparing
@@ -37,7 +37,7 @@ class Guard:
     def __init__(self, config: Config, clock: Clock) -> None:
         self._config = config
         self._clock = clock
-        self._rules: dict[tuple[str, str, str], KillRule] = {}  # by endpoint, experiment and challenger
+        self._rules: dict[tuple[str, str], KillRules] = {}  # by endpoint and experiment
         self.health = Health(config.data_dir / "status", clock)
         self.halts = Halts(config.data_dir)
 
@@ -62,24 +62,13 @@ class Guard:
             log.error("the plan without what is stopped cannot be written: %s", error)  # noqa: TRY400
 
     def _judge(self, endpoint: EndpointPlan) -> None:
+        about = endpoint.name, endpoint.experiment
         champion = endpoint.champion.name
-        of_champion = self.health.counts(endpoint.name, endpoint.experiment, champion)
-        for challenger in (one.name for one in endpoint.variants if one.name != champion):
-            about = endpoint.name, endpoint.experiment, challenger
-            why = self._rules.setdefault(about, KillRule()).observe(of_champion, self.health.counts(*about))
-            if why and self._may(endpoint.name):
-                name, experiment, variant = about
-                self.halts.add(
-                    Halt(
-                        endpoint=name,
-                        experiment=experiment,
-                        variant=variant,
-                        reason="kill_rule",
-                        text=why,
-                        actor="gateway",
-                        at=self._clock.wall_us(),
-                    )
-                )
+        challengers = [one.name for one in endpoint.variants if one.name != champion]
+        kills = self._rules.setdefault(about, KillRules()).look(*self.health.compared(*about, champion, challengers))
+        if self._may(endpoint.name):
+            for variant, why in kills.items():
+                self.halts.add(Halt.of_rule(*about, variant, why, self._clock.wall_us()))
 
     def _may(self, endpoint: str) -> bool:
         """Whether the file lets the gateway roll back by itself."""

@@ -35,12 +35,13 @@ class Halt(msgspec.Struct, frozen=True, kw_only=True):
     at: int  # microseconds since the epoch
 
     @classmethod
-    def of_rule(cls, state: ReleaseState, variant: str, reason: str, text: str, at: int) -> Halt:
+    def of_rule(cls, endpoint: str, experiment: str, variant: str, text: str, at: int) -> Halt:
+        """The kill rule has spoken."""
         return cls(
-            endpoint=state.endpoint,
-            experiment=state.experiment,
+            endpoint=endpoint,
+            experiment=experiment,
             variant=variant,
-            reason=reason,
+            reason="kill_rule",
             text=text,
             actor="gateway",
             at=at,

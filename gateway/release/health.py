@@ -7,6 +7,7 @@ Nothing here asks the store, so it is known also while the store is away.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from gateway import ends
 from gateway.clock import Clock
 from gateway.plan import BackendKey, Plan, PreparedPlan, models
 from gateway.release.crashes import Crashes
+from gateway.release.kill import Counts
 from gateway.release.sparing import model_of
 from gateway.telemetry import metrics
 from gateway.telemetry.page_set import Fallen, PageSet
@@ -54,9 +56,15 @@ class Health:
         """Whether a worker could not keep assignments since this process began to watch."""
         return self._lost_before is not None and self._lost > self._lost_before
 
-    def counts(self, endpoint: str, experiment: str, variant: str) -> tuple[int, int]:
+    def compared(
+        self, endpoint: str, experiment: str, champion: str, challengers: Iterable[str]
+    ) -> tuple[Counts, dict[str, Counts]]:
+        """What the kill rule looks at: the counts of the champion, and of each challenger."""
+        of = {name: self._counts(endpoint, experiment, name) for name in challengers}
+        return self._counts(endpoint, experiment, champion), of
+
+    def _counts(self, *labels: str) -> Counts:
         """(requests, errors) of a variant since the experiment began, also of workers that died."""
-        labels = endpoint, experiment, variant
         ok, bad = (
             self.pages.total((metrics.COMPLETIONS.name, (*labels, result)), self.living) for result in ("ok", "error")
         )

@@ -6,12 +6,31 @@ It reads running counts, not the store, so it works while the store is away.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Counts: TypeAlias = tuple[int, int]  # requests, errors
 
 LAST = 50  # challenger requests looked back upon
 FEWEST = 5
 SHARE = 0.2
 TIMES = 5.0
+
+
+class KillRules:
+    """The rule for each challenger of one experiment. Asking it is a look, so it is asked once in a round."""
+
+    def __init__(self) -> None:
+        self._rules: dict[str, KillRule] = {}
+
+    def look(self, champion: Counts, challengers: Mapping[str, Counts]) -> dict[str, str]:
+        """By challenger that must stop: why."""
+        looks = {
+            name: self._rules.setdefault(name, KillRule()).observe(champion, counts)
+            for name, counts in challengers.items()
+        }
+        return {name: why for name, why in looks.items() if why}
 
 
 @dataclass(slots=True)

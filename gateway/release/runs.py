@@ -12,7 +12,7 @@ from gateway.evidence.lags import VariantLag, lags
 from gateway.evidence.report import Report, Thresholds
 from gateway.evidence.verdict import judge
 from gateway.release.health import Health
-from gateway.release.kill import KillRule
+from gateway.release.kill import KillRules
 from gateway.release.state import Decision, ReleaseState
 from gateway.store.base import LedgerRow, Store
 
@@ -36,7 +36,7 @@ class Run:
     _news: object = None  # at the last look
     _look_at: float = 0.0
     _ledger_read: bool = False
-    _kills: dict[str, KillRule] = field(default_factory=dict)
+    _kills: KillRules = field(default_factory=KillRules)
     _promotable_since: int = 0
     _said: set[_Said] | None = None  # what a trial of equals has in the ledger already; None before it was read
 
@@ -80,13 +80,7 @@ class Run:
 
     def kills(self, health: Health, state: ReleaseState) -> dict[str, str]:
         """By challenger in the running: why the kill rule stops it."""
-        about = state.endpoint, state.experiment
-        champion = health.counts(*about, state.champion)
-        looks = {
-            name: self._kills.setdefault(name, KillRule()).observe(champion, health.counts(*about, name))
-            for name in state.contenders
-        }
-        return {name: why for name, why in looks.items() if why}
+        return self._kills.look(*health.compared(state.endpoint, state.experiment, state.champion, state.contenders))
 
     def ripened(self, decision: Decision, seen_through: int, now_us: int) -> Decision:
         """Promotion waits until every living spool is folded past the moment of the verdict (rule R3)."""

@@ -1,5 +1,5 @@
-"""Log lines about what may happen a thousand times a second: one a second, or
-another interval, of each kind, and how many were left out."""
+"""Log lines about what may happen a thousand times a second: one an interval of each kind, and how many were left
+out."""
 
 from __future__ import annotations
 

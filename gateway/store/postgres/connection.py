@@ -10,7 +10,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from gateway.clock import Clock
-from gateway.errors import StoreError, StoreUnavailable
+from gateway.errors import StoreError, StoreUnreachable
 from gateway.store.keeping import DAY_US
 from gateway.store.postgres.dialect import array, insert, translated
 from gateway.store.postgres.migrating import MIGRATING, expect_schema, expect_whole, migrate
@@ -83,7 +83,7 @@ class Connection(Tables):
     @contextmanager
     def transaction(self, *, durable: bool = False, leading: bool = False) -> Iterator[None]:
         if self._session.lost and not self._read_only:
-            raise StoreUnavailable(f"{self._session.place}: the connection broke: what was begun must be started over")
+            raise StoreUnreachable(f"{self._session.place}: the connection broke: what was begun must be started over")
         self._begin(durable, leading)
         try:
             yield

@@ -16,7 +16,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from gateway.clock import Clock
-from gateway.errors import StoreError, StoreUnavailable
+from gateway.errors import StoreError, StoreUnavailable, StoreUnreachable
 
 _CONNECT: Final[dict[str, Any]] = {
     "connect_timeout": 3,
@@ -113,7 +113,7 @@ class Session:
         now = self._clock.monotonic()
         if now < self._next_try:
             again = f"it is asked again in {self._next_try - now:.1f} s"
-            raise StoreUnavailable(f"{self.place}: {self._unreachable}; {again}")
+            raise StoreUnreachable(f"{self.place}: {self._unreachable}; {again}")
         try:
             connection = _Bounded.connect(
                 make_conninfo(**self._parameters),
@@ -127,7 +127,7 @@ class Session:
             self._failures += 1
             self._next_try = self._clock.monotonic() + pause
             self._unreachable = f"cannot be reached: {_line(error)}"
-            raise StoreUnavailable(f"{self.place}: {self._unreachable}") from error
+            raise StoreUnreachable(f"{self.place}: {self._unreachable}") from error
         self._failures = 0
         connection.deadline = self._deadline
         return connection
