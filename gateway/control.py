@@ -82,7 +82,8 @@ class _Process:
                 serves = (Path(self._settings.data_dir) / "plan.json").exists()
                 what = "the last plan serves on" if serves else "there is no plan yet, so nothing is served"
                 log.warning("the store cannot be used yet; %s: %s", what, error)
-            self._guard = self._guard or Guard(error.config, SystemClock())
+            if self._guard is None or error.looked:  # sums must not fall: who has them from before would tell less
+                self._guard = Guard(error.config, SystemClock())
             self._guard.take(error.config)
             self.guard(str(error))
         else:

@@ -39,9 +39,11 @@ LAST_GOOD = "config.last-good.yaml"  # in the data directory
 class StoreAway(StoreError):
     """A store that other nodes may be using does not answer yet: it may be waited for, and the last plan serves on."""
 
-    def __init__(self, why: str, config: Config) -> None:
+    def __init__(self, why: str, config: Config, *, looked: bool) -> None:
+        """`looked`: status pages were read before that was found out, and those of the dead folded."""
         super().__init__(why)
         self.config = config
+        self.looked = looked
 
 
 class ControlPlane:
@@ -66,7 +68,7 @@ class ControlPlane:
             self.controller = Controller(loaded, self.store, config.data_dir, keys, clock, as_served, membership)
         except GatewayError as error:
             self.store.close()
-            raise _away(config, error) from error
+            raise _away(config, error, looked=True) from error
         self.forgetting = Forgetting(config, cast("Keeping", self.store), keys.pepper, clock)
         self.intake = Intake(self.controller, config.data_dir / LAST_GOOD, clock)
         self._next_view = 0.0
@@ -180,9 +182,11 @@ def started(path: Path, last_good: Path, clock: Clock, name: str = "") -> Contro
         return plane
 
 
-def _away(config: Config, error: GatewayError) -> GatewayError:
+def _away(config: Config, error: GatewayError, *, looked: bool = False) -> GatewayError:
     """What only time can mend is waited for; another schema or other keys are somebody's to mend."""
-    return StoreAway(str(error), config) if config.shared and isinstance(error, StoreUnavailable) else error
+    return (
+        StoreAway(str(error), config, looked=looked) if config.shared and isinstance(error, StoreUnavailable) else error
+    )
 
 
 def _keys(config: Config) -> Keys:
